@@ -1,0 +1,1 @@
+"""Scoring of soundtracks and the metrics of section 3.2."""

@@ -1,0 +1,1 @@
+"""Beam jobs that turn labelled media into data sets and features."""

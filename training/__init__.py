@@ -1,0 +1,1 @@
+"""Training of the networks with TensorFlow on extracted features."""

@@ -1,0 +1,1 @@
+"""The networks of section 3.3, one module each."""
