@@ -1,0 +1,32 @@
+"""What a command tells a person who gave it something it cannot work with, and its exit codes.
+
+    Exception
+    |-- InputError(ValueError)    the user's mistake; the message says what to do
+    |   `-- features.contract.ContractError    two folders that do not belong together
+    `-- features.audio.AudioError              one soundtrack that cannot be used
+
+Anything else that escapes a command is a bug and keeps its traceback.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+# Exit codes of every command, for schedulers.
+OK = 0
+FAILED = 1  # the job ran and did not produce what it should have
+BAD_INPUT = 2  # refused before any work; the same number as argparse's
+
+
+class InputError(ValueError):
+    """Bad input: the message says what was wrong, what was received and what to do."""
+
+
+def run_command(main: Callable[[Sequence[str] | None], int]) -> NoReturn:
+    """Run `main(argv)`, print an `InputError` as one message, and exit with the code."""
+    try:
+        code = main(None)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = BAD_INPUT
+    sys.exit(code)

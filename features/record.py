@@ -1,0 +1,111 @@
+"""The record of one patch: a `tf.train.Example`, written and read without TensorFlow.
+
+Importing TensorFlow costs a worker 5 s and 550 MB; the message is declared here to protobuf
+instead, field for field as TensorFlow publishes it. The patch is one bytes feature (4.5 us to
+encode, where a list of floats takes 1 ms).
+
+    video_id       bytes, 1        the id of the soundtrack in the manifest
+    patch          bytes, 1        [patch frames, mel bands] of the stored dtype, row by row
+    start_seconds  float, 1        where the patch starts in the soundtrack
+    labels         int64, 0..n     label indices, rising, each once
+"""
+
+import dataclasses
+from typing import Any
+
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+VIDEO_ID = "video_id"
+PATCH = "patch"
+START_SECONDS = "start_seconds"
+LABELS = "labels"
+
+
+@dataclasses.dataclass(frozen=True)
+class PatchRecord:
+    """One patch as stored. `patch` holds the bytes of the stored array."""
+
+    video_id: str
+    patch: bytes
+    start_seconds: float
+    labels: tuple[int, ...]
+
+
+def encode(record: PatchRecord) -> bytes:
+    """Serialise a record; the same record gives the same bytes."""
+    example = _Example()
+    feature = example.features.feature
+    feature[VIDEO_ID].bytes_list.value.append(record.video_id.encode())
+    feature[PATCH].bytes_list.value.append(record.patch)
+    feature[START_SECONDS].float_list.value.append(record.start_seconds)
+    feature[LABELS].int64_list.value.extend(record.labels)
+    # A map has no order of its own.
+    return example.SerializeToString(deterministic=True)
+
+
+def decode(serialized: bytes) -> PatchRecord:
+    """Parse a record.
+
+    Raises:
+      ValueError: the bytes are no record of this kind.
+    """
+    try:
+        feature = _Example.FromString(serialized).features.feature
+        return PatchRecord(
+            video_id=feature[VIDEO_ID].bytes_list.value[0].decode(),
+            patch=feature[PATCH].bytes_list.value[0],
+            start_seconds=feature[START_SECONDS].float_list.value[0],
+            labels=tuple(feature[LABELS].int64_list.value),
+        )
+    except Exception as error:
+        raise ValueError(f"not a patch record ({len(serialized)} bytes): {error}") from error
+
+
+def _declare_example() -> Any:
+    """`tensorflow.Example` in a pool of its own, so that TensorFlow may be loaded beside it."""
+    file = descriptor_pb2.FileDescriptorProto(
+        name="soundtrack/example.proto", package="tensorflow", syntax="proto3"
+    )
+    field_type = descriptor_pb2.FieldDescriptorProto
+
+    def message(parent: Any, name: str, *fields: tuple[str, int, int, str | None]) -> Any:
+        added = parent.add(name=name)
+        for number, (field_name, label, kind, type_name) in enumerate(fields, start=1):
+            added.field.add(
+                name=field_name, number=number, label=label, type=kind, type_name=type_name
+            )
+        return added
+
+    one, many = field_type.LABEL_OPTIONAL, field_type.LABEL_REPEATED
+    nested = field_type.TYPE_MESSAGE
+    top = file.message_type
+    message(top, "BytesList", ("value", many, field_type.TYPE_BYTES, None))
+    message(top, "FloatList", ("value", many, field_type.TYPE_FLOAT, None))
+    message(top, "Int64List", ("value", many, field_type.TYPE_INT64, None))
+    feature = message(
+        top,
+        "Feature",
+        ("bytes_list", one, nested, ".tensorflow.BytesList"),
+        ("float_list", one, nested, ".tensorflow.FloatList"),
+        ("int64_list", one, nested, ".tensorflow.Int64List"),
+    )
+    feature.oneof_decl.add(name="kind")
+    for field in feature.field:
+        field.oneof_index = 0
+    entry_type = ".tensorflow.Features.FeatureEntry"
+    features = message(top, "Features", ("feature", many, nested, entry_type))
+    entry = message(
+        features.nested_type,
+        "FeatureEntry",
+        ("key", one, field_type.TYPE_STRING, None),
+        ("value", one, nested, ".tensorflow.Feature"),
+    )
+    entry.options.map_entry = True
+    message(top, "Example", ("features", one, nested, ".tensorflow.Features"))
+
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("tensorflow.Example"))
+
+
+_Example = _declare_example()

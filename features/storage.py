@@ -1,0 +1,131 @@
+"""Files on any filesystem that Beam knows: local paths and gs:// are the same to every caller.
+
+Writes go to a temporary name beside the target and are renamed, so a reader never meets half a
+file. Beam's own wrappers are used because every runner ships them; this module holds what they
+leave open: typed errors, atomic writes, one listing instead of a stat per file.
+"""
+
+import contextlib
+import os
+import re
+import uuid
+from collections.abc import Iterator
+from typing import IO
+
+from apache_beam.io.filesystem import BeamIOError, CompressionTypes
+from apache_beam.io.filesystems import FileSystems
+
+_SCHEME = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]*://")
+# Temporary names start with this and end in a random tag; nothing lists them as results.
+TEMPORARY_PREFIX = ".partial-"
+
+
+def join(folder: str, *names: str) -> str:
+    """Join path parts, for local paths and URIs alike."""
+    return FileSystems.join(folder, *names)
+
+
+def resolve(uri: str, base: str) -> str:
+    """Make a relative `uri` absolute against the folder `base`; others come back as they are."""
+    if _SCHEME.match(uri) or uri.startswith("/"):
+        return uri
+    return join(base, uri)
+
+
+def absolute(path: str) -> str:
+    """A path that means the same in every process: local paths are made absolute."""
+    return path if _SCHEME.match(path) else os.path.abspath(path)  # noqa: PTH100 - not a Path
+
+
+def open_read(path: str) -> IO[bytes]:
+    """Open a file for binary reading, seekable.
+
+    Raises:
+      FileNotFoundError, PermissionError: as for a local file, on every filesystem.
+      OSError: anything else that the filesystem says.
+    """
+    if not _SCHEME.match(path):
+        return open(path, "rb")  # noqa: PTH123 - the caller closes it
+    try:
+        # Never by the suffix: a medium named x.gz is still a medium.
+        return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+    except (BeamIOError, OSError) as error:
+        if "404" in str(error) or "No such" in str(error) or "not found" in str(error).lower():
+            raise FileNotFoundError(str(error)) from error
+        if "403" in str(error) or "401" in str(error):
+            raise PermissionError(str(error)) from error
+        raise
+
+
+def read_bytes(path: str) -> bytes:
+    """The whole content of a file; raises as `open_read`."""
+    with open_read(path) as file:
+        return file.read()
+
+
+def exists(path: str) -> bool:
+    """Whether a file or folder is there."""
+    return FileSystems.exists(path)
+
+
+@contextlib.contextmanager
+def atomic_write(path: str) -> Iterator[IO[bytes]]:
+    """Open `path` for binary writing; it appears under its name only when the block ends well.
+
+    Where the block fails, nothing is left behind. A file that is there already is replaced.
+    """
+    folder, name = FileSystems.split(path)
+    make_folder(folder)
+    partial = join(folder, f"{TEMPORARY_PREFIX}{name}-{uuid.uuid4().hex[:12]}")
+    try:
+        with FileSystems.create(
+            partial, "application/octet-stream", CompressionTypes.UNCOMPRESSED
+        ) as file:
+            yield file
+        _replace(partial, path)
+    except BaseException:
+        delete([partial])
+        raise
+
+
+def write_bytes(path: str, content: bytes) -> None:
+    """Write a whole file atomically."""
+    with atomic_write(path) as file:
+        file.write(content)
+
+
+def make_folder(folder: str) -> None:
+    """Create a folder and its parents where the filesystem has folders at all."""
+    if folder and not FileSystems.exists(folder):
+        # Another worker may have made it since.
+        with contextlib.suppress(BeamIOError, FileExistsError):
+            FileSystems.mkdirs(folder)
+
+
+def list_files(pattern: str) -> list[str]:
+    """The files that match a glob pattern, sorted, without temporary ones, in one listing."""
+    (match,) = FileSystems.match([pattern])
+    paths = (metadata.path for metadata in match.metadata_list)
+    return sorted(p for p in paths if not FileSystems.split(p)[1].startswith(TEMPORARY_PREFIX))
+
+
+def size_of(path: str) -> int:
+    """Bytes of a file; raises FileNotFoundError where there is none."""
+    (match,) = FileSystems.match([path], [1])
+    if not match.metadata_list:
+        raise FileNotFoundError(path)
+    return match.metadata_list[0].size_in_bytes
+
+
+def delete(paths: list[str]) -> None:
+    """Delete files; those that are not there are no error."""
+    if present := [path for path in paths if FileSystems.exists(path)]:
+        FileSystems.delete(present)
+
+
+def _replace(source: str, target: str) -> None:
+    if _SCHEME.match(target):
+        # An object store's rename copies over the target in one request.
+        FileSystems.rename([source], [target])
+    else:
+        os.replace(source, target)  # noqa: PTH105 - atomic, and plain strings here
