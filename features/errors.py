@@ -3,6 +3,7 @@
     Exception
     |-- InputError(ValueError)    the user's mistake; the message says what to do
     |   `-- features.contract.ContractError    two folders that do not belong together
+    |-- JobFailedError           the job ran and did not produce what it should have
     `-- features.audio.AudioError              one soundtrack that cannot be used
 
 Anything else that escapes a command is a bug and keeps its traceback.
@@ -22,11 +23,15 @@ class InputError(ValueError):
     """Bad input: the message says what was wrong, what was received and what to do."""
 
 
+class JobFailedError(RuntimeError):
+    """A job ran and did not produce what it should have: the message has the counts."""
+
+
 def run_command(main: Callable[[Sequence[str] | None], int]) -> NoReturn:
-    """Run `main(argv)`, print an `InputError` as one message, and exit with the code."""
+    """Run `main()`, print the errors above as one message, and exit with the code."""
     try:
         code = main(None)
-    except InputError as error:
+    except (InputError, JobFailedError) as error:
         print(f"error: {error}", file=sys.stderr)
-        code = BAD_INPUT
+        code = BAD_INPUT if isinstance(error, InputError) else FAILED
     sys.exit(code)

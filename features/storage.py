@@ -17,7 +17,7 @@ from apache_beam.io.filesystems import FileSystems
 
 _SCHEME = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]*://")
 # Temporary names start with this and end in a random tag; nothing lists them as results.
-TEMPORARY_PREFIX = ".partial-"
+_PARTIAL = ".partial-"
 
 
 def join(folder: str, *names: str) -> str:
@@ -30,6 +30,11 @@ def resolve(uri: str, base: str) -> str:
     if _SCHEME.match(uri) or uri.startswith("/"):
         return uri
     return join(base, uri)
+
+
+def parent(path: str) -> str:
+    """The folder that a file is in."""
+    return FileSystems.split(path)[0]
 
 
 def absolute(path: str) -> str:
@@ -76,7 +81,7 @@ def atomic_write(path: str) -> Iterator[IO[bytes]]:
     """
     folder, name = FileSystems.split(path)
     make_folder(folder)
-    partial = join(folder, f"{TEMPORARY_PREFIX}{name}-{uuid.uuid4().hex[:12]}")
+    partial = join(folder, f"{_PARTIAL}{name}-{uuid.uuid4().hex[:12]}")
     try:
         with FileSystems.create(
             partial, "application/octet-stream", CompressionTypes.UNCOMPRESSED
@@ -104,9 +109,21 @@ def make_folder(folder: str) -> None:
 
 def list_files(pattern: str) -> list[str]:
     """The files that match a glob pattern, sorted, without temporary ones, in one listing."""
+    return [path for path in _match(pattern) if not _is_partial(path)]
+
+
+def list_partial_files(folder: str) -> list[str]:
+    """What killed writers left behind in a folder; the folder may be a glob pattern."""
+    return [path for path in _match(join(folder, "*")) if _is_partial(path)]
+
+
+def _match(pattern: str) -> list[str]:
     (match,) = FileSystems.match([pattern])
-    paths = (metadata.path for metadata in match.metadata_list)
-    return sorted(p for p in paths if not FileSystems.split(p)[1].startswith(TEMPORARY_PREFIX))
+    return sorted(metadata.path for metadata in match.metadata_list)
+
+
+def _is_partial(path: str) -> bool:
+    return FileSystems.split(path)[1].startswith(_PARTIAL)
 
 
 def size_of(path: str) -> int:
@@ -118,7 +135,7 @@ def size_of(path: str) -> int:
 
 
 def delete(paths: list[str]) -> None:
-    """Delete files; those that are not there are no error."""
+    """Delete files and folders with all they hold; those that are not there are no error."""
     if present := [path for path in paths if FileSystems.exists(path)]:
         FileSystems.delete(present)
 

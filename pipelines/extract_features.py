@@ -1,0 +1,155 @@
+"""DATASET -> FEATURES: log-mel patches of every soundtrack in sharded TFRecords, as one Beam job.
+
+python -m pipelines.extract_features --dataset dataset --output features
+"""
+
+from collections.abc import Sequence
+
+import apache_beam as beam
+from apache_beam.pvalue import AsDict, AsSingleton
+
+from features import contract, labels, storage
+from features.audio import RESAMPLER
+from features.errors import OK, InputError, run_command
+from features.front_end import FrontEnd, PatchStorage
+from pipelines import dataset, extraction, launch, rejects, sharding
+from pipelines.extract_shard import RECORDS_SUFFIX, SIDECAR_SUFFIX
+from pipelines.progress import progress_line
+
+_DESCRIPTION = """\
+Decode every soundtrack of a data set, compute 96 x 64 log-mel patches of 960 ms,
+and write them as sharded TFRecords in which each patch carries the labels of its
+video. A soundtrack that cannot be used is rejected with a reason. Run the same
+command again after any interruption: finished shards are kept.
+"""
+
+
+def _parser() -> launch.argparse.ArgumentParser:
+    parser = launch.parser(_DESCRIPTION)
+    add = parser.add_argument
+    add("--dataset", required=True, help="folder made by pipelines.prepare_dataset")
+    add("--output", required=True, help="folder of the features to write")
+    add(
+        "--splits",
+        default=",".join(sharding.SPLITS),
+        help="which splits to extract; default: all that the data set has",
+    )
+    add(
+        "--patch-dtype",
+        choices=("uint8", "float16"),
+        default="uint8",
+        help="how log-mel is stored; uint8 (default) is within 0.022, float16 within 0.002",
+    )
+    add("--seed", type=int, default=0, help="of the order within training shards; default: 0")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    args, options = launch.parse(_parser(), argv)
+    source, output = storage.absolute(args.dataset), storage.absolute(args.output)
+    data = contract.read_root(source, contract.DATASET)
+    splits = _splits(args.splits, data["splits"])
+    front_end = FrontEnd(resampler=RESAMPLER, storage=PatchStorage(dtype=args.patch_dtype))
+    num_shards = sum(sum(data["splits"][split]["num_shards"].values()) for split in splits)
+    made = {
+        "made_by": contract.made_by(),
+        "dataset": source,
+        "dataset_fingerprint": data["fingerprint"],
+        "vocabulary": data["vocabulary"],
+        "front_end": front_end.to_json(),
+        "front_end_fingerprint": front_end.fingerprint,
+        "seed": args.seed,
+        "num_videos_planned": sum(data["splits"][split]["num_videos"] for split in splits),
+    }
+    _remove_old(output, {split: data["splits"][split]["num_shards"] for split in splits})
+    storage.write_bytes(
+        storage.join(output, labels.FILE_NAME),
+        storage.read_bytes(storage.join(source, labels.FILE_NAME)),
+    )
+
+    def build(pipeline: beam.Pipeline) -> None:
+        files = storage.list_files(storage.join(source, dataset.VIDEOS_FOLDER, "*.parquet"))
+        sidecars = (
+            pipeline
+            | "Files" >> beam.Create(files)
+            | "Extract" >> extraction.ExtractShards(output, splits, front_end, args.seed)
+        )
+        account = (
+            sidecars
+            | "Account" >> beam.FlatMap(extraction.account_of)
+            | "SumAccount" >> beam.CombinePerKey(sum)
+        )
+        reject_counts = (
+            sidecars
+            | "RejectsOf" >> beam.FlatMap(extraction.rejects_of)
+            | "Rejects" >> rejects.WriteRejects(output)
+        )
+        _ = (
+            pipeline
+            | "Made" >> beam.Create([made])
+            | "Finish"
+            >> beam.Map(
+                extraction.finish,
+                account=AsDict(account),
+                rejects=AsSingleton(reject_counts),
+                output=output,
+            )
+        )
+
+    sidecar_pattern = storage.join(output, "*", "*", f"patches-*{SIDECAR_SUFFIX}")
+    with progress_line("shards", num_shards, lambda: len(storage.list_files(sidecar_pattern))):
+        launch.run(build, options, output)
+    _report(output)
+    return OK
+
+
+def _splits(text: str, available: dict) -> frozenset[str]:
+    wanted = text.split(",")
+    for split in wanted:
+        if split not in sharding.SPLITS:
+            raise InputError(
+                f"--splits: received {split!r}; expected some of {','.join(sharding.SPLITS)}"
+            )
+    splits = frozenset(wanted) & frozenset(available)
+    if not splits:
+        raise InputError(
+            f"--splits: received {text!r}; the data set has only {', '.join(sorted(available))}"
+        )
+    return splits
+
+
+def _remove_old(output: str, num_shards: dict[str, dict[str, int]]) -> None:
+    """Remove what no longer belongs: the root JSON, rejects, files of another plan or a dead run.
+
+    Shards of this plan stay: their sidecars decide whether they are kept.
+    """
+    storage.delete([storage.join(output, contract.FEATURES)])
+    wanted = {
+        storage.join(output, sharding.ShardKey(split, group, index, count).path) + suffix
+        for split, groups in num_shards.items()
+        for group, count in groups.items()
+        for index in range(count)
+        for suffix in (RECORDS_SUFFIX, SIDECAR_SUFFIX)
+    }
+    present = storage.list_files(storage.join(output, "*", "*", "patches-*"))
+    stale = [path for path in present if path not in wanted]
+    stale += storage.list_files(storage.join(output, rejects.FOLDER, "*"))
+    stale += storage.list_partial_files(storage.join(output, "*", "*"))
+    storage.delete(stale)
+
+
+def _report(output: str) -> None:
+    document = contract.read_root(output, contract.FEATURES)
+    hours = document["num_patches"] * document["front_end"]["log_mel"]["patch_hop_seconds"] / 3600
+    print(
+        f"{document['num_videos']} videos = {document['num_written']} written "
+        f"+ {document['num_rejects']} rejected; "
+        f"{document['num_patches']} patches, {hours:.2f} hours; {output}"
+    )
+    for reason, count in document["rejects"].items():
+        print(f"  rejected: {count} {reason}")
+
+
+if __name__ == "__main__":
+    run_command(main)

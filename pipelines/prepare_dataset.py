@@ -1,0 +1,134 @@
+"""Manifest -> DATASET: vocabulary, splits and shards of a labelled corpus, as one Beam job.
+
+python -m pipelines.prepare_dataset --manifest videos.csv --output dataset
+"""
+
+from collections.abc import Sequence
+
+import apache_beam as beam
+from apache_beam.pvalue import AsSingleton
+
+from features import contract, storage
+from features.errors import OK, InputError, run_command
+from pipelines import dataset, launch, manifest, rejects
+from pipelines.sharding import SPLITS
+from pipelines.vocabulary import BuildVocabulary
+
+_DESCRIPTION = """\
+Turn a manifest of labelled videos into a data set: label vocabulary with counts
+and priors, splits, shards. No media file is opened.
+
+The manifest is CSV, JSON lines or Parquet (a path or a glob pattern), one row a
+video: an id, a media URI (relative ones are resolved against the manifest), and
+labels; optionally a split, and start and end in seconds. Without a split column
+a stable hash of the id puts 70 % of the videos into train, 20 % into validation
+and 10 % into evaluation.
+"""
+
+
+def _parser() -> launch.argparse.ArgumentParser:
+    parser = launch.parser(_DESCRIPTION)
+    add = parser.add_argument
+    add("--manifest", required=True, help="path or glob pattern: .csv, .jsonl or .parquet")
+    add("--output", required=True, help="folder of the data set to write")
+    add("--id-column", default="id", help="default: id")
+    add("--uri-column", default="uri", help="default: uri")
+    add("--labels-column", default="labels", help="default: labels")
+    add("--label-separator", default=";", help="between the labels of a cell; default: ;")
+    add("--split-column", help="default: split, if the manifest has it")
+    add(
+        "--split-values",
+        nargs="+",
+        metavar="SPLIT=VALUE[,VALUE...]",
+        help="what the split column says for train, validation and evaluation, for example "
+        "train=1,2,3 evaluation=4; rows of other values are rejected",
+    )
+    add("--start-column", help="seconds; default: start, if the manifest has it")
+    add("--end-column", help="seconds; default: end, if the manifest has it")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    args, options = launch.parse(_parser(), argv)
+    layout = manifest.ManifestFormat(
+        id=args.id_column,
+        uri=args.uri_column,
+        labels=args.labels_column,
+        split=args.split_column,
+        start=args.start_column,
+        end=args.end_column,
+        label_separator=args.label_separator,
+        **({"split_values": _split_values(args.split_values)} if args.split_values else {}),
+    )
+    source, output = storage.absolute(args.manifest), storage.absolute(args.output)
+    paths = manifest.find_manifests(source, layout)
+    made = {"made_by": contract.made_by(), "manifest": source}
+    transform_dir = storage.join(output, "transform")
+    temp_dir = storage.join(output, "transform_temp")
+    # The root JSON goes first: from here on the folder is unfinished.
+    storage.delete([storage.join(output, contract.DATASET)])
+    folders = [storage.join(output, name) for name in (dataset.VIDEOS_FOLDER, rejects.FOLDER)]
+    storage.delete([*folders, transform_dir, temp_dir])
+
+    def build(pipeline: beam.Pipeline) -> None:
+        rows = (
+            pipeline
+            | "Manifests" >> beam.Create(paths)
+            | "Spread" >> beam.Reshuffle()
+            | "Read" >> beam.ParDo(manifest.ReadManifest(layout)).with_outputs(main="videos")
+        )
+        vocabulary = rows.videos | "Vocabulary" >> BuildVocabulary(transform_dir, temp_dir)
+        labels_written = vocabulary | "WriteLabels" >> beam.Map(dataset.write_labels, output)
+        summary = rows.videos | "Videos" >> dataset.WriteVideos(output, vocabulary)
+        reject_counts = rows[manifest.REJECTED] | "Rejects" >> rejects.WriteRejects(output)
+        _ = (
+            pipeline
+            | "Made" >> beam.Create([made])
+            | "Finish"
+            >> beam.Map(
+                dataset.finish,
+                vocabulary=AsSingleton(vocabulary),
+                labels_written=AsSingleton(labels_written),
+                summary=AsSingleton(summary),
+                rejects=AsSingleton(reject_counts),
+                output=output,
+            )
+        )
+
+    launch.run(build, options, output)
+    storage.delete([temp_dir])
+    _report(output)
+    return OK
+
+
+def _split_values(texts: Sequence[str]) -> dict[str, str]:
+    """["train=1,2", "evaluation=4"] -> {"1": "train", "2": "train", "4": "evaluation"}."""
+    values: dict[str, str] = {}
+    for text in texts:
+        split, equals, listed = text.partition("=")
+        if not equals or split not in SPLITS or not listed:
+            raise InputError(
+                f"--split-values: received {text!r}; expected SPLIT=VALUE[,VALUE...] with SPLIT "
+                f"one of {', '.join(SPLITS)}"
+            )
+        values |= dict.fromkeys(listed.split(","), split)
+    return values
+
+
+def _report(output: str) -> None:
+    document = contract.read_root(output, contract.DATASET)
+    splits = ", ".join(
+        f"{split['num_videos']} {name}" for name, split in document["splits"].items()
+    )
+    print(
+        f"{document['num_rows']} rows = {document['num_videos']} videos ({splits}) "
+        f"+ {document['num_rejects']} rejects; "
+        f"{document['vocabulary']['num_labels']} labels; {output}"
+    )
+    for reason, count in document["rejects"].items():
+        print(f"  rejected: {count} {reason}")
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,74 @@
+"""Which shard a video is in: a stable hash of its id, the same on every machine and runner.
+
+A shard is the unit of work of extraction and scoring, and one file of features. Its videos are
+drawn by hash, so that a shard is a random sample of its split.
+"""
+
+import dataclasses
+import hashlib
+import math
+from typing import Any
+
+from features.params import LogMelParams
+
+TRAIN, VALIDATION, EVALUATION = "train", "validation", "evaluation"
+# Shares of the split by hash: the paper's 70M, 20M and 10M videos (section 2).
+SPLITS = {TRAIN: 0.7, VALIDATION: 0.2, EVALUATION: 0.1}
+
+# TFRecord files cannot be split: big enough to stream well, small enough to be one unit of work.
+SHARD_BYTES = 150e6
+# The paper's average soundtrack, where the manifest does not say how long a video is.
+MEAN_VIDEO_SECONDS = 4.6 * 60
+# Small corpora still get several shards a split, to be worked on and interleaved at random.
+_SMALL_NUM_SHARDS, _SMALL_VIDEOS_PER_SHARD = 16, 4
+# One group for now of what later are nested training subsets and balanced evaluation sets.
+ALL = "all"
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class ShardKey:
+    """The name of one shard: split, group within the split, index out of how many."""
+
+    split: str
+    group: str
+    index: int
+    num_shards: int
+
+    @property
+    def path(self) -> str:
+        """Relative path without suffix; the record file adds .tfrecord, its sidecar .json."""
+        return f"{self.split}/{self.group}/patches-{self.index:05d}-of-{self.num_shards:05d}"
+
+
+def unit_hash(purpose: str, key: str) -> float:
+    """A uniform number in [0, 1) from a key; independent for each purpose."""
+    digest = hashlib.blake2b(key.encode(), digest_size=8, person=purpose.encode()).digest()
+    return (int.from_bytes(digest, "big") >> 11) / 2**53
+
+
+def split_of(video_id: str) -> str:
+    """The split of a video by the hash of its id."""
+    position = unit_hash("split", video_id)
+    for split, share in SPLITS.items():
+        position -= share
+        if position < 0:
+            return split
+    return EVALUATION  # the shares' rounding
+
+
+def num_shards(num_videos: int, params: LogMelParams) -> int:
+    """Shards for so many videos of average length: about `SHARD_BYTES` of uint8 patches each."""
+    patch_bytes = math.prod(params.patch_shape)
+    patches = num_videos * MEAN_VIDEO_SECONDS / params.patch_hop_seconds
+    small = min(_SMALL_NUM_SHARDS, math.ceil(num_videos / _SMALL_VIDEOS_PER_SHARD))
+    return max(small, math.ceil(patches * patch_bytes / SHARD_BYTES))
+
+
+def shard_of(video_id: str, split: str, num_shards: int) -> ShardKey:
+    """The shard of a video."""
+    return ShardKey(split, ALL, int(unit_hash("shard", video_id) * num_shards), num_shards)
+
+
+def from_row(row: dict[str, Any]) -> ShardKey:
+    """The shard key in a row of `videos/*.parquet`."""
+    return ShardKey(row["split"], row["group"], row["shard"], row["num_shards"])
