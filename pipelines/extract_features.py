@@ -12,8 +12,8 @@ from features import contract, labels, storage
 from features.audio import RESAMPLER
 from features.errors import OK, InputError, run_command
 from features.front_end import FrontEnd, PatchStorage
-from pipelines import dataset, extraction, launch, rejects, sharding
-from pipelines.extract_shard import RECORDS_SUFFIX, SIDECAR_SUFFIX
+from pipelines import dataset, extraction, launch, rejects, resume, sharding
+from pipelines.extract_shard import PATCHES
 from pipelines.progress import progress_line
 
 _DESCRIPTION = """\
@@ -25,7 +25,7 @@ command again after any interruption: finished shards are kept.
 
 
 def _parser() -> launch.argparse.ArgumentParser:
-    parser = launch.parser(_DESCRIPTION)
+    parser = launch.parser("pipelines.extract_features", _DESCRIPTION)
     add = parser.add_argument
     add("--dataset", required=True, help="folder made by pipelines.prepare_dataset")
     add("--output", required=True, help="folder of the features to write")
@@ -51,7 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     data = contract.read_root(source, contract.DATASET)
     splits = _splits(args.splits, data["splits"])
     front_end = FrontEnd(resampler=RESAMPLER, storage=PatchStorage(dtype=args.patch_dtype))
-    num_shards = sum(sum(data["splits"][split]["num_shards"].values()) for split in splits)
+    num_shards = {split: data["splits"][split]["num_shards"] for split in sorted(splits)}
+    keys = [key for split, counts in num_shards.items() for key in sharding.keys(split, counts)]
     made = {
         "made_by": contract.made_by(),
         "dataset": source,
@@ -60,9 +61,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         "front_end": front_end.to_json(),
         "front_end_fingerprint": front_end.fingerprint,
         "seed": args.seed,
+        "num_shards": num_shards,
         "num_videos_planned": sum(data["splits"][split]["num_videos"] for split in splits),
     }
-    _remove_old(output, {split: data["splits"][split]["num_shards"] for split in splits})
+    # The root JSON goes first: from here on the folder is unfinished. Shards of this plan stay:
+    # their sidecars decide whether they are kept.
+    storage.delete([storage.join(output, contract.FEATURES), storage.join(output, rejects.FOLDER)])
+    resume.remove_leftovers(output, {key.path(PATCHES) for key in keys})
     storage.write_bytes(
         storage.join(output, labels.FILE_NAME),
         storage.read_bytes(storage.join(source, labels.FILE_NAME)),
@@ -97,8 +102,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         )
 
-    sidecar_pattern = storage.join(output, "*", "*", f"patches-*{SIDECAR_SUFFIX}")
-    with progress_line("shards", num_shards, lambda: len(storage.list_files(sidecar_pattern))):
+    sidecar_pattern = storage.join(output, "*", "*", f"{PATCHES}-*{resume.SIDECAR_SUFFIX}")
+    with progress_line("shards", len(keys), lambda: len(storage.list_files(sidecar_pattern))):
         launch.run(build, options, output)
     _report(output)
     return OK
@@ -117,26 +122,6 @@ def _splits(text: str, available: dict) -> frozenset[str]:
             f"--splits: received {text!r}; the data set has only {', '.join(sorted(available))}"
         )
     return splits
-
-
-def _remove_old(output: str, num_shards: dict[str, dict[str, int]]) -> None:
-    """Remove what no longer belongs: the root JSON, rejects, files of another plan or a dead run.
-
-    Shards of this plan stay: their sidecars decide whether they are kept.
-    """
-    storage.delete([storage.join(output, contract.FEATURES)])
-    wanted = {
-        storage.join(output, sharding.ShardKey(split, group, index, count).path) + suffix
-        for split, groups in num_shards.items()
-        for group, count in groups.items()
-        for index in range(count)
-        for suffix in (RECORDS_SUFFIX, SIDECAR_SUFFIX)
-    }
-    present = storage.list_files(storage.join(output, "*", "*", "patches-*"))
-    stale = [path for path in present if path not in wanted]
-    stale += storage.list_files(storage.join(output, rejects.FOLDER, "*"))
-    stale += storage.list_partial_files(storage.join(output, "*", "*"))
-    storage.delete(stale)
 
 
 def _report(output: str) -> None:

@@ -8,7 +8,6 @@ work is done. From this follow resuming after any kill, harmless retries, and ex
 import dataclasses
 import hashlib
 import itertools
-import json
 from typing import Any
 
 import numpy as np
@@ -17,9 +16,11 @@ from features import contract, record, storage, tfrecord
 from features.audio import AudioError, Outcome, read_waveform
 from features.front_end import FrontEnd
 from features.logmel import stream_patches
+from pipelines import resume
 from pipelines.sharding import TRAIN, ShardKey
 
-RECORDS_SUFFIX, SIDECAR_SUFFIX = ".tfrecord", ".json"
+PATCHES = "patches"
+RECORDS_SUFFIX = ".tfrecord"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,8 +59,8 @@ def extract_shard(plan: ShardPlan, output: str) -> dict[str, Any]:
     Returns:
       The sidecar: plan fingerprint, counts, digest of the record file, outcome of every video.
     """
-    path = storage.join(output, plan.key.path)
-    done = find_sidecar(path, plan.fingerprint)
+    path = storage.join(output, plan.key.path(PATCHES))
+    done = resume.find_sidecar(path, plan.fingerprint)
     if done is not None:
         return done
     patches: list[_StoredPatch] = []
@@ -87,23 +88,8 @@ def extract_shard(plan: ShardPlan, output: str) -> dict[str, Any]:
         **_write_records(path + RECORDS_SUFFIX, patches),
         "videos": videos,
     }
-    text = json.dumps(sidecar, ensure_ascii=False)
-    storage.write_bytes(path + SIDECAR_SUFFIX, text.encode())
+    resume.write_sidecar(path, sidecar)
     return sidecar
-
-
-def find_sidecar(path: str, plan_fingerprint: str) -> dict[str, Any] | None:
-    """The sidecar of a shard whose work is done, else None.
-
-    Args:
-      path: of the shard, without suffix.
-      plan_fingerprint: of the work that is wanted.
-    """
-    try:
-        sidecar = json.loads(storage.read_bytes(path + SIDECAR_SUFFIX))
-    except FileNotFoundError:
-        return None
-    return sidecar if sidecar.get("plan") == plan_fingerprint else None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -141,7 +127,7 @@ def _permutation(size: int, plan: ShardPlan) -> np.ndarray:
     Sorting raw output of the bit generator, because NumPy keeps that stable over its versions and
     `Generator.permutation` not.
     """
-    seed = int(contract.fingerprint([plan.key.path, plan.seed]), 16)
+    seed = int(contract.fingerprint([dataclasses.asdict(plan.key), plan.seed]), 16)
     return np.argsort(np.random.PCG64(seed).random_raw(size), kind="stable")
 
 

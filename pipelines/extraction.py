@@ -20,6 +20,9 @@ from pipelines.rejects import Reject
 from pipelines.sharding import ShardKey
 
 
+_COUNTS = ("num_videos", "num_patches", "num_bytes")
+
+
 class ExtractShards(beam.PTransform):
     """Paths of `videos/*.parquet` -> one sidecar a shard."""
 
@@ -69,10 +72,8 @@ def rejects_of(sidecar: Mapping[str, Any]) -> Iterator[Reject]:
 
 def account_of(sidecar: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], int]]:
     """The summands of one sidecar: ((split or "", field), number)."""
-    split, group = sidecar["key"]["split"], sidecar["key"]["group"]
-    yield (split, f"num_shards.{group}"), 1
-    for field in ("num_videos", "num_patches", "num_bytes"):
-        yield (split, field), sidecar[field]
+    for field in _COUNTS:
+        yield (sidecar["key"]["split"], field), sidecar[field]
     # A sum of digests does not depend on the order in which shards are finished. In halves, since
     # Beam's integers have 64 bits.
     digest = contract.fingerprint([sidecar["plan"], sidecar["sha256"]])
@@ -96,15 +97,14 @@ def finish(
     Raises:
       JobFailedError: the accounts do not add up, or nothing was written.
     """
-    splits: dict[str, dict[str, Any]] = {}
-    for (split, field), number in sorted(account.items()):
-        if not split:
-            continue
-        entry = splits.setdefault(split, {"num_shards": {}})
-        if field.startswith("num_shards."):
-            entry["num_shards"][field.removeprefix("num_shards.")] = number
-        else:
-            entry[field] = number
+    splits = {
+        split: {
+            **{field: account.get((split, field), 0) for field in _COUNTS},
+            # By name; a shard of a small corpus may have drawn no video.
+            "num_shards": num_shards,
+        }
+        for split, num_shards in made["num_shards"].items()
+    }
     num_videos = sum(split["num_videos"] for split in splits.values())
     num_patches = sum(split["num_patches"] for split in splits.values())
     num_rejects = sum(rejects.values())
@@ -124,7 +124,7 @@ def finish(
         output,
         contract.FEATURES,
         {
-            **made,
+            **{field: value for field, value in made.items() if field != "num_shards"},
             "fingerprint": _digest(account),
             "num_videos": num_videos,
             "num_written": num_videos - num_rejects,

@@ -27,9 +27,10 @@ Exit codes: 0 done, 1 the job failed, 2 bad input (refused before any work).
 """
 
 
-def parser(description: str) -> argparse.ArgumentParser:
+def parser(module: str, description: str) -> argparse.ArgumentParser:
     """A parser for a job's own flags, with the runner's explained under it."""
     return argparse.ArgumentParser(
+        prog=f"python -m {module}",
         description=description,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

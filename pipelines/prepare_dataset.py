@@ -27,7 +27,7 @@ and 10 % into evaluation.
 
 
 def _parser() -> launch.argparse.ArgumentParser:
-    parser = launch.parser(_DESCRIPTION)
+    parser = launch.parser("pipelines.prepare_dataset", _DESCRIPTION)
     add = parser.add_argument
     add("--manifest", required=True, help="path or glob pattern: .csv, .jsonl or .parquet")
     add("--output", required=True, help="folder of the data set to write")

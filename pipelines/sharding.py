@@ -7,7 +7,7 @@ drawn by hash, so that a shard is a random sample of its split.
 import dataclasses
 import hashlib
 import math
-from typing import Any
+from collections.abc import Iterator, Mapping
 
 from features.params import LogMelParams
 
@@ -34,10 +34,9 @@ class ShardKey:
     index: int
     num_shards: int
 
-    @property
-    def path(self) -> str:
-        """Relative path without suffix; the record file adds .tfrecord, its sidecar .json."""
-        return f"{self.split}/{self.group}/patches-{self.index:05d}-of-{self.num_shards:05d}"
+    def path(self, kind: str) -> str:
+        """Relative path without suffix of the shard's file of a kind, as `patches` or `scores`."""
+        return f"{self.split}/{self.group}/{kind}-{self.index:05d}-of-{self.num_shards:05d}"
 
 
 def unit_hash(purpose: str, key: str) -> float:
@@ -69,6 +68,8 @@ def shard_of(video_id: str, split: str, num_shards: int) -> ShardKey:
     return ShardKey(split, ALL, int(unit_hash("shard", video_id) * num_shards), num_shards)
 
 
-def from_row(row: dict[str, Any]) -> ShardKey:
-    """The shard key in a row of `videos/*.parquet`."""
-    return ShardKey(row["split"], row["group"], row["shard"], row["num_shards"])
+def keys(split: str, num_shards: Mapping[str, int]) -> Iterator[ShardKey]:
+    """All shards of a split, from its shards by group; one may turn out to have no video."""
+    for group, count in num_shards.items():
+        for index in range(count):
+            yield ShardKey(split, group, index, count)

@@ -1,0 +1,102 @@
+"""AUC, AP and d' against scikit-learn and the paper's own tables."""
+
+import numpy as np
+import pytest
+import sklearn.metrics
+
+from evaluation import metrics
+
+# (AUC, d') of Tables 2, 3, 4 and section 4.4.
+PAPER_PAIRS = [
+    (0.851, 1.471), (0.894, 1.764), (0.911, 1.909), (0.918, 1.969), (0.916, 1.952), (0.926, 2.041),
+    (0.930, 2.087), (0.928, 2.067), (0.925, 2.035), (0.919, 1.982), (0.924, 2.026),
+    (0.923, 2.019), (0.922, 2.006), (0.921, 1.997), (0.909, 1.883), (0.868, 1.581),
+    (0.904, 1.846), (0.959, 2.452),
+]  # fmt: skip
+
+
+def evaluate_in_blocks(
+    scores: np.ndarray, truth: np.ndarray, cuts: list[int]
+) -> metrics.ClassMetrics:
+    blocks = [
+        (block, [np.flatnonzero(row) for row in rows])
+        for block, rows in zip(np.split(scores, cuts), np.split(truth, cuts), strict=True)
+    ]
+    positives = metrics.merge_positives([metrics.gather_positives(*block) for block in blocks])
+    ranks = metrics.add_ranks([metrics.rank_positives(block, positives) for block, _ in blocks])
+    return metrics.class_metrics(positives, ranks)
+
+
+def make_case(kind: str) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(3)
+    truth = rng.random((200, 12)) < rng.uniform(0.02, 0.5, 12)
+    scores = rng.normal(size=truth.shape).astype(np.float32) + truth
+    if kind == "tied":
+        scores = np.round(scores)
+    if kind == "constant":
+        scores[:, :6] = 0.25
+    if kind == "single positive":
+        truth[:, 3] = False
+        truth[17, 3] = True
+    return scores.astype(np.float32), truth
+
+
+@pytest.mark.parametrize("kind", ["random", "tied", "constant", "single positive"])
+@pytest.mark.parametrize("cuts", [[], [1], [50, 51, 120], list(range(1, 200))])
+def test_equal_to_scikit_learn_for_any_cut_into_blocks(kind: str, cuts: list[int]) -> None:
+    scores, truth = make_case(kind)
+
+    result = evaluate_in_blocks(scores, truth, cuts)
+
+    assert result.defined.all()
+    np.testing.assert_array_equal(result.positives, truth.sum(axis=0))
+    for c in range(truth.shape[1]):
+        auc = sklearn.metrics.roc_auc_score(truth[:, c], scores[:, c])
+        ap = sklearn.metrics.average_precision_score(truth[:, c], scores[:, c])
+        assert result.auc[c] == pytest.approx(auc, abs=1e-12)
+        assert result.ap[c] == pytest.approx(ap, abs=1e-12)
+
+
+def test_order_of_merging_does_not_matter() -> None:
+    scores, truth = make_case("tied")
+    order = np.random.default_rng(5).permutation(len(scores))
+
+    straight = evaluate_in_blocks(scores, truth, [70])
+    shuffled = evaluate_in_blocks(scores[order], truth[order], [20, 150])
+
+    np.testing.assert_allclose(straight.auc, shuffled.auc, rtol=0, atol=1e-15)
+    np.testing.assert_allclose(straight.ap, shuffled.ap, rtol=0, atol=1e-15)
+
+
+def test_classes_without_a_positive_or_a_negative_are_undefined() -> None:
+    scores, truth = make_case("random")
+    truth[:, 2] = False
+    truth[:, 5] = True
+
+    result = evaluate_in_blocks(scores, truth, [100])
+
+    assert np.flatnonzero(~result.defined).tolist() == [2, 5]
+    assert np.flatnonzero(np.isnan(result.auc)).tolist() == [2, 5]
+    assert np.flatnonzero(np.isnan(result.ap)).tolist() == [2, 5]
+
+
+def test_constant_scores_have_the_prior_as_average_precision() -> None:
+    _, truth = make_case("random")
+
+    result = evaluate_in_blocks(np.full(truth.shape, 0.5, np.float32), truth, [30])
+
+    np.testing.assert_allclose(result.ap, truth.mean(axis=0), atol=1e-15)
+    np.testing.assert_allclose(result.ap, result.priors, atol=1e-15)
+    np.testing.assert_allclose(result.auc, 0.5, atol=1e-15)
+
+
+@pytest.mark.parametrize(("auc", "d_prime"), PAPER_PAIRS)
+def test_d_prime_is_the_papers(auc: float, d_prime: float) -> None:
+    low, high = metrics.d_prime(auc - 0.0005), metrics.d_prime(auc + 0.0005)
+
+    assert low - 0.0005 <= d_prime <= high + 0.0005
+
+
+def test_d_prime_at_chance_and_perfection() -> None:
+    assert metrics.d_prime(0.5) == 0
+    assert metrics.d_prime(1.0) == np.inf
