@@ -19,7 +19,6 @@ from pipelines.extract_shard import ShardPlan, Video, extract_shard
 from pipelines.rejects import Reject
 from pipelines.sharding import ShardKey
 
-
 _COUNTS = ("num_videos", "num_patches", "num_bytes")
 
 

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from features import storage
 from features.errors import InputError
+from pipelines.rejects import Reject
 from pipelines.sharding import SPLITS
 
 # One row a usable video. Labels are distinct and sorted; `split` is null where the hash decides.
@@ -104,7 +105,7 @@ def _check_columns(path: str, layout: ManifestFormat) -> int:
 
 
 class ReadManifest(beam.DoFn):
-    """Manifest path -> Arrow batches of `SCHEMA`; tagged `REJECTED`: (id, uri, reason, detail)."""
+    """Manifest path -> Arrow batches of `SCHEMA`; tagged `REJECTED`: `Reject`s."""
 
     def __init__(self, layout: ManifestFormat):
         self._layout = layout
@@ -119,13 +120,14 @@ class ReadManifest(beam.DoFn):
             for reject in rejects:
                 yield beam.pvalue.TaggedOutput(REJECTED, reject)
         for text in malformed:
-            yield beam.pvalue.TaggedOutput(REJECTED, ("", "", "malformed_row", f"{path}: {text}"))
+            reject = Reject("", "", "malformed_row", f"{path}: {text}")
+            yield beam.pvalue.TaggedOutput(REJECTED, reject)
 
 
 def parse_rows(
     batch: Columns, layout: ManifestFormat, folder: str
-) -> tuple[list[dict[str, Any]], list[tuple[str, str, str, str]]]:
-    """Rows of a manifest to videos of `SCHEMA` and rejects (id, uri, reason, detail).
+) -> tuple[list[dict[str, Any]], list[Reject]]:
+    """Rows of a manifest to videos of `SCHEMA` and rejects.
 
     Args:
       batch: the manifest's own columns, each a list of one value a row.
@@ -148,7 +150,7 @@ def parse_rows(
                 }
             )
         except _RejectedRowError as reject:
-            rejects.append((video_id, uri, reject.reason, reject.detail))
+            rejects.append(Reject(video_id, uri, reject.reason, reject.detail))
     return videos, rejects
 
 

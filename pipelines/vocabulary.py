@@ -78,7 +78,8 @@ def _read_vocabulary(transform_fn: str, num_videos: int) -> Vocabulary:
     (asset,) = storage.list_files(storage.join(transform_fn, "assets", "*"))
     records = tf.data.TFRecordDataset(asset, compression_type="GZIP").as_numpy_iterator()
     counts, ids = [], []
-    for record in records:
+    # Where there is no label at all, tensorflow-transform invents one.
+    for record in records if num_videos else ():
         count, label = record.decode().split(" ", maxsplit=1)
         counts.append(int(count))
         ids.append(label)

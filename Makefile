@@ -1,0 +1,77 @@
+# Two commands do everything on a machine with Python 3.11: `make demo` and `make test`.
+# Each first makes .venv from the lock.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+# The first interpreter that is a Python 3.11.
+FIND_PYTHON = for python in python3.11 python3 python; do \
+	$$python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null \
+	&& echo $$python && break; done
+
+# `make demo` works in DEMO, on its own corpus; or on MANIFEST, with the flags of
+# pipelines.prepare_dataset that it needs in DATASET_FLAGS.
+MANIFEST :=
+DATASET_FLAGS :=
+DEMO := $(if $(MANIFEST),demo-own,demo)
+RECIPE := resnet50
+TRAIN_FLAGS := --width 0.25 --steps 160 --learning-rate 1e-3
+DEMO_MANIFEST := $(or $(MANIFEST),$(DEMO)/corpus/manifest.csv)
+RUN := $(DEMO)/$(RECIPE)
+
+.PHONY: help demo test check format lock clean
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@python=$$($(FIND_PYTHON)); \
+	if [ -z "$$python" ]; then \
+		echo "error: Python 3.11 is needed and none of python3.11, python3, python is one;" \
+			"install it (Debian: apt install python3.11 python3.11-venv)" >&2; exit 1; \
+	fi; \
+	echo "installing into $(VENV) from requirements.lock"; \
+	rm -rf $(VENV); \
+	$$python -m venv $(VENV)
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
+		--editable .
+	@touch $@
+
+demo: $(VENV)/.installed $(DEMO_MANIFEST) ## media in, evaluation report out (MANIFEST=... for yours)
+	$(PYTHON) -m pipelines.prepare_dataset --manifest $(DEMO_MANIFEST) --output $(DEMO)/dataset \
+		$(DATASET_FLAGS)
+	$(PYTHON) -m pipelines.extract_features --dataset $(DEMO)/dataset --output $(DEMO)/features
+	$(PYTHON) -m training.train $(RECIPE) --features $(DEMO)/features --output $(RUN)/run \
+		$(TRAIN_FLAGS)
+	$(PYTHON) -m evaluation.score_videos --features $(DEMO)/features --run $(RUN)/run \
+		--output $(RUN)/scores --frame-scores
+	$(PYTHON) -m evaluation.evaluate --scores $(RUN)/scores --output $(RUN)/report
+
+$(DEMO)/corpus/manifest.csv: | $(VENV)/.installed
+	$(PYTHON) -m pipelines.demo_corpus --output $(DEMO)/corpus
+
+test: $(VENV)/.installed ## run the tests
+	$(PYTHON) -m pytest
+
+check: $(VENV)/.installed ## lint, formatting, types, the import rule
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+format: $(VENV)/.installed ## format the code
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+lock: $(VENV)/.installed ## pin the closure of requirements.txt and the tools anew
+	$(VENV)/bin/uv pip compile --quiet --upgrade --no-header --no-emit-index-url \
+		--python-version 3.11 --python-platform x86_64-unknown-linux-gnu \
+		--extra dev --output-file requirements.lock pyproject.toml
+
+clean: ## remove the environment, the demos and all caches
+	rm -rf $(VENV) demo demo-own build *.egg-info .mypy_cache .pytest_cache .ruff_cache \
+		.import_linter_cache

@@ -1,0 +1,262 @@
+"""Features of real media against the front end applied to an independent decode."""
+
+import hashlib
+import itertools
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import soundfile
+import soxr
+
+from features import contract, record, tfrecord
+from features.errors import InputError, JobFailedError
+from features.front_end import FrontEnd
+from features.labels import read_vocabulary
+from features.logmel import log_mel_patches
+from features.params import LogMelParams
+from pipelines import extract_features, prepare_dataset
+from tests.conftest import Corpus
+
+PARAMS = LogMelParams()
+
+
+@pytest.fixture(scope="module")
+def dataset(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("dataset")
+    prepare_dataset.main(["--manifest", str(corpus.manifest), "--output", str(folder)])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def features(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("features")
+    extract(dataset, folder)
+    return folder
+
+
+def extract(dataset: Path, output: Path, *flags: str) -> dict[str, Any]:
+    code = extract_features.main(["--dataset", str(dataset), "--output", str(output), *flags])
+    assert code == 0
+    return contract.read_root(str(output), contract.FEATURES)
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("patches-*"))
+    }
+
+
+def read_records(folder: Path, split: str) -> list[record.PatchRecord]:
+    records = []
+    for path in sorted(folder.glob(f"{split}/all/*.tfrecord")):
+        with path.open("rb") as file:
+            records += [record.decode(data) for data in tfrecord.read_records(file, str(path))]
+    return records
+
+
+def load_independently(path: Path, start: float = 0, stop: float | None = None) -> np.ndarray:
+    """By libsndfile instead of FFmpeg, resampled in one piece instead of blocks."""
+    rate = soundfile.info(path).samplerate
+    end = None if stop is None else round(stop * rate)
+    samples, _ = soundfile.read(path, start=round(start * rate), stop=end, always_2d=True)
+    return soxr.resample(samples.mean(axis=1), rate, PARAMS.sample_rate_hz, "HQ")
+
+
+def test_accounts_add_up(features: Path, corpus: Corpus) -> None:
+    document = contract.read_root(str(features), contract.FEATURES)
+
+    assert document["num_videos"] == corpus.num_good + corpus.num_broken
+    assert document["num_written"] == corpus.num_good
+    assert document["rejects"] == {"corrupt": 1, "not_found": 1}
+    patches = {split: len(read_records(features, split)) for split in document["splits"]}
+    assert {name: s["num_patches"] for name, s in document["splits"].items()} == patches
+    assert document["num_patches"] == sum(patches.values())
+    rejects = [
+        row for path in features.glob("rejects/*") for row in pq.read_table(path).to_pylist()
+    ]
+    assert {(row["id"], row["reason"]) for row in rejects} == {
+        ("broken", "corrupt"),
+        ("absent", "not_found"),
+    }
+    assert all(row["detail"] for row in rejects)
+
+
+def test_patches_are_those_of_an_independent_decode(features: Path, corpus: Corpus) -> None:
+    front_end = FrontEnd.from_json(
+        contract.read_root(str(features), contract.FEATURES)["front_end"]
+    )
+    vocabulary = read_vocabulary(str(features))
+    compared = set()
+    for split in ("train", "validation", "evaluation"):
+        for one in read_records(features, split):
+            if Path(one.video_id).suffix not in {".wav", ".flac", ".ogg"}:
+                continue
+            path = corpus.manifest.parent / one.video_id
+            expected = log_mel_patches(load_independently(path), PARAMS)
+            index = round(one.start_seconds / PARAMS.patch_hop_seconds)
+            stored = np.frombuffer(one.patch, np.uint8).reshape(PARAMS.patch_shape)
+            # Storage errs by 0.022; the rest is the other decoder and the cut into blocks.
+            np.testing.assert_allclose(front_end.storage.decode(stored), expected[index], atol=0.05)
+            assert one.labels == tuple(sorted(one.labels))
+            assert all(label < len(vocabulary) for label in one.labels)
+            compared.add(one.video_id)
+    assert len(compared) == 6
+
+
+def test_labels_are_those_of_the_manifest(features: Path, corpus: Corpus) -> None:
+    vocabulary = read_vocabulary(str(features))
+    lines = [line.split(",") for line in corpus.manifest.read_text().splitlines()[1:]]
+    labels = {cells[0]: set(cells[2].split(";")) for cells in lines}
+
+    for split in ("train", "validation", "evaluation"):
+        for one in read_records(features, split):
+            assert {vocabulary.ids[label] for label in one.labels} == labels[one.video_id]
+
+
+def test_training_shards_are_shuffled_and_others_in_order(features: Path) -> None:
+    evaluation = [(one.video_id, one.start_seconds) for one in read_records(features, "evaluation")]
+    train = [(one.video_id, one.start_seconds) for one in read_records(features, "train")]
+
+    runs = [video for i, (video, _) in enumerate(evaluation) if evaluation[i - 1][0] != video]
+    assert len(runs) == len(set(runs))
+    for video in runs:
+        starts = [start for other, start in evaluation if other == video]
+        assert starts == sorted(starts)
+    neighbours = sum(a[0] == b[0] for a, b in itertools.pairwise(train))
+    assert neighbours < len(train) / 2  # unshuffled, all but one a video are
+
+
+def test_second_run_keeps_every_shard(features: Path, dataset: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in features.rglob("patches-*")}
+
+    document = extract(dataset, features)
+
+    assert {path: path.stat().st_mtime_ns for path in features.rglob("patches-*")} == before
+    assert document["rejects"] == {"corrupt": 1, "not_found": 1}
+
+
+def test_killed_extraction_resumes_to_the_same_bytes(
+    features: Path, dataset: Path, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "pipelines.extract_features"]
+    command += ["--dataset", str(dataset), "--output", str(tmp_path)]
+    process = subprocess.Popen(command)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.rglob("patches-*.json")) and time.monotonic() < deadline:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("patches-*.json")}
+    assert 0 < len(done) < len(list(features.rglob("patches-*.json")))
+    assert contract.find_root(str(tmp_path), contract.FEATURES) is None
+    # What a worker that was killed while writing leaves behind:
+    partial = next(iter(done)).parent / ".partial-patches-00000-of-00009.tfrecord-0123"
+    partial.write_bytes(b"half a record")
+
+    document = extract(dataset, tmp_path)
+
+    assert digests(tmp_path) == digests(features)
+    assert all(path.stat().st_mtime_ns == mtime for path, mtime in done.items())
+    assert list(tmp_path.rglob(".partial-*")) == []
+    whole = contract.read_root(str(features), contract.FEATURES)
+    assert document["fingerprint"] == whole["fingerprint"]
+
+
+def test_two_worker_processes_give_the_same_bytes(
+    features: Path, dataset: Path, tmp_path: Path
+) -> None:
+    extract(dataset, tmp_path, "--direct_num_workers=2", "--direct_running_mode=multi_processing")
+
+    assert digests(tmp_path) == digests(features)
+
+
+def test_other_seed_orders_anew_and_other_storage_stores_anew(
+    features: Path, dataset: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(features, tmp_path, dirs_exist_ok=True)
+
+    extract(dataset, tmp_path, "--seed=1")
+    seeded = read_records(tmp_path, "train")
+    extract(dataset, tmp_path, "--patch-dtype=float16")
+
+    original = read_records(features, "train")
+    assert seeded != original
+    by_place = {(one.video_id, one.start_seconds): one for one in original}
+    assert {(one.video_id, one.start_seconds): one for one in seeded} == by_place
+    for one in read_records(tmp_path, "train"):
+        assert len(one.patch) == 2 * np.prod(PARAMS.patch_shape)
+
+
+def test_files_of_another_plan_are_removed(features: Path, dataset: Path, tmp_path: Path) -> None:
+    shutil.copytree(features, tmp_path, dirs_exist_ok=True)
+    stale = tmp_path / "train" / "all" / "patches-00000-of-00099.tfrecord"
+    stale.write_bytes(b"of an older data set")
+
+    extract(dataset, tmp_path)
+
+    assert not stale.exists()
+    assert digests(tmp_path) == digests(features)
+
+
+def test_part_of_a_soundtrack(corpus: Corpus, tmp_path: Path) -> None:
+    wav = next(corpus.manifest.parent.glob("*.wav"))
+    manifest = tmp_path / "m.csv"
+    manifest.write_text(f"id,uri,labels,split,start,end\na,{wav},x,train,0.5,1.6\n")
+    prepare_dataset.main(["--manifest", str(manifest), "--output", str(tmp_path / "dataset")])
+
+    document = extract(tmp_path / "dataset", tmp_path / "features")
+
+    assert document["num_patches"] == 1
+    (one,) = read_records(tmp_path / "features", "train")
+    waveform = load_independently(wav, start=0.5, stop=1.6)
+    storage = FrontEnd.from_json(document["front_end"]).storage
+    stored = np.frombuffer(one.patch, np.uint8).reshape(PARAMS.patch_shape)
+    expected = log_mel_patches(waveform, PARAMS)[0]
+    np.testing.assert_allclose(storage.decode(stored), expected, atol=0.05)
+
+
+def test_nothing_written_fails_with_the_counts(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text("id,uri,labels,split\na,none.wav,x,train\nb,m.csv,x,train\n")
+    dataset, output = tmp_path / "dataset", tmp_path / "features"
+    prepare_dataset.main(["--manifest", str(tmp_path / "m.csv"), "--output", str(dataset)])
+
+    with pytest.raises(JobFailedError, match=r"2 videos = 0 written \+ 2 rejected") as error:
+        extract(dataset, output)
+
+    assert "'corrupt': 1" in str(error.value)
+    assert "'not_found': 1" in str(error.value)
+    assert not (output / contract.FEATURES).exists()
+
+
+def test_refused_before_any_work(dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"has no dataset\.json"):
+        extract(tmp_path, tmp_path / "out")
+    with pytest.raises(InputError, match="--splits: received 'dev'"):
+        extract(dataset, tmp_path / "out", "--splits=dev")
+    with pytest.raises(SystemExit):
+        extract(dataset, tmp_path / "out", "--pach-dtype=uint8")
+    assert not (tmp_path / "out").exists()
+
+
+def test_sidecar_describes_its_shard(features: Path) -> None:
+    path = max(features.rglob("patches-*.json"))
+    sidecar = json.loads(path.read_text())
+    records_path = path.with_suffix(".tfrecord")
+
+    with records_path.open("rb") as file:
+        data = list(tfrecord.read_records(file, str(records_path)))
+    assert sidecar["num_patches"] == len(data)
+    assert sidecar["num_bytes"] == records_path.stat().st_size
+    assert sidecar["sha256"] == hashlib.sha256(b"".join(data)).hexdigest()
+    assert sidecar["num_videos"] == len(sidecar["videos"])
+    assert sum(video["num_patches"] for video in sidecar["videos"]) == len(data)
