@@ -45,22 +45,19 @@ def group_files(paths: Sequence[str], num_videos: int, num_labels: int) -> list[
     return [list(paths[i : i + per_block]) for i in range(0, len(paths), per_block)]
 
 
-class AccumulateMetrics(beam.PTransform):
-    """Blocks of score files -> (`FirstPass`, `Ranks`) as two single-element collections."""
-
-    def expand(self, blocks: beam.PCollection) -> tuple[beam.PCollection, beam.PCollection]:
-        """Pass 1 over all blocks is a side input of pass 2."""
-        first = (
-            blocks
-            | "GatherPositives" >> beam.Map(_first_pass)
-            | "MergePositives" >> beam.CombineGlobally(_merge).without_defaults()
-        )
-        ranks = (
-            blocks
-            | "RankPositives" >> beam.Map(_second_pass, first=beam.pvalue.AsSingleton(first))
-            | "AddRanks" >> beam.CombineGlobally(metrics.add_ranks).without_defaults()
-        )
-        return first, ranks
+def two_passes(blocks: beam.PCollection) -> tuple[beam.PCollection, beam.PCollection]:
+    """Blocks of score files -> one `FirstPass` and one `Ranks`, a collection each."""
+    first = (
+        blocks
+        | "GatherPositives" >> beam.Map(_first_pass)
+        | "MergePositives" >> beam.CombineGlobally(_merge).without_defaults()
+    )
+    ranks = (
+        blocks
+        | "RankPositives" >> beam.Map(_second_pass, first=beam.pvalue.AsSingleton(first))
+        | "AddRanks" >> beam.CombineGlobally(metrics.add_ranks).without_defaults()
+    )
+    return first, ranks
 
 
 def _read_block(paths: Sequence[str]) -> tuple[np.ndarray, list[np.ndarray]]:

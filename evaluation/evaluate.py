@@ -76,11 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     storage.delete([storage.join(output, contract.METRICS)])
 
     def build(pipeline: beam.Pipeline) -> None:
-        first, ranks = (
-            pipeline
-            | "Blocks" >> beam.Create(blocks)
-            | "Spread" >> beam.Reshuffle()
-            | "Accumulate" >> accumulate.AccumulateMetrics()
+        first, ranks = accumulate.two_passes(
+            pipeline | "Blocks" >> beam.Create(blocks) | "Spread" >> beam.Reshuffle()
         )
         _ = (
             pipeline

@@ -1,8 +1,8 @@
 """Writes a small corpus of synthetic soundtracks, as media files with a manifest of weak labels.
 
-    python -m pipelines.demo_corpus --output /tmp/demo --soundtracks 64 --seed 1
+    python -m pipelines.demo_corpus --output corpus --soundtracks 64 --seed 1
 
-writes /tmp/demo/media/demo0000.mp4, ... and /tmp/demo/manifest.csv. The same seed and number of
+writes corpus/media/demo0000.mp4, ... and corpus/manifest.csv. The same seed and number of
 soundtracks give the same bytes.
 """
 
@@ -34,11 +34,11 @@ SECOND_CLASS_SHARE = 0.9
 
 # The classifier hears up to 8 kHz, so nothing is made above; it saves two thirds of the time.
 SYNTHESIS_RATE = 16_000
-SOUNDTRACK_SECONDS = (10.0, 40.0)
+SOUNDTRACK_SECONDS = (15.0, 40.0)
 EVENT_SECONDS = (1.0, 4.0)
-GAP_SECONDS = (0.3, 3.0)
+GAP_SECONDS = (0.3, 1.5)
 STRAY_SECONDS = (0.3, 0.8)
-EVENT_DECIBELS = (-6.0, 12.0)  # over the background, one draw per class and soundtrack
+EVENT_DECIBELS = (0.0, 15.0)  # over the background, one draw per class and soundtrack
 LOUDNESS_DECIBELS = (-30.0, -18.0)  # root mean square of the whole, full scale being 0
 PEAK = 0.9
 
@@ -256,7 +256,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--soundtracks",
         type=_whole_number(minimum=MIN_SOUNDTRACKS),
         default=64,
-        help="how many soundtracks of 10 to 40 seconds to write (default: %(default)s)",
+        help="how many soundtracks of 15 to 40 seconds to write (default: %(default)s)",
     )
     parser.add_argument(
         "--seed",

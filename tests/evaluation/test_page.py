@@ -34,10 +34,13 @@ def make_metrics(**replaced):
         "prior_mean_ap": 0.00033,
         "accuracy_1best": 0.6125,
         "set": "evaluation",
-        "made_by": {"command": ["evaluate", "--note", "a b"], "versions": {"numpy": "2.4.6"}},
+        "made_by": {
+            "command": ["evaluate", "--note", "a b"],
+            "created": "2025-03-04T10:21:07Z",
+            "versions": {"numpy": "2.4.6"},
+        },
         "recipe": {"name": "resnet_50", "optimizer": {"learning_rate": 3e-5}},
         "fingerprints": {"run": "0123abcd"},
-        "created": "2025-03-04T10:21:07Z",
     } | replaced
 
 
