@@ -1,0 +1,158 @@
+"""Media files in, a report out: all five jobs through their commands, on real media."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import sklearn.metrics
+
+from evaluation import evaluate, score_videos
+from evaluation.metrics import d_prime
+from evaluation.score_shard import read_vectors
+from features import contract
+from features.errors import InputError
+from features.labels import read_vocabulary
+from pipelines import extract_features, prepare_dataset
+from tests.conftest import Corpus
+from training import train
+
+
+@pytest.fixture(scope="module")
+def folders(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """dataset, features, run, scores and report, made one after the other."""
+    root = tmp_path_factory.mktemp("end_to_end")
+    small = ["--batch-size=16", "--learning-rate=3e-4", "--width=0.2"]
+    commands = (
+        (prepare_dataset, "dataset", ["--manifest", str(corpus.manifest)]),
+        (extract_features, "features", ["--dataset", f"{root}/dataset"]),
+        (
+            train,
+            "run",
+            ["fully_connected", "--features", f"{root}/features", "--steps=150", *small],
+        ),
+        (
+            score_videos,
+            "scores",
+            ["--features", f"{root}/features", "--run", f"{root}/run", "--frame-scores"],
+        ),
+        (evaluate, "report", ["--scores", f"{root}/scores"]),
+    )
+    for job, output, flags in commands:
+        assert job.main([*flags, "--output", f"{root}/{output}"]) == 0
+    return root
+
+
+def read_scores(folder: Path, kind: str) -> dict[str, Any]:
+    tables = [
+        pq.read_table(path) for path in sorted(folder.glob(f"evaluation/all/{kind}-*.parquet"))
+    ]
+    columns: dict[str, Any] = {
+        "scores": np.concatenate([read_vectors(t["scores"]) for t in tables])
+    }
+    for name in set(tables[0].column_names) - {"scores"}:
+        columns[name] = [value for table in tables for value in table[name].to_pylist()]
+    return columns
+
+
+def test_figures_are_those_of_scikit_learn(folders: Path) -> None:
+    scores = read_scores(folders / "scores", "scores")
+    document = contract.read_root(str(folders / "report"), contract.METRICS)
+    per_class = pq.read_table(folders / "report" / "per_class.parquet").to_pylist()
+    names = read_vocabulary(str(folders / "scores")).names
+    truth = np.zeros(scores["scores"].shape, bool)
+    for row, labels in enumerate(scores["labels"]):
+        truth[row, labels] = True
+
+    aucs, aps = [], []
+    for label, row in enumerate(per_class):
+        aucs.append(sklearn.metrics.roc_auc_score(truth[:, label], scores["scores"][:, label]))
+        aps.append(
+            sklearn.metrics.average_precision_score(truth[:, label], scores["scores"][:, label])
+        )
+        assert row["name"] == names[label]
+        assert row["auc"] == pytest.approx(aucs[-1], abs=1e-12)
+        assert row["ap"] == pytest.approx(aps[-1], abs=1e-12)
+    assert document["mean_auc"] == pytest.approx(np.mean(aucs), abs=1e-12)
+    assert document["mean_ap"] == pytest.approx(np.mean(aps), abs=1e-12)
+    assert document["prior_mean_ap"] == pytest.approx(truth.mean(), abs=1e-12)
+    top = scores["scores"].argmax(axis=1)
+    assert document["accuracy_1best"] == np.mean(truth[np.arange(len(top)), top])
+    if np.mean(aucs) < 1:
+        assert document["d_prime"] == pytest.approx(d_prime(np.mean(aucs)))
+
+
+def test_the_network_has_learned_the_tones(folders: Path) -> None:
+    document = contract.read_root(str(folders / "report"), contract.METRICS)
+
+    assert document["mean_ap"] > document["prior_mean_ap"] + 0.2
+
+
+def test_video_scores_are_means_of_frame_scores(folders: Path) -> None:
+    videos = read_scores(folders / "scores", "scores")
+    frames = read_scores(folders / "scores", "frames")
+
+    frame_ids = np.array(frames["video_id"])
+    for row, video_id in enumerate(videos["video_id"]):
+        own = frame_ids == video_id
+        assert videos["num_patches"][row] == own.sum()
+        np.testing.assert_allclose(
+            videos["scores"][row], frames["scores"][own].mean(axis=0), atol=1e-6
+        )
+
+
+def test_coverage_counts_the_rejected_soundtrack(folders: Path) -> None:
+    document = contract.read_root(str(folders / "report"), contract.METRICS)
+
+    assert document["num_videos_expected"] == document["num_videos"] + document["num_missing"]
+    assert document["num_missing"] == 1  # absent.wav
+
+
+def test_page_shows_the_figures(folders: Path) -> None:
+    document = contract.read_root(str(folders / "report"), contract.METRICS)
+
+    page = (folders / "report" / "report.html").read_text()
+
+    for figure in ("mean_ap", "prior_mean_ap", "mean_auc", "accuracy_1best"):
+        assert f"{document[figure]:.3f}" in page
+
+
+def test_jobs_that_are_finished_keep_their_work(folders: Path) -> None:
+    scored = {path: path.stat().st_mtime_ns for path in folders.glob("scores/*/*/*")}
+    before = json.loads((folders / "scores" / "scores.json").read_text())
+    flags = ["--features", f"{folders}/features", "--run", f"{folders}/run", "--frame-scores"]
+
+    assert score_videos.main([*flags, "--output", f"{folders}/scores"]) == 0
+
+    assert {path: path.stat().st_mtime_ns for path in folders.glob("scores/*/*/*")} == scored
+    after = json.loads((folders / "scores" / "scores.json").read_text())
+    assert after["num_patches"] == before["num_patches"]
+
+
+def test_folders_that_do_not_belong_together_are_refused(folders: Path, tmp_path: Path) -> None:
+    flags = ["--run", f"{folders}/run", "--output", f"{tmp_path}/scores"]
+    other = tmp_path / "float16"
+    extract_features.main(
+        ["--dataset", f"{folders}/dataset", "--output", str(other), "--patch-dtype=float16"]
+    )
+
+    with pytest.raises(InputError, match=r"front_end_fingerprint is '\w+', expected '\w+'"):
+        score_videos.main(["--features", str(other), *flags])
+    with pytest.raises(InputError, match="--split: received 'dev'"):
+        score_videos.main(["--features", f"{folders}/features", "--split=dev", *flags])
+    with pytest.raises(InputError, match=r"has no scores\.json"):
+        evaluate.main(["--scores", str(tmp_path), "--output", f"{tmp_path}/report"])
+
+
+def test_labels_of_another_data_set_are_refused(folders: Path, tmp_path: Path) -> None:
+    shutil.copytree(folders / "scores", tmp_path / "scores")
+    manifest = tmp_path / "m.csv"
+    manifest.write_text("id,uri,labels\na,a.wav,Other\n")
+    prepare_dataset.main(["--manifest", str(manifest), "--output", f"{tmp_path}/other"])
+    shutil.copy(tmp_path / "other" / "labels.parquet", tmp_path / "scores" / "labels.parquet")
+
+    with pytest.raises(InputError, match="vocabulary fingerprint"):
+        evaluate.main(["--scores", f"{tmp_path}/scores", "--output", f"{tmp_path}/report"])
