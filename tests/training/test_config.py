@@ -1,0 +1,58 @@
+import dataclasses
+import json
+
+import pytest
+
+from features.errors import InputError
+from training import recipes
+from training.config import Recipe
+from training.optimizer import LearningRate
+
+NO_OVERRIDES = dict.fromkeys(
+    ["steps", "batch_size", "learning_rate", "width", "seed", "precision"], None
+)
+
+
+@pytest.mark.parametrize("name", recipes.RECIPES)
+def test_recipes_survive_json(name: str) -> None:
+    recipe = recipes.find_recipe(name)
+    assert recipe.name == name
+    again = Recipe.from_json(json.loads(json.dumps(recipe.to_json())))
+    assert again == recipe
+    assert again.fingerprint == recipe.fingerprint
+
+
+def test_without_overrides_a_recipe_stays_as_it_is() -> None:
+    assert recipes.override(recipes.resnet50(), **NO_OVERRIDES) == recipes.resnet50()
+
+
+def test_overrides_replace_fields_and_a_short_run_reports_more_often() -> None:
+    overrides = {**NO_OVERRIDES, "steps": 150, "width": 0.25, "seed": 3}
+    recipe = recipes.override(recipes.resnet50(), **overrides)
+    assert (recipe.steps, recipe.model.width, recipe.seed) == (150, 0.25, 3)
+    assert (recipe.report_steps, recipe.validation_steps) == (3, 75)
+    assert recipe.validation_patches == 75 * 128 / 4
+    longer = recipes.override(recipes.resnet50(), **{**overrides, "steps": 151})
+    assert longer.fingerprint != recipe.fingerprint
+    assert longer.learning == recipe.learning
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("steps", 0), ("learning_rate", float("nan")), ("width", -1.0)]
+)
+def test_overrides_must_be_positive(field: str, value: float) -> None:
+    with pytest.raises(InputError, match=f"{field} must be positive; received {value}"):
+        recipes.override(recipes.resnet50(), **{**NO_OVERRIDES, field: value})
+
+
+def test_unknown_recipe_names_the_nearest() -> None:
+    with pytest.raises(InputError, match=r"no recipe 'resnet-50'; did you mean .*resnet50"):
+        recipes.find_recipe("resnet-50")
+
+
+def test_learning_rate_is_cut_after_its_step() -> None:
+    recipe = dataclasses.replace(
+        recipes.resnet50(), learning_rate=0.5, learning_rate_cuts=((10, 0.5), (20, 0.5))
+    )
+    rate = LearningRate(recipe)
+    assert [float(rate(step)) for step in (0, 9, 10, 19, 20)] == [0.5, 0.5, 0.25, 0.25, 0.125]

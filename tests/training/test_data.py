@@ -1,0 +1,134 @@
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from features import contract, record
+from features.contract import ContractError
+from features.labels import FILE_NAME, read_vocabulary
+from training import recipes
+from training.data import epoch, open_features, training_batches, validation_batches
+from training.loss import NO_LABEL
+
+RECIPE = dataclasses.replace(
+    recipes.fully_connected(), batch_size=16, shuffle_patches=30, interleaved_shards=3
+)
+
+
+def keys(records: tf.data.Dataset) -> list[tuple[str, float]]:
+    decoded = [record.decode(serialized) for serialized in records.as_numpy_iterator()]
+    return [(example.video_id, example.start_seconds) for example in decoded]
+
+
+def rows_of(batches: tf.data.Dataset) -> list[tuple[np.ndarray, tuple[int, ...]]]:
+    rows = []
+    for patches, label_ids in batches.as_numpy_iterator():
+        for patch, ids in zip(patches, label_ids, strict=True):
+            rows.append((patch, tuple(int(i) for i in ids if i != NO_LABEL)))
+    return rows
+
+
+def test_an_epoch_has_every_patch_once(features_folder: Path) -> None:
+    features = open_features(str(features_folder), num_labels=None)
+    order = keys(epoch(features, RECIPE, step=0))
+    assert len(order) == len(set(order)) == features.num_patches["train"] == 160
+
+
+def test_the_order_follows_from_seed_step_and_epoch(features_folder: Path) -> None:
+    features = open_features(str(features_folder), num_labels=None)
+    first = epoch(features, RECIPE, step=0)
+    order = keys(first)
+    assert keys(epoch(features, RECIPE, step=0)) == order
+    assert keys(epoch(features, RECIPE, step=9)) != order
+    assert keys(epoch(features, dataclasses.replace(RECIPE, seed=1), step=0)) != order
+    second_epoch = keys(first.repeat(2))[len(order) :]
+    assert second_epoch != order
+    assert sorted(second_epoch) == sorted(order)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float16"])
+def test_batches_hold_the_patches_and_labels_that_were_written(
+    tmp_path: Path, make_features: Callable, dtype: str
+) -> None:
+    written = make_features(tmp_path, shards={"train": 2}, dtype=dtype)["train"]
+    features = open_features(str(tmp_path), num_labels=None)
+    batches = training_batches(features, RECIPE, step=0).take(len(written) // 16)
+    encode = features.front_end.storage.encode
+    remaining = {encode(patch).tobytes(): (patch, labels) for _, patch, labels in written}
+    rows = rows_of(batches)
+    assert len(rows) == len(written)
+    for patch, labels in rows:
+        expected, expected_labels = remaining.pop(encode(patch).tobytes())
+        np.testing.assert_allclose(patch, expected, atol=1e-6)
+        assert labels == expected_labels
+
+
+def test_label_set_is_a_prefix_and_keeps_patches_without_labels(features_folder: Path) -> None:
+    small = open_features(str(features_folder), num_labels=2)
+    assert small.vocabulary.ids == ("/m/0", "/m/1")
+    whole = open_features(str(features_folder), num_labels=3_087)
+    batches = [validation_batches(features, RECIPE) for features in (small, whole)]
+    pairs = list(zip(*map(rows_of, batches), strict=True))
+    assert len(pairs) == 64
+    for (_, labels), (_, all_labels) in pairs:
+        assert labels == tuple(label for label in all_labels if label < 2)
+    assert any(not labels and all_labels for (_, labels), (_, all_labels) in pairs)
+
+
+def test_validation_subset_is_spread_and_always_the_same(features_folder: Path) -> None:
+    features = open_features(str(features_folder), num_labels=None)
+    recipe = dataclasses.replace(RECIPE, validation_patches=16)
+    subset = validation_batches(features, recipe)
+    first, again = rows_of(subset), rows_of(subset)
+    whole = rows_of(validation_batches(features, RECIPE))
+    assert len(first) == len(again) == 16
+    for index, (patch, _) in enumerate(first):
+        np.testing.assert_array_equal(patch, again[index][0])
+        np.testing.assert_array_equal(patch, whole[4 * index][0])  # one patch of each video
+
+
+def test_batch_larger_than_the_data(tmp_path: Path, make_features: Callable) -> None:
+    make_features(tmp_path, shards={"train": 1})
+    features = open_features(str(tmp_path), num_labels=None)
+    recipe = dataclasses.replace(RECIPE, batch_size=100)
+    (batch,) = training_batches(features, recipe, step=0).take(1)
+    assert batch[0].shape == (100, 96, 64)
+    assert validation_batches(features, recipe) is None
+
+
+def test_folder_that_is_not_finished_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ContractError, match=r"has no features.json: .* pipelines.extract_features"):
+        open_features(str(tmp_path), num_labels=None)
+
+
+def test_other_labels_are_refused(tmp_path: Path, make_features: Callable) -> None:
+    make_features(tmp_path, shards={"train": 1})
+    other = read_vocabulary(str(tmp_path)).prefix(3)
+    (tmp_path / FILE_NAME).write_bytes(other.to_bytes())
+    with pytest.raises(ContractError, match=f"vocabulary fingerprint .* '{other.fingerprint}'"):
+        open_features(str(tmp_path), num_labels=None)
+
+
+def test_missing_shard_is_refused(tmp_path: Path, make_features: Callable) -> None:
+    make_features(tmp_path, shards={"train": 2})
+    next(tmp_path.glob("train/all/*-00001-*")).unlink()
+    with pytest.raises(ContractError, match="number of train shards is 1, expected 2"):
+        open_features(str(tmp_path), num_labels=None)
+
+
+@pytest.mark.parametrize("splits", [{"validation": 1}, {"train": 0, "validation": 1}])
+def test_nothing_to_train_on_is_refused(
+    tmp_path: Path, make_features: Callable, splits: dict[str, int]
+) -> None:
+    make_features(tmp_path, shards=splits)
+    with pytest.raises(ContractError, match="split 'train' has no patches; found"):
+        open_features(str(tmp_path), num_labels=None)
+
+
+def test_newer_format_is_refused(tmp_path: Path) -> None:
+    (tmp_path / contract.FEATURES).write_text('{"format_version": 99}')
+    with pytest.raises(ContractError, match="format_version is 99"):
+        open_features(str(tmp_path), num_labels=None)

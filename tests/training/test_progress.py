@@ -1,0 +1,33 @@
+import sys
+
+import pytest
+
+from training.progress import ProgressLine, duration
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_long_run_fits_on_a_line(
+    terminal: bool, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    line = ProgressLine(17_000_000, 128)
+    line.step_done()
+    assert line.patches_per_second == 0  # the first step builds the graph
+    line.step_done()
+    assert line.patches_per_second > 0
+    line._seconds = 0.5  # 256 patches a second
+    line.show(16_000_000, 0.000123, 0.2123)
+    line.close()
+    text = capsys.readouterr().err
+    assert len(text.strip("\r\n")) < 80
+    assert "step 16000000/17000000  loss 0.00012  256 patches/s  mAP 0.212  5 days left" in text
+    assert text.startswith("\r") == terminal
+    assert text.endswith("\n")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(59.6, "1 min 00 s"), (7, "7 s"), (3_725, "1 h 02 min"), (359_940, "99 h 59 min")],
+)
+def test_duration(seconds: float, text: str) -> None:
+    assert duration(seconds) == text

@@ -1,0 +1,230 @@
+"""The command, run in-process on features made in the test."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from features.contract import ContractError
+from features.errors import InputError, JobFailedError
+from features.front_end import FrontEnd
+from features.labels import Vocabulary
+from features.logmel import log_mel_patches
+from features.params import LogMelParams
+from training import loop, recipes
+from training.config import ResNet50
+from training.data import open_features
+from training.export import export
+from training.models.build import build_model
+from training.train import main
+
+STEPS = 40
+
+
+def command(features: Path, output: Path, *more: str) -> list[str]:
+    sizes = ["--batch-size=32", "--width=0.05", "--learning-rate=3e-3", f"--steps={STEPS}"]
+    return ["fully_connected", f"--features={features}", f"--output={output}", *sizes, *more]
+
+
+def scalars(output: Path) -> dict[str, dict[int, float]]:
+    found: dict[str, dict[int, float]] = {}
+    for path in sorted(output.glob("events/*")):
+        for serialized in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+            event = tf.compat.v1.Event.FromString(serialized)
+            for value in event.summary.value:
+                found.setdefault(value.tag, {})[event.step] = float(tf.make_ndarray(value.tensor))
+    return found
+
+
+@pytest.fixture(scope="module")
+def run_folder(features_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("run")
+    assert main(command(features_folder, output)) == 0
+    return output
+
+
+def test_it_learns(run_folder: Path) -> None:
+    curves = scalars(run_folder)
+    assert curves["loss"][STEPS] < 0.5 * curves["loss"][1]
+    assert set(curves["validation/mAP"]) == {STEPS / 2, STEPS}
+    assert curves["validation/mAP"][STEPS] > 0.85
+    assert curves["validation/accuracy"][STEPS] > 0.6
+    assert curves["learning_rate"][STEPS] == pytest.approx(3e-3)
+
+
+def test_run_json_says_what_was_trained(run_folder: Path, features_folder: Path) -> None:
+    document = json.loads((run_folder / "run.json").read_text())
+    features = json.loads((features_folder / "features.json").read_text())
+    assert document["steps"] == STEPS
+    assert document["recipe"]["steps"] == STEPS
+    assert document["features_fingerprint"] == features["fingerprint"]
+    assert document["front_end_fingerprint"] == features["front_end_fingerprint"]
+    assert document["vocabulary"] == features["vocabulary"]
+    assert document["metrics"]["validation_mean_average_precision"] > 0.85
+    assert document["metrics"]["validation_num_patches"] == 64
+
+
+def test_a_finished_run_says_so(
+    run_folder: Path, features_folder: Path, capsys: pytest.CaptureFixture
+) -> None:
+    before = (run_folder / "run.json").read_bytes()
+    assert main(command(features_folder, run_folder)) == 0
+    assert f"is finished, at {STEPS} steps" in capsys.readouterr().out
+    assert (run_folder / "run.json").read_bytes() == before
+
+
+def test_export_needs_plain_tensorflow_only(run_folder: Path) -> None:
+    # In a process of its own, away from this repository, without Keras.
+    script = f"""
+import sys
+import tensorflow as tf
+model = tf.saved_model.load({str(run_folder / "export")!r})
+print(sorted(model.signatures), model.signatures["patches"](patches=tf.zeros([2, 96, 64])).keys())
+assert "tf_keras" not in sys.modules and "training" not in sys.modules
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd="/", capture_output=True, text=True, check=True
+    )
+    assert "['patches', 'serving_default', 'waveform']" in done.stdout
+
+
+def test_export_carries_labels_front_end_and_recipe(
+    run_folder: Path, features_folder: Path
+) -> None:
+    assets = run_folder / "export" / "assets"
+    features = open_features(str(features_folder), num_labels=None)
+    labels = Vocabulary.from_bytes((assets / "labels.parquet").read_bytes())
+    assert labels.fingerprint == features.vocabulary.fingerprint
+    front_end = json.loads((assets / "front_end.json").read_text())
+    assert FrontEnd.from_json(front_end) == features.front_end
+    recipe = json.loads((assets / "recipe.json").read_text())
+    assert recipe == json.loads((run_folder / "run.json").read_text())["recipe"]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_signatures_equal_the_model(features_folder: Path, tmp_path: Path, precision: str) -> None:
+    features = open_features(str(features_folder), num_labels=4)
+    config = ResNet50(width=0.125, batch_norm_momentum=0.9)
+    recipe = dataclasses.replace(recipes.resnet50(), model=config, precision=precision)
+    model = build_model(config, num_labels=4, patch_shape=(96, 64), precision=precision)
+    rng = np.random.default_rng(0)
+    # 70 patches: more than go through the network at once.
+    waveform = rng.normal(0, 0.1, 70 * 15_360 + 3_000).astype(np.float32)
+    waveform *= np.linspace(0, 1, len(waveform), dtype=np.float32)
+    patches = log_mel_patches(waveform, LogMelParams())
+    for _ in range(30):  # gives batch normalization the statistics of some input
+        model(patches[::10], training=True)
+    loaded = tf.saved_model.load(export(model, recipe, features, str(tmp_path)))
+    reference = build_model(config, num_labels=4, patch_shape=(96, 64), precision="float32")
+    reference.set_weights(model.get_weights())
+    expected = tf.function(reference)(tf.constant(patches))
+    outputs = loaded.signatures["serving_default"](patches=tf.constant(patches))
+    for name in ("logits", "embedding"):
+        np.testing.assert_allclose(outputs[name], expected[name], atol=1e-5)
+    np.testing.assert_allclose(outputs["scores"], tf.sigmoid(outputs["logits"]), atol=1e-6)
+    framed = loaded.signatures["waveform"](waveform=tf.constant(waveform))
+    assert framed["scores"].shape == (70, 4)
+    np.testing.assert_allclose(framed["scores"], outputs["scores"], atol=1e-4)
+    np.testing.assert_allclose(framed["start_seconds"], 0.96 * np.arange(70), rtol=1e-6)
+
+
+@pytest.mark.parametrize("num_samples", [0, 100, 15_599])
+def test_waveform_shorter_than_a_patch_has_no_scores(run_folder: Path, num_samples: int) -> None:
+    loaded = tf.saved_model.load(str(run_folder / "export"))
+    framed = loaded.signatures["waveform"](waveform=tf.zeros([num_samples]))
+    assert framed["scores"].shape == (0, 6)
+    assert framed["start_seconds"].shape == (0,)
+
+
+def test_an_interrupted_run_goes_on_where_it_stopped(
+    features_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "validate", interrupt)  # at half of the steps
+        with pytest.raises(JobFailedError, match=f"stopped at step 20 of {STEPS}, which is saved"):
+            main(command(features_folder, tmp_path))
+    assert not (tmp_path / "run.json").exists()
+    before = scalars(tmp_path)["loss"]
+    assert max(before) == 20
+
+    assert main(command(features_folder, tmp_path)) == 0
+    after = {step: loss for step, loss in scalars(tmp_path)["loss"].items() if step > 20}
+    assert set(before) | set(after) == set(range(1, STEPS + 1))
+    assert after[21] < 0.9 * before[1]  # the weights came back
+
+    assert main([*command(features_folder, tmp_path), f"--steps={STEPS + 10}"]) == 0
+    assert json.loads((tmp_path / "run.json").read_text())["steps"] == STEPS + 10
+    assert max(scalars(tmp_path)["loss"]) == STEPS + 10
+
+
+def test_a_run_that_died_before_its_end_was_recorded_is_finished(
+    features_folder: Path, tmp_path: Path
+) -> None:
+    main(command(features_folder, tmp_path))
+    first = json.loads((tmp_path / "run.json").read_text())
+    (tmp_path / "run.json").unlink()
+    assert main(command(features_folder, tmp_path)) == 0
+    again = json.loads((tmp_path / "run.json").read_text())
+    assert again["steps"] == STEPS
+    name = "validation_mean_average_precision"
+    assert again["metrics"][name] == pytest.approx(first["metrics"][name])
+
+
+def test_another_recipe_or_other_features_are_refused(
+    run_folder: Path, features_folder: Path, tmp_path: Path, make_features: Callable
+) -> None:
+    with pytest.raises(ContractError, match=r"recipe\.seed is 1, expected 0; .*--output"):
+        main(command(features_folder, run_folder, "--seed=1"))
+    with pytest.raises(ContractError, match=r"recipe\.model\.width is 0\.1, expected 0\.05"):
+        main(command(features_folder, run_folder, "--width=0.1"))
+    make_features(tmp_path, shards={"train": 1})
+    with pytest.raises(ContractError, match="features_fingerprint is"):
+        main(command(tmp_path, run_folder))
+
+
+def test_loss_that_is_not_finite_stops_the_run(features_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(JobFailedError, match=r"the loss is (nan|inf) in steps \d+ to \d+"):
+        main(command(features_folder, tmp_path, "--learning-rate=1e30"))
+    assert not (tmp_path / "run.json").exists()
+    assert not list(tmp_path.glob("checkpoints/ckpt*"))
+
+
+def test_without_validation_it_says_so_and_goes_on(
+    tmp_path: Path, make_features: Callable, capsys: pytest.CaptureFixture
+) -> None:
+    make_features(tmp_path / "features", shards={"train": 1})
+    output = tmp_path / "run"
+    assert main(command(tmp_path / "features", output, "--steps=2")) == 0
+    captured = capsys.readouterr()
+    assert captured.err.count("no validation patches") == 1
+    assert "2 steps" in captured.out
+    assert captured.out.rstrip().endswith(str(output / "export"))
+    assert "validation_accuracy" not in json.loads((output / "run.json").read_text())["metrics"]
+
+
+def test_unknown_flags_and_recipes_are_refused(
+    features_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(command(features_folder, tmp_path, "--step=3"))
+    assert "unrecognized arguments: --step=3" in capsys.readouterr().err
+    with pytest.raises(InputError, match="did you mean fully_connected"):
+        main(["fully_conected", *command(features_folder, tmp_path)[1:]])
+    assert not list(tmp_path.iterdir())
+
+
+def test_help_lists_the_recipes(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    text = capsys.readouterr().out
+    for name in recipes.RECIPES:
+        assert f"\n  {name} " in text

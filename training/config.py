@@ -1,0 +1,90 @@
+"""What a training run is: a network, an optimizer, an amount of data; frozen, and kept as JSON."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from features import contract
+
+# Where a layer's output is computed and kept. Weights and losses are float32 in both.
+Precision = Literal["float32", "bfloat16"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FullyConnected:
+    """Section 3.3.1: `num_layers` layers of `units` ReLUs."""
+
+    network: Literal["fully_connected"] = dataclasses.field(default="fully_connected", init=False)
+    num_layers: int
+    units: int
+    width: float  # multiplies `units`; 1.0 is the paper's network
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ResNet50:
+    """Section 3.3.5."""
+
+    network: Literal["resnet50"] = dataclasses.field(default="resnet50", init=False)
+    width: float  # multiplies the filters of every convolution; 1.0 is the paper's network
+    batch_norm_momentum: float  # share of the old moving statistics that a step keeps
+
+
+ModelConfig = FullyConnected | ResNet50
+_NETWORKS: Mapping[str, type[ModelConfig]] = {
+    "fully_connected": FullyConnected,
+    "resnet50": ResNet50,
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything that decides what a run learns, and how often it says so."""
+
+    name: str
+    model: ModelConfig
+    learning_rate: float  # of Adam
+    learning_rate_cuts: tuple[tuple[int, float], ...] = ()  # (after this step, times this factor)
+    batch_size: int
+    steps: int
+    num_labels: int | None  # the most frequent labels; None for all. Fewer where there are fewer
+    seed: int
+    precision: Precision = "float32"
+    # Random sampling "from all patches" (section 3.1) is approximated: patches of this many shards
+    # are mixed, and drawn from a buffer of this many patches (100 MB). Training shards are already
+    # permuted, and each holds patches of many videos.
+    interleaved_shards: int = 64
+    shuffle_patches: int = 16_384
+    # The paper watches "a validation subset" (section 3.1) and is silent on its size.
+    validation_patches: int = 16_384
+    validation_steps: int = 10_000  # from one validation to the next
+    report_steps: int = 100  # from one point of the loss curve to the next
+    checkpoint_minutes: float = 10.0
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits that stand for all fields."""
+        return contract.fingerprint(self)
+
+    def to_json(self) -> dict[str, Any]:
+        """For a JSON file."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> "Recipe":
+        """Back from `to_json`, also where it went through a file."""
+        model = dict(document["model"])
+        network = _NETWORKS[model.pop("network")]
+        cuts = tuple((step, factor) for step, factor in document["learning_rate_cuts"])
+        return cls(**{**document, "model": network(**model), "learning_rate_cuts": cuts})
+
+    @property
+    def learning(self) -> dict[str, Any]:
+        """The fields that must not change where a run goes on: all but its length and reports."""
+        free = {
+            "steps",
+            "validation_patches",
+            "validation_steps",
+            "report_steps",
+            "checkpoint_minutes",
+        }
+        return {field: value for field, value in self.to_json().items() if field not in free}

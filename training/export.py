@@ -1,0 +1,126 @@
+"""A trained model as a SavedModel that needs none of our code.
+
+    model = tf.saved_model.load("run/export")
+    model.signatures["patches"](patches=log_mel)        scores, logits, embedding
+    model.signatures["waveform"](waveform=samples)      scores, start_seconds
+
+Its assets say what the outputs and inputs are: labels.parquet (a row for each output),
+front_end.json and recipe.json.
+"""
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+
+from features import labels, storage
+from features.logmel import hann_window, mel_weights
+from features.params import LogMelParams
+from training.config import Recipe
+from training.data import FeatureSet
+from training.models.build import build_model
+
+FOLDER = "export"
+# Patches of a waveform that go through the network at once: an hour of sound in one batch would
+# take 6 GB.
+_PATCHES_AT_ONCE = 64
+
+
+def export(trained: tf_keras.Model, recipe: Recipe, features: FeatureSet, output: str) -> str:
+    """Write `output`/export; returns its path.
+
+    The exported network computes in float32, whatever the precision that it was trained in.
+    """
+    params = features.front_end.log_mel
+    model = build_model(
+        recipe.model,
+        num_labels=len(features.vocabulary),
+        patch_shape=params.patch_shape,
+        precision="float32",
+    )
+    model.set_weights(trained.get_weights())
+    assets = {
+        labels.FILE_NAME: features.vocabulary.to_bytes(),
+        "front_end.json": _json(features.front_end.to_json()),
+        "recipe.json": _json(recipe.to_json()),
+    }
+    path = storage.join(output, FOLDER)
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in assets.items():
+            Path(folder, name).write_bytes(content)
+        module = ExportedModel(model, params, [Path(folder, name) for name in assets])
+        tf.saved_model.save(
+            module,
+            path,
+            signatures={
+                "serving_default": module.patches,
+                "patches": module.patches,
+                "waveform": module.waveform,
+            },
+        )
+    return path
+
+
+class ExportedModel(tf.Module):
+    """The functions of a SavedModel, and what it must carry for them."""
+
+    def __init__(self, model: tf_keras.Model, params: LogMelParams, assets: list[Path]):
+        super().__init__()
+        # The variables and not the model: Keras's own description of it would need Keras to load.
+        self.weights = model.weights
+        self.assets = [tf.saved_model.Asset(str(path)) for path in assets]
+
+        def apply(patches: tf.Tensor) -> dict[str, tf.Tensor]:
+            outputs = model(patches, training=False)
+            return {**outputs, "scores": tf.sigmoid(outputs["logits"])}
+
+        def apply_to_waveform(waveform: tf.Tensor) -> dict[str, tf.Tensor]:
+            patches = log_mel_patches(waveform, params)
+            scores = _in_pieces(lambda piece: apply(piece)["scores"], patches)
+            index = tf.range(tf.shape(patches)[0])
+            hop_seconds = params.patch_hop_frames * params.hop_seconds
+            return {"scores": scores, "start_seconds": tf.cast(index, tf.float32) * hop_seconds}
+
+        shape = [None, *params.patch_shape]
+        self.patches = tf.function(
+            apply, input_signature=[tf.TensorSpec(shape, tf.float32, "patches")]
+        )
+        self.waveform = tf.function(
+            apply_to_waveform, input_signature=[tf.TensorSpec([None], tf.float32, "waveform")]
+        )
+
+
+def log_mel_patches(waveform: tf.Tensor, params: LogMelParams) -> tf.Tensor:
+    """`features.logmel.log_mel_patches` in a graph, equal to it within 1e-4.
+
+    Args:
+      waveform: float32 [samples], mono in [-1, 1) at `params.sample_rate_hz`.
+      params: the front end.
+
+    Returns:
+      float32 [patches, patch frames, mel bands]; none for less sound than one patch.
+    """
+    frames = tf.signal.frame(waveform, params.window_samples, params.hop_samples)
+    windowed = frames * hann_window(params).astype(np.float32)
+    magnitude = tf.abs(tf.signal.rfft(windowed, [params.fft_length]))  # [frames, bins]
+    mel = tf.matmul(magnitude, mel_weights(params).astype(np.float32))
+    log_mel = tf.math.log(mel + params.log_offset)  # [frames, bands]
+    return tf.signal.frame(log_mel, params.patch_frames, params.patch_hop_frames, axis=0)
+
+
+def _in_pieces(apply: Any, patches: tf.Tensor) -> tf.Tensor:
+    """Apply a function of a batch to any number of patches, a piece at a time."""
+    num_patches = tf.shape(patches)[0]
+    padding = -num_patches % _PATCHES_AT_ONCE
+    padded = tf.pad(patches, [[0, padding], [0, 0], [0, 0]])
+    pieces = tf.reshape(padded, [-1, _PATCHES_AT_ONCE, *patches.shape[1:]])
+    outputs = tf.map_fn(apply, pieces, parallel_iterations=1)  # [pieces, 64, labels]
+    return tf.reshape(outputs, [-1, outputs.shape[-1]])[:num_patches]
+
+
+def _json(document: dict[str, Any]) -> bytes:
+    return json.dumps(document, indent=2).encode()

@@ -1,0 +1,27 @@
+"""The loss: cross-entropy of a sigmoid for every label (section 3.1)."""
+
+import tensorflow as tf
+
+# Fills the rows of label ids up to the longest of a batch.
+NO_LABEL = -1
+
+
+def sigmoid_cross_entropy(logits: tf.Tensor, label_ids: tf.Tensor) -> tf.Tensor:
+    """Mean cross-entropy over patches and labels, without a dense matrix of targets.
+
+    -y log p - (1 - y) log(1 - p) is softplus(z) - y z, so targets touch only the logits of true
+    labels. At 30,871 labels the dense targets would cost more than the rest of the input.
+
+    Args:
+      logits: [batch, labels].
+      label_ids: integers [batch, most labels of a patch], each once in a row, padded by NO_LABEL.
+
+    Returns:
+      float32 scalar.
+    """
+    logits = tf.cast(logits, tf.float32)
+    is_label = label_ids != NO_LABEL  # [batch, most labels]
+    true_logits = tf.gather(logits, tf.where(is_label, label_ids, 0), batch_dims=1)
+    true_logits = tf.where(is_label, true_logits, 0.0)
+    total = tf.reduce_sum(tf.nn.softplus(logits)) - tf.reduce_sum(true_logits)
+    return total / tf.cast(tf.size(logits), tf.float32)
