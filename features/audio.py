@@ -10,8 +10,9 @@ which would make FFmpeg read other files or addresses.
 
 import contextlib
 import enum
+import errno
 from collections.abc import Iterator
-from typing import Any
+from typing import IO, Any
 
 import av
 import av.error
@@ -34,6 +35,13 @@ _CONTAINERS = (
 _BLOCK_SAMPLES = 131_072
 # Beyond this share of undecodable packets, what is left is not the soundtrack any more.
 _MAX_BAD_PACKETS = 0.1
+# A damaged header may name any rate; at 1 Hz, one block would become 8 GB of samples.
+_MIN_RATE_HZ, _MAX_RATE_HZ = 1_000, 768_000
+
+
+# What PyAV says, beside FFmpeg's errors, of streams that come and go in a damaged file and of text
+# that is none. Caught only around its own calls: in our code they are bugs.
+_PYAV_ERRORS = (IndexError, ValueError)
 
 
 class Outcome(enum.StrEnum):
@@ -83,6 +91,23 @@ def read_waveform(
         yield from _resampled(blocks, sample_rate_hz)
 
 
+class _ForFFmpeg:
+    """A file that answers an impossible seek with FFmpeg's error code, not with an exception.
+
+    A damaged index sends FFmpeg anywhere; that is the file's fault and not the filesystem's.
+    """
+
+    def __init__(self, file: IO[bytes]):
+        self.read, self.tell = file.read, file.tell
+        self._seek = file.seek
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        try:
+            return self._seek(offset, whence)
+        except (OSError, ValueError):
+            return -errno.EINVAL
+
+
 @contextlib.contextmanager
 def _open(uri: str) -> Iterator[av.container.InputContainer]:
     """Open a container from the bytes of `uri`; library errors become an AudioError."""
@@ -91,14 +116,14 @@ def _open(uri: str) -> Iterator[av.container.InputContainer]:
             if not file.read(1):
                 raise AudioError(Outcome.EMPTY_FILE, "the file has no bytes")
             file.seek(0)
-            with av.open(file, "r", options={"format_whitelist": _CONTAINERS}) as container:
+            with _container(file) as container:
                 yield container
     except AudioError:
         raise
     except (av.error.DecoderNotFoundError, av.error.PatchWelcomeError) as error:
         raise AudioError(Outcome.UNSUPPORTED_CODEC, str(error)) from error
-    except (av.error.FFmpegError, UnicodeDecodeError) as error:
-        # FFmpegError first: some of its classes are OSErrors too.
+    except av.error.FFmpegError as error:
+        # Before OSError: some of its classes are both.
         raise AudioError(Outcome.CORRUPT, str(error)) from error
     except FileNotFoundError as error:
         raise AudioError(Outcome.NOT_FOUND, str(error)) from error
@@ -106,6 +131,21 @@ def _open(uri: str) -> Iterator[av.container.InputContainer]:
         raise AudioError(Outcome.PERMISSION_DENIED, str(error)) from error
     except OSError as error:
         raise AudioError(Outcome.UNREADABLE, str(error)) from error
+
+
+def _container(file: IO[bytes]) -> av.container.InputContainer:
+    try:
+        return av.open(
+            _ForFFmpeg(file),
+            "r",
+            options={"format_whitelist": _CONTAINERS},
+            # Titles in another encoding than UTF-8 are common, and none of our business.
+            metadata_errors="replace",
+        )
+    except av.error.FFmpegError:
+        raise  # some of its classes are ValueErrors too
+    except _PYAV_ERRORS as error:
+        raise AudioError(Outcome.CORRUPT, str(error)) from error
 
 
 def _mono_blocks(container: av.container.InputContainer) -> Iterator[tuple[int, np.ndarray]]:
@@ -119,6 +159,7 @@ def _mono_blocks(container: av.container.InputContainer) -> Iterator[tuple[int, 
     if stream.codec_context is None:
         raise AudioError(Outcome.UNSUPPORTED_CODEC, "no decoder for the audio stream")
     stream.codec_context.thread_count = 1  # the job runs one process per core
+    _drop_custom_layout(stream.codec_context)
 
     fifo, layout = av.AudioFifo(), None
     for frame in _frames(container, stream):
@@ -126,6 +167,8 @@ def _mono_blocks(container: av.container.InputContainer) -> Iterator[tuple[int, 
         if changed and fifo.samples:
             yield _averaged(fifo.read())
         if changed:
+            if not _MIN_RATE_HZ <= frame.sample_rate <= _MAX_RATE_HZ:
+                raise AudioError(Outcome.CORRUPT, f"a sample rate of {frame.sample_rate} Hz")
             fifo = av.AudioFifo()
             layout = (frame.format.name, frame.sample_rate, frame.layout.nb_channels)
         frame.pts = None  # the FIFO refuses timestamps with gaps
@@ -136,19 +179,46 @@ def _mono_blocks(container: av.container.InputContainer) -> Iterator[tuple[int, 
         yield _averaged(fifo.read())
 
 
+def _drop_custom_layout(context: av.AudioCodecContext) -> None:
+    """Replace a channel order of the file's own by a mere number of channels.
+
+    PyAV frees the list of such an order with every frame, and a second free ends the process.
+    The mean of the channels does not depend on their order.
+    """
+    layout = context.layout
+    if layout.nb_channels == 0:
+        return  # not known before the first frame
+    # From here on `layout` alone owns the list, whatever happens.
+    context.layout = f"{layout.nb_channels} channels"
+    if context.name.startswith("pcm_"):
+        return
+    # Other decoders set the order themselves; a list is described by its channels.
+    if " channels (" in layout.name or layout.name.startswith("ambisonic"):
+        raise AudioError(Outcome.UNSUPPORTED_CODEC, f"{context.name} with {layout.name}")
+    context.layout = layout.name
+
+
 def _frames(
     container: av.container.InputContainer, stream: av.AudioStream
 ) -> Iterator[av.AudioFrame]:
     """Decode packet by packet: one bad packet costs its own samples, not the rest of the file."""
     num_packets, errors = 0, []
-    for packet in container.demux(stream):
-        num_packets += 1
-        try:
-            yield from packet.decode()
-        except av.error.EOFError:
-            break  # a flushed decoder says so after the last packet
-        except av.error.InvalidDataError as error:
-            errors.append(str(error))
+    try:
+        for packet in container.demux(stream):
+            num_packets += 1
+            try:
+                yield from packet.decode()
+            except av.error.EOFError:
+                break  # a flushed decoder says so after the last packet
+            except (av.error.DecoderNotFoundError, av.error.PatchWelcomeError):
+                raise  # of the codec, not of the packet
+            except av.error.FFmpegError as error:
+                # Not InvalidDataError alone: decoders have numbers of their own.
+                errors.append(str(error))
+    except av.error.FFmpegError:
+        raise  # some of its classes are ValueErrors too
+    except _PYAV_ERRORS as error:
+        raise AudioError(Outcome.CORRUPT, str(error)) from error
     if len(errors) > _MAX_BAD_PACKETS * num_packets:
         raise AudioError(
             Outcome.CORRUPT, f"{len(errors)} of {num_packets} packets are bad: {errors[0]}"
@@ -170,14 +240,16 @@ def _averaged(frame: av.AudioFrame | None) -> tuple[int, np.ndarray]:
     else:
         interleaved = np.frombuffer(memoryview(planes[0]), dtype, frame.samples * num_channels)
         channels = list(interleaved.reshape(-1, num_channels).T)
-    mono = channels[0].astype(np.float32)
-    for channel in channels[1:]:
-        mono += channel
-    if offset:
-        mono -= offset * num_channels
-    mono *= np.float32(1 / (num_channels * full_scale))
-    # One product sees every NaN, infinity and absurd magnitude (beyond 1e19) at once.
-    if not np.isfinite(np.dot(mono, mono)):
+    with np.errstate(over="ignore", invalid="ignore"):  # seen by the product below
+        mono = channels[0].astype(np.float32)
+        for channel in channels[1:]:
+            mono += channel
+        if offset:
+            mono -= offset * num_channels
+        mono *= np.float32(1 / (num_channels * full_scale))
+        # One product sees every NaN, infinity and absurd magnitude (beyond 1e19) at once.
+        energy = np.dot(mono, mono)
+    if not np.isfinite(energy):
         raise AudioError(Outcome.NONFINITE_SAMPLES, "NaN, infinity or samples beyond 1e19")
     return frame.sample_rate, mono
 

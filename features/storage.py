@@ -7,6 +7,7 @@ leave open: typed errors, atomic writes, one listing instead of a stat per file.
 
 import contextlib
 import os
+import pathlib
 import re
 import uuid
 from collections.abc import Iterator
@@ -49,15 +50,20 @@ def open_read(path: str) -> IO[bytes]:
       FileNotFoundError, PermissionError: as for a local file, on every filesystem.
       OSError: anything else that the filesystem says.
     """
-    if not _SCHEME.match(path):
-        return open(path, "rb")  # noqa: PTH123 - the caller closes it
     try:
+        if not _SCHEME.match(path):
+            return open(path, "rb")  # noqa: PTH123 - the caller closes it
         # Never by the suffix: a medium named x.gz is still a medium.
         return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+    except ValueError as error:  # a scheme that no filesystem serves, a NUL in the name
+        raise OSError(f"{path!r}: {error}") from error
     except (BeamIOError, OSError) as error:
-        if "404" in str(error) or "No such" in str(error) or "not found" in str(error).lower():
+        if not _SCHEME.match(path):
+            raise
+        words = str(error).replace(path, "").lower()  # a name may hold any number
+        if "404" in words or "no such" in words or "not found" in words:
             raise FileNotFoundError(str(error)) from error
-        if "403" in str(error) or "401" in str(error):
+        if "403" in words or "401" in words:
             raise PermissionError(str(error)) from error
         raise
 
@@ -101,10 +107,11 @@ def write_bytes(path: str, content: bytes) -> None:
 
 def make_folder(folder: str) -> None:
     """Create a folder and its parents where the filesystem has folders at all."""
-    if folder and not FileSystems.exists(folder):
-        # Another worker may have made it since.
-        with contextlib.suppress(BeamIOError, FileExistsError):
-            FileSystems.mkdirs(folder)
+    if not _SCHEME.match(folder):
+        # Not through Beam, which fails where another worker makes the folder at the same moment.
+        pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
+    elif not FileSystems.exists(folder):
+        FileSystems.mkdirs(folder)
 
 
 def list_files(pattern: str) -> list[str]:

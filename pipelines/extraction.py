@@ -19,7 +19,7 @@ from pipelines.extract_shard import ShardPlan, Video, extract_shard
 from pipelines.rejects import Reject
 from pipelines.sharding import ShardKey
 
-_COUNTS = ("num_videos", "num_patches", "num_bytes")
+_COUNTS = ("num_videos", "num_patches", "num_bytes", "num_files")
 
 
 class ExtractShards(beam.PTransform):
@@ -71,8 +71,10 @@ def rejects_of(sidecar: Mapping[str, Any]) -> Iterator[Reject]:
 
 def account_of(sidecar: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], int]]:
     """The summands of one sidecar: ((split or "", field), number)."""
-    for field in _COUNTS:
-        yield (sidecar["key"]["split"], field), sidecar[field]
+    split = sidecar["key"]["split"]
+    yield (split, "num_files"), 1
+    for field in ("num_videos", "num_patches", "num_bytes"):
+        yield (split, field), sidecar[field]
     # A sum of digests does not depend on the order in which shards are finished. In halves, since
     # Beam's integers have 64 bits.
     digest = contract.fingerprint([sidecar["plan"], sidecar["sha256"]])
@@ -99,7 +101,7 @@ def finish(
     splits = {
         split: {
             **{field: account.get((split, field), 0) for field in _COUNTS},
-            # By name; a shard of a small corpus may have drawn no video.
+            # In the names of the files; a shard of a small corpus may draw no video, and no file.
             "num_shards": num_shards,
         }
         for split, num_shards in made["num_shards"].items()

@@ -65,7 +65,7 @@ def open_features(folder: str, *, num_labels: int | None) -> FeatureSet:
         )
         contract.require_equal(
             f"number of {split} shards",
-            expected=sum(splits[split]["num_shards"].values()),
+            expected=splits[split]["num_files"],
             received=len(shards[split]),
             where=folder,
             cure=cure,
