@@ -18,7 +18,7 @@ MANIFEST :=
 DATASET_FLAGS :=
 DEMO := $(if $(MANIFEST),demo-own,demo)
 RECIPE := resnet50
-TRAIN_FLAGS := --width 0.25 --steps 160 --learning-rate 1e-3
+TRAIN_FLAGS := --width 0.25 --batch-size 64 --steps 300
 DEMO_MANIFEST := $(or $(MANIFEST),$(DEMO)/corpus/manifest.csv)
 RUN := $(DEMO)/$(RECIPE)
 
@@ -42,11 +42,11 @@ $(VENV)/.installed: requirements.lock
 	@touch $@
 
 demo: $(VENV)/.installed $(DEMO_MANIFEST) ## media in, evaluation report out (MANIFEST=... for yours)
-	$(PYTHON) -m pipelines.prepare_dataset --manifest $(DEMO_MANIFEST) --output $(DEMO)/dataset \
-		$(DATASET_FLAGS)
+	$(PYTHON) -m pipelines.prepare_dataset --manifest $(DEMO_MANIFEST) $(DATASET_FLAGS) \
+		--output $(DEMO)/dataset
 	$(PYTHON) -m pipelines.extract_features --dataset $(DEMO)/dataset --output $(DEMO)/features
-	$(PYTHON) -m training.train $(RECIPE) --features $(DEMO)/features --output $(RUN)/run \
-		$(TRAIN_FLAGS)
+	$(PYTHON) -m training.train $(RECIPE) --features $(DEMO)/features $(TRAIN_FLAGS) \
+		--output $(RUN)/run
 	$(PYTHON) -m evaluation.score_videos --features $(DEMO)/features --run $(RUN)/run \
 		--output $(RUN)/scores --frame-scores
 	$(PYTHON) -m evaluation.evaluate --scores $(RUN)/scores --output $(RUN)/report

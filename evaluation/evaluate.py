@@ -13,7 +13,7 @@ from apache_beam.pvalue import AsSingleton
 from evaluation import accumulate, soundtrack
 from evaluation.report.page import render_report
 from evaluation.score_shard import PARQUET_SUFFIX, SCORES
-from features import contract, storage
+from features import contract, storage, terminal
 from features.errors import OK, run_command
 from features.labels import read_vocabulary
 from pipelines import launch
@@ -96,13 +96,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     document = contract.read_root(output, contract.METRICS)
     with storage.open_read(storage.join(output, accumulate.PER_CLASS)) as file:
         per_class = pq.read_table(file)
-    page = storage.join(output, "report.html")
-    storage.write_bytes(page, render_report(document, per_class, view).encode())
-    print(summary(document, page))
+    page = render_report(document, per_class, view)
+    storage.write_bytes(storage.join(output, "report.html"), page.encode())
+    terminal.report(summary(document), {}, storage.join(args.output, "report.html"))
     return OK
 
 
-def summary(document: dict[str, Any], page: str) -> str:
+def summary(document: dict[str, Any]) -> str:
     """The headline figures as a small table for a terminal."""
     d_prime = "inf" if document["d_prime"] is None else f"{document['d_prime']:.3f}"
     undefined = len(document["undefined_classes"])
@@ -121,7 +121,6 @@ def summary(document: dict[str, Any], page: str) -> str:
             str(document["num_videos"]),
             f"of {document['num_videos_expected']} in the {document['set']} set",
         ),
-        ("report", page, ""),
     ]
     return "\n".join(f"{name:<16} {value:>7}   {note}".rstrip() for name, value, note in rows)
 

@@ -10,7 +10,7 @@ from apache_beam.pvalue import AsSingleton
 
 from evaluation import scoring
 from evaluation.score_shard import FRAMES, SCORES, score_shard
-from features import contract, labels, storage
+from features import contract, labels, storage, terminal
 from features.errors import OK, InputError, run_command
 from pipelines import launch, resume, sharding
 from pipelines.extract_shard import PATCHES
@@ -124,9 +124,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     with progress_line("shards", len(sidecars), lambda: len(storage.list_files(done_pattern))):
         launch.run(build, options, output)
     document = contract.read_root(output, contract.SCORES)
-    print(
+    terminal.report(
         f"{document['num_videos']} of {document['num_videos_expected']} videos scored, "
-        f"{document['num_patches']} patches; {output}"
+        f"{document['num_patches']} patches",
+        {},
+        args.output,
     )
     return OK
 

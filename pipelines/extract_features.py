@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import apache_beam as beam
 from apache_beam.pvalue import AsDict, AsSingleton
 
-from features import contract, labels, storage
+from features import contract, labels, storage, terminal
 from features.audio import RESAMPLER
 from features.errors import OK, InputError, run_command
 from features.front_end import FrontEnd, PatchStorage
@@ -105,7 +105,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     sidecar_pattern = storage.join(output, "*", "*", f"{PATCHES}-*{resume.SIDECAR_SUFFIX}")
     with progress_line("shards", len(keys), lambda: len(storage.list_files(sidecar_pattern))):
         launch.run(build, options, output)
-    _report(output)
+    document = contract.read_root(output, contract.FEATURES)
+    hours = document["num_patches"] * front_end.log_mel.patch_hop_seconds / 3600
+    terminal.report(
+        f"{document['num_videos']} videos = {document['num_written']} written "
+        f"+ {document['num_rejects']} rejected; {document['num_patches']} patches, "
+        f"{hours:.2f} hours",
+        document["rejects"],
+        args.output,
+    )
     return OK
 
 
@@ -122,18 +130,6 @@ def _splits(text: str, available: dict) -> frozenset[str]:
             f"--splits: received {text!r}; the data set has only {', '.join(sorted(available))}"
         )
     return splits
-
-
-def _report(output: str) -> None:
-    document = contract.read_root(output, contract.FEATURES)
-    hours = document["num_patches"] * document["front_end"]["log_mel"]["patch_hop_seconds"] / 3600
-    print(
-        f"{document['num_videos']} videos = {document['num_written']} written "
-        f"+ {document['num_rejects']} rejected; "
-        f"{document['num_patches']} patches, {hours:.2f} hours; {output}"
-    )
-    for reason, count in document["rejects"].items():
-        print(f"  rejected: {count} {reason}")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import apache_beam as beam
 from apache_beam.pvalue import AsSingleton
 
-from features import contract, storage
+from features import contract, storage, terminal
 from features.errors import OK, InputError, run_command
 from pipelines import dataset, launch, manifest, rejects
 from pipelines.sharding import SPLITS
@@ -98,7 +98,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     launch.run(build, options, output)
     storage.delete([temp_dir])
-    _report(output)
+    document = contract.read_root(output, contract.DATASET)
+    splits = ", ".join(
+        f"{split['num_videos']} {name}" for name, split in document["splits"].items()
+    )
+    terminal.report(
+        f"{document['num_rows']} rows = {document['num_videos']} videos ({splits}) "
+        f"+ {document['num_rejects']} rejects\n{document['vocabulary']['num_labels']} labels",
+        document["rejects"],
+        args.output,
+    )
     return OK
 
 
@@ -114,20 +123,6 @@ def _split_values(texts: Sequence[str]) -> dict[str, str]:
             )
         values |= dict.fromkeys(listed.split(","), split)
     return values
-
-
-def _report(output: str) -> None:
-    document = contract.read_root(output, contract.DATASET)
-    splits = ", ".join(
-        f"{split['num_videos']} {name}" for name, split in document["splits"].items()
-    )
-    print(
-        f"{document['num_rows']} rows = {document['num_videos']} videos ({splits}) "
-        f"+ {document['num_rejects']} rejects; "
-        f"{document['vocabulary']['num_labels']} labels; {output}"
-    )
-    for reason, count in document["rejects"].items():
-        print(f"  rejected: {count} {reason}")
 
 
 if __name__ == "__main__":

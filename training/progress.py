@@ -1,10 +1,8 @@
-"""One progress line on stderr: rewritten in place on a terminal, now and then in a log."""
+"""How far a training run is, on one line."""
 
-import sys
 import time
 
-_TERMINAL_SECONDS, _LOG_SECONDS = 1.0, 15.0
-_COLUMNS = 79
+from features.terminal import StatusLine, duration
 
 
 class ProgressLine:
@@ -14,12 +12,10 @@ class ProgressLine:
     """
 
     def __init__(self, last_step: int, batch_size: int):
-        self._terminal = sys.stderr.isatty()
-        self._every_seconds = _TERMINAL_SECONDS if self._terminal else _LOG_SECONDS
+        self._line = StatusLine()
         self._last_step, self._batch_size = last_step, batch_size
         self._patches, self._seconds = 0, 0.0
         self._step_start: float | None = None
-        self._shown_at = time.monotonic()
 
     def step_done(self) -> None:
         """Count a step."""
@@ -41,7 +37,7 @@ class ProgressLine:
     @property
     def due(self) -> bool:
         """Whether it is time to show something new."""
-        return time.monotonic() >= self._shown_at + self._every_seconds
+        return self._line.due
 
     def show(self, step: int, loss: float, mean_average_precision: float | None) -> None:
         """Show a step, with the mAP of the last validation."""
@@ -52,25 +48,8 @@ class ProgressLine:
         if rate and step < self._last_step:
             left = (self._last_step - step) * self._batch_size / rate
             parts.append(f"{duration(left)} left")
-        line = "  ".join(parts)
-        if self._terminal:
-            print(f"\r{line:<{_COLUMNS}}", end="", file=sys.stderr, flush=True)
-        else:
-            print(line, file=sys.stderr, flush=True)
-        self._shown_at = time.monotonic()
+        self._line.show("  ".join(parts))
 
     def close(self) -> None:
         """Leave the line, so that what is printed next does not continue it."""
-        if self._terminal:
-            print(file=sys.stderr)
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person reads them."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours >= 100:
-        return f"{hours // 24} days"
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+        self._line.close()

@@ -13,13 +13,13 @@ from typing import Any, get_args
 
 from features import contract, storage
 from features.errors import OK, run_command
+from features.terminal import duration, report
 from training import recipes
 from training.checkpoints import claim
 from training.config import Precision
 from training.data import VALIDATION, open_features
 from training.export import export
 from training.loop import TrainedModel, train
-from training.progress import duration
 
 _DESCRIPTION = """\
 Train a network on extracted features and export it as a SavedModel.
@@ -81,15 +81,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     claim(output, recipe, features)
     finished = contract.find_root(output, contract.RUN)
     if finished and finished["steps"] >= recipe.steps:
-        print(f"{output} is finished, at {finished['steps']} steps; go on with a higher --steps")
+        print(f"{args.output} is finished, at {finished['steps']} steps; --steps goes on")
         return OK
     storage.delete([storage.join(output, contract.RUN)])
     if not features.num_patches.get(VALIDATION):
-        print(f"{source} has no {VALIDATION} patches: going on without", file=sys.stderr)
+        print(f"{args.features} has no {VALIDATION} patches: going on without", file=sys.stderr)
 
     start = time.monotonic()
     trained = train(recipe, features, output)
-    export_path = export(trained.model, recipe, features, output)
+    export(trained.model, recipe, features, output)
     seconds = time.monotonic() - start
     contract.write_root(
         output,
@@ -109,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "metrics": _metrics(trained),
         },
     )
-    print(f"{trained.steps} steps, {duration(seconds)}; {_summary(trained)}; {export_path}")
+    report(f"{trained.steps} steps, {duration(seconds)}; {_summary(trained)}", {}, args.output)
     return OK
 
 
@@ -128,9 +128,8 @@ def _summary(trained: TrainedModel) -> str:
     if validation is None:
         return "no validation"
     return (
-        f"validation 1-best accuracy {validation.accuracy:.3f}, "
-        f"mAP {validation.mean_average_precision:.3f} "
-        f"({validation.num_patches} patches, {validation.num_classes} classes)"
+        f"validation mAP {validation.mean_average_precision:.3f}, "
+        f"1-best accuracy {validation.accuracy:.3f}"
     )
 
 

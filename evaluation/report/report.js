@@ -36,7 +36,8 @@
     const row = element("tr");
     const name = element("th");
     name.scope = "row";
-    name.append(element("bdi", entry.name), element("small", entry.label_id));
+    name.append(element("bdi", entry.name));
+    if (entry.label_id !== entry.name) name.append(element("small", entry.label_id));
     const ap = element("td", "", "ap");
     if (entry.ap !== null) {
       const bar = element("span", "", "bar");

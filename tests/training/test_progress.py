@@ -2,7 +2,7 @@ import sys
 
 import pytest
 
-from training.progress import ProgressLine, duration
+from training.progress import ProgressLine
 
 
 @pytest.mark.parametrize("terminal", [True, False])
@@ -23,11 +23,3 @@ def test_a_long_run_fits_on_a_line(
     assert "step 16000000/17000000  loss 0.00012  256 patches/s  mAP 0.212  5 days left" in text
     assert text.startswith("\r") == terminal
     assert text.endswith("\n")
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(59.6, "1 min 00 s"), (7, "7 s"), (3_725, "1 h 02 min"), (359_940, "99 h 59 min")],
-)
-def test_duration(seconds: float, text: str) -> None:
-    assert duration(seconds) == text

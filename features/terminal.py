@@ -1,0 +1,54 @@
+"""What a long command tells the person who watches it."""
+
+import sys
+import time
+
+_TERMINAL_SECONDS, _LOG_SECONDS = 1.0, 15.0
+_COLUMNS = 79
+
+
+class StatusLine:
+    """One line on stderr: rewritten in place on a terminal, repeated now and then in a log."""
+
+    def __init__(self) -> None:
+        self._terminal = sys.stderr.isatty()
+        self.every_seconds = _TERMINAL_SECONDS if self._terminal else _LOG_SECONDS
+        self._shown_at = time.monotonic()
+        self._shown = False
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to show something new."""
+        return time.monotonic() >= self._shown_at + self.every_seconds
+
+    def show(self, text: str) -> None:
+        """Show `text` in place of what was shown before."""
+        if self._terminal:
+            print(f"\r{text:<{_COLUMNS}}", end="", file=sys.stderr, flush=True)
+        else:
+            print(text, file=sys.stderr, flush=True)
+        self._shown_at, self._shown = time.monotonic(), True
+
+    def close(self) -> None:
+        """Leave the line, so that what is printed next does not continue it."""
+        if self._terminal and self._shown:
+            print(file=sys.stderr)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person reads them."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours >= 100:
+        return f"{hours // 24} days"
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def report(counts: str, rejects: dict[str, int], output: str) -> None:
+    """The closing lines of a job on stdout: its counts, the rejects by reason, where they are."""
+    print(counts)
+    for reason, count in rejects.items():
+        print(f"  rejected: {count} {reason}")
+    print(f"wrote {output}")
