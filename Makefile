@@ -28,7 +28,7 @@ help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 $(VENV)/.installed: requirements.lock
-	@python=$$($(FIND_PYTHON)); \
+	@python=$$($(FIND_PYTHON) || true); \
 	if [ -z "$$python" ]; then \
 		echo "error: Python 3.11 is needed and none of python3.11, python3, python is one;" \
 			"install it (Debian: apt install python3.11 python3.11-venv)" >&2; exit 1; \

@@ -1,0 +1,105 @@
+"""The repository itself: the import rule, the names it claims, the two commands."""
+
+import importlib.metadata
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+NAMES = ("features", "pipelines", "training", "evaluation")
+
+
+def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
+    command = shutil.which("lint-imports", path=str(Path(sys.executable).parent))
+    assert command is not None
+    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    arguments = [command, "--no-cache", "--config", str(folder / "pyproject.toml")]
+    return subprocess.run(
+        arguments, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("module", "imports"),
+    [
+        ("features", "pipelines"),
+        ("features", "training"),
+        ("features", "evaluation"),
+        ("pipelines", "training"),
+        ("pipelines", "evaluation"),
+        ("training", "pipelines"),
+        ("training", "evaluation"),
+        ("evaluation", "training"),
+    ],
+)
+def test_import_against_the_rule_fails_the_check(tmp_path: Path, module: str, imports: str) -> None:
+    for name in NAMES:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").touch()
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    assert lint_imports(tmp_path).returncode == 0
+
+    (tmp_path / module / "planted.py").write_text(f"import {imports}\n")
+
+    done = lint_imports(tmp_path)
+    assert done.returncode == 1
+    assert f"{module}.planted -> {imports}" in done.stdout
+
+
+def test_no_other_distribution_claims_our_names() -> None:
+    owners = importlib.metadata.packages_distributions()
+
+    for name in NAMES:
+        others = set(owners.get(name, ())) - {"soundtrack-classification"}
+        assert not others, f"{', '.join(others)} installs a package named {name} too"
+
+
+def test_every_package_is_listed_and_never_uploaded() -> None:
+    packages = {
+        str(path.parent.relative_to(ROOT)).replace("/", ".")
+        for name in NAMES
+        for path in (ROOT / name).rglob("__init__.py")
+    }
+
+    assert packages == set(PYPROJECT["tool"]["setuptools"]["packages"])
+    assert "Private :: Do Not Upload" in PYPROJECT["project"]["classifiers"]
+
+
+def test_lock_pins_every_direct_dependency() -> None:
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    lines += PYPROJECT["project"]["optional-dependencies"]["dev"]
+    direct = {line.split(">")[0].split("[")[0] for line in lines if line and line[0] != "#"}
+    pinned = {
+        line.split("==")[0].split("[")[0]
+        for line in (ROOT / "requirements.lock").read_text().splitlines()
+        if "==" in line
+    }
+
+    assert direct <= pinned
+
+
+def test_absence_of_python_311_is_one_clear_line(tmp_path: Path) -> None:
+    for name in ("python3.11", "python3", "python"):
+        other = tmp_path / name
+        other.write_text("#!/bin/sh\nexit 1\n")
+        other.chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+
+    done = subprocess.run(
+        ["make", "--silent", "test", f"VENV={tmp_path}/venv"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode != 0
+    assert done.stderr.startswith("error: Python 3.11 is needed")
+    assert not (tmp_path / "venv").exists()
