@@ -49,8 +49,8 @@ def score_shard(plan: ScorePlan, output: str) -> dict[str, Any]:
       features.tfrecord.CorruptRecordError: the shard is damaged; extract it anew.
     """
     path = storage.join(output, plan.key.path(SCORES))
-    done = resume.find_sidecar(path, plan.fingerprint)
-    if done is not None:
+    done = resume.find_sidecar(path)
+    if done is not None and done["plan"] == plan.fingerprint:
         return done
     records = list(_read_records(plan))
     model = load_model(plan.export)

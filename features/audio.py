@@ -18,7 +18,7 @@ import av
 import av.error
 import numpy as np
 import soxr
-from av.stream import Discard
+from av.stream import Discard, Disposition
 
 from features import storage
 
@@ -35,6 +35,16 @@ _CONTAINERS = (
 _BLOCK_SAMPLES = 131_072
 # Beyond this share of undecodable packets, what is left is not the soundtrack any more.
 _MAX_BAD_PACKETS = 0.1
+# Containers round their timestamps (Matroska to 1 ms) and decoders drop their delay (up to 50 ms);
+# from here on a difference between clock and samples is a gap. Beyond the other limit the clock was
+# set anew.
+_CLOCK_TOLERANCE_SECONDS, _MAX_GAP_SECONDS = 0.1, 600.0
+# What is decoded may be so much shorter than the header declares.
+_LENGTH_TOLERANCE, _LENGTH_TOLERANCE_SECONDS = 0.01, 0.5
+# By FFmpeg's names: containers that store timestamps, and those that store no length. In the others
+# FFmpeg counts or estimates, and a change of the sample rate leads it astray.
+_WITH_CLOCK = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "ogg", "flv", "asf", "avi", "mpegts"}
+_WITHOUT_LENGTH = {"mp3", "aac", "ac3", "eac3", "amr", "mpeg", "mpegts"}
 # A damaged header may name any rate; at 1 Hz, one block would become 8 GB of samples.
 _MIN_RATE_HZ, _MAX_RATE_HZ = 1_000, 768_000
 
@@ -48,24 +58,31 @@ class Outcome(enum.StrEnum):
     """What became of one soundtrack. Every soundtrack of a job has exactly one."""
 
     OK = "ok"
+    OK_PARTIAL = "ok_partial"  # truncated, and the part before the cut was wanted
     NOT_FOUND = "not_found"  # no such file or object
     PERMISSION_DENIED = "permission_denied"
     UNREADABLE = "unreadable"  # the filesystem says no in another way: a folder, a broken disk
     EMPTY_FILE = "empty_file"  # zero bytes
+    TRUNCATED = "truncated"  # ends before the length that its header declares
     CORRUPT = "corrupt"  # no container that we open, or too many undecodable packets
     UNSUPPORTED_CODEC = "unsupported_codec"  # FFmpeg has no decoder for the audio stream
     NO_AUDIO_STREAM = "no_audio_stream"
     NONFINITE_SAMPLES = "nonfinite_samples"  # NaN, infinity, or samples beyond any full scale
     TOO_SHORT = "too_short"  # decoded well, and shorter than one patch
+    TIMEOUT = "timeout"  # not decoded within the time limit
+    DECODER_CRASHED = "decoder_crashed"  # the process that decoded it was killed by a signal
 
 
 class AudioError(Exception):
     """A soundtrack that cannot be used: the outcome, and the words of the library."""
 
     def __init__(self, outcome: Outcome, detail: str):
-        super().__init__(f"{outcome}: {detail}")
+        super().__init__(outcome, detail)
         self.outcome = outcome
         self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.outcome}: {self.detail}"
 
 
 def read_waveform(
@@ -149,10 +166,47 @@ def _container(file: IO[bytes]) -> av.container.InputContainer:
 
 
 def _mono_blocks(container: av.container.InputContainer) -> Iterator[tuple[int, np.ndarray]]:
-    """Decode the first audio stream; yields (sample rate, mono float32 [samples])."""
-    if not container.streams.audio:
+    """Decode one audio stream; yields (sample rate, mono float32 [samples]).
+
+    The samples are on the clock of the medium: a late start and gaps are filled with silence, so
+    that a patch is heard where its `start_seconds` says.
+    """
+    stream = _audio_stream(container)
+    fifo, layout = av.AudioFifo(), None
+    has_clock = container.format.name in _WITH_CLOCK
+    origin = (container.start_time or 0) / av.time_base
+    seconds = 0.0  # of sound and silence before the next frame
+    for frame in _frames(container, stream):
+        changed = (frame.format.name, frame.sample_rate, frame.layout.nb_channels) != layout
+        late = frame.time - origin - seconds if has_clock and frame.time is not None else 0.0
+        if (changed or abs(late) > _CLOCK_TOLERANCE_SECONDS) and fifo.samples:
+            yield _averaged(fifo.read())
+        if abs(late) > _MAX_GAP_SECONDS or late < -_CLOCK_TOLERANCE_SECONDS:
+            origin += late  # the clock was set anew, as where recordings were joined
+        elif late > _CLOCK_TOLERANCE_SECONDS:
+            yield frame.sample_rate, np.zeros(round(late * frame.sample_rate), np.float32)
+            seconds += late
+        if changed:
+            if not _MIN_RATE_HZ <= frame.sample_rate <= _MAX_RATE_HZ:
+                raise AudioError(Outcome.CORRUPT, f"a sample rate of {frame.sample_rate} Hz")
+            fifo = av.AudioFifo()
+            layout = (frame.format.name, frame.sample_rate, frame.layout.nb_channels)
+        seconds += frame.samples / frame.sample_rate
+        frame.pts = None  # the FIFO refuses timestamps with gaps
+        fifo.write(frame)
+        while fifo.samples >= _BLOCK_SAMPLES:
+            yield _averaged(fifo.read(_BLOCK_SAMPLES))
+    if fifo.samples:
+        yield _averaged(fifo.read())
+    _require_whole(container, stream, seconds)
+
+
+def _audio_stream(container: av.container.InputContainer) -> av.AudioStream:
+    """The stream that a player would choose: the first that is marked as default, or the first."""
+    streams = container.streams.audio
+    if not streams:
         raise AudioError(Outcome.NO_AUDIO_STREAM, f"{len(container.streams)} streams, no audio")
-    stream = container.streams.audio[0]
+    stream = next((one for one in streams if one.disposition & Disposition.default), streams[0])
     for other in container.streams:
         if other is not stream:
             other.discard = Discard.all
@@ -160,23 +214,49 @@ def _mono_blocks(container: av.container.InputContainer) -> Iterator[tuple[int, 
         raise AudioError(Outcome.UNSUPPORTED_CODEC, "no decoder for the audio stream")
     stream.codec_context.thread_count = 1  # the job runs one process per core
     _drop_custom_layout(stream.codec_context)
+    return stream
 
-    fifo, layout = av.AudioFifo(), None
-    for frame in _frames(container, stream):
-        changed = (frame.format.name, frame.sample_rate, frame.layout.nb_channels) != layout
-        if changed and fifo.samples:
-            yield _averaged(fifo.read())
-        if changed:
-            if not _MIN_RATE_HZ <= frame.sample_rate <= _MAX_RATE_HZ:
-                raise AudioError(Outcome.CORRUPT, f"a sample rate of {frame.sample_rate} Hz")
-            fifo = av.AudioFifo()
-            layout = (frame.format.name, frame.sample_rate, frame.layout.nb_channels)
-        frame.pts = None  # the FIFO refuses timestamps with gaps
-        fifo.write(frame)
-        while fifo.samples >= _BLOCK_SAMPLES:
-            yield _averaged(fifo.read(_BLOCK_SAMPLES))
-    if fifo.samples:
-        yield _averaged(fifo.read())
+
+def _require_whole(
+    container: av.container.InputContainer, stream: av.AudioStream, seconds: float
+) -> None:
+    """Compare what was decoded with the length that the container declares.
+
+    Raises:
+      AudioError: of `Outcome.TRUNCATED`.
+    """
+    declared = _declared_seconds(container, stream)
+    if declared is None:
+        return
+    tolerance = max(_LENGTH_TOLERANCE_SECONDS, _LENGTH_TOLERANCE * declared)
+    if seconds < declared - tolerance:
+        raise AudioError(Outcome.TRUNCATED, f"ends at {seconds:.1f} s of {declared:.1f} s")
+    # A WAV header may also declare less than there is, and the rest is then passed over in silence.
+    if container.format.name == "wav" and stream.codec_context.bit_rate:
+        held = container.size * 8 / stream.codec_context.bit_rate
+        if held > 1.5 * declared + tolerance:
+            raise AudioError(
+                Outcome.TRUNCATED,
+                f"the header declares {declared:.1f} s, the file holds {held:.1f} s",
+            )
+
+
+def _declared_seconds(
+    container: av.container.InputContainer, stream: av.AudioStream
+) -> float | None:
+    """The length of the audio stream by the header; None where the container does not say.
+
+    What FFmpeg estimates from the size of the file (mp3, raw streams) is no declaration.
+    """
+    if container.format.name in _WITHOUT_LENGTH:
+        return None
+    whole = None if container.duration is None else container.duration / av.time_base
+    if stream.duration is not None and stream.time_base is not None:
+        own = float(stream.duration * stream.time_base)
+        # An edit list may show less than the track holds.
+        return own if whole is None else min(own, whole)
+    # Matroska declares the length of the file; another stream may be the longer one.
+    return whole if len(container.streams) == 1 else None
 
 
 def _drop_custom_layout(context: av.AudioCodecContext) -> None:

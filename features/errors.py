@@ -4,6 +4,7 @@
     |-- InputError(ValueError)    the user's mistake; the message says what to do
     |   `-- features.contract.ContractError    two folders that do not belong together
     |-- JobFailedError           the job ran and did not produce what it should have
+    |   `-- TooManyRejectsError  it rejects more than it was allowed to
     `-- features.audio.AudioError              one soundtrack that cannot be used
 
 Anything else that escapes a command is a bug and keeps its traceback.
@@ -17,14 +18,25 @@ from typing import NoReturn
 OK = 0
 FAILED = 1  # the job ran and did not produce what it should have
 BAD_INPUT = 2  # refused before any work; the same number as argparse's
+TOO_MANY_REJECTS = 3  # the job stopped because more is rejected than was allowed
 
 
 class InputError(ValueError):
     """Bad input: the message says what was wrong, what was received and what to do."""
 
+    exit_code = BAD_INPUT
+
 
 class JobFailedError(RuntimeError):
     """A job ran and did not produce what it should have: the message has the counts."""
+
+    exit_code = FAILED
+
+
+class TooManyRejectsError(JobFailedError):
+    """A job rejects more than it was allowed to."""
+
+    exit_code = TOO_MANY_REJECTS
 
 
 def run_command(main: Callable[[Sequence[str] | None], int]) -> NoReturn:
@@ -33,5 +45,5 @@ def run_command(main: Callable[[Sequence[str] | None], int]) -> NoReturn:
         code = main(None)
     except (InputError, JobFailedError) as error:
         print(f"error: {error}", file=sys.stderr)
-        code = BAD_INPUT if isinstance(error, InputError) else FAILED
+        code = error.exit_code
     sys.exit(code)

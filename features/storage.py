@@ -11,19 +11,28 @@ import pathlib
 import re
 import uuid
 from collections.abc import Iterator
-from typing import IO
+from typing import IO, Any
 
-from apache_beam.io.filesystem import BeamIOError, CompressionTypes
-from apache_beam.io.filesystems import FileSystems
-
+# Beam's CompressionTypes.UNCOMPRESSED: never by the suffix, a medium named x.gz is still a medium.
+_UNCOMPRESSED = "uncompressed"
 _SCHEME = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]*://")
 # Temporary names start with this and end in a random tag; nothing lists them as results.
 _PARTIAL = ".partial-"
 
 
+def _filesystems() -> Any:
+    """Beam's filesystems, on first use: a process that only reads local files does without.
+
+    Importing Beam costs 1 s and 160 MB.
+    """
+    from apache_beam.io.filesystems import FileSystems
+
+    return FileSystems
+
+
 def join(folder: str, *names: str) -> str:
     """Join path parts, for local paths and URIs alike."""
-    return FileSystems.join(folder, *names)
+    return _filesystems().join(folder, *names)
 
 
 def resolve(uri: str, base: str) -> str:
@@ -35,7 +44,7 @@ def resolve(uri: str, base: str) -> str:
 
 def parent(path: str) -> str:
     """The folder that a file is in."""
-    return FileSystems.split(path)[0]
+    return _filesystems().split(path)[0]
 
 
 def absolute(path: str) -> str:
@@ -53,11 +62,10 @@ def open_read(path: str) -> IO[bytes]:
     try:
         if not _SCHEME.match(path):
             return open(path, "rb")  # noqa: PTH123 - the caller closes it
-        # Never by the suffix: a medium named x.gz is still a medium.
-        return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+        return _filesystems().open(path, compression_type=_UNCOMPRESSED)
     except ValueError as error:  # a scheme that no filesystem serves, a NUL in the name
         raise OSError(f"{path!r}: {error}") from error
-    except (BeamIOError, OSError) as error:
+    except OSError as error:  # Beam's own error is one
         if not _SCHEME.match(path):
             raise
         words = str(error).replace(path, "").lower()  # a name may hold any number
@@ -76,7 +84,7 @@ def read_bytes(path: str) -> bytes:
 
 def exists(path: str) -> bool:
     """Whether a file or folder is there."""
-    return FileSystems.exists(path)
+    return _filesystems().exists(path)
 
 
 @contextlib.contextmanager
@@ -85,13 +93,11 @@ def atomic_write(path: str) -> Iterator[IO[bytes]]:
 
     Where the block fails, nothing is left behind. A file that is there already is replaced.
     """
-    folder, name = FileSystems.split(path)
+    folder, name = _filesystems().split(path)
     make_folder(folder)
     partial = join(folder, f"{_PARTIAL}{name}-{uuid.uuid4().hex[:12]}")
     try:
-        with FileSystems.create(
-            partial, "application/octet-stream", CompressionTypes.UNCOMPRESSED
-        ) as file:
+        with _filesystems().create(partial, "application/octet-stream", _UNCOMPRESSED) as file:
             yield file
         _replace(partial, path)
     except BaseException:
@@ -110,8 +116,8 @@ def make_folder(folder: str) -> None:
     if not _SCHEME.match(folder):
         # Not through Beam, which fails where another worker makes the folder at the same moment.
         pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
-    elif not FileSystems.exists(folder):
-        FileSystems.mkdirs(folder)
+    elif not _filesystems().exists(folder):
+        _filesystems().mkdirs(folder)
 
 
 def list_files(pattern: str) -> list[str]:
@@ -125,17 +131,17 @@ def list_partial_files(folder: str) -> list[str]:
 
 
 def _match(pattern: str) -> list[str]:
-    (match,) = FileSystems.match([pattern])
+    (match,) = _filesystems().match([pattern])
     return sorted(metadata.path for metadata in match.metadata_list)
 
 
 def _is_partial(path: str) -> bool:
-    return FileSystems.split(path)[1].startswith(_PARTIAL)
+    return _filesystems().split(path)[1].startswith(_PARTIAL)
 
 
 def size_of(path: str) -> int:
     """Bytes of a file; raises FileNotFoundError where there is none."""
-    (match,) = FileSystems.match([path], [1])
+    (match,) = _filesystems().match([path], [1])
     if not match.metadata_list:
         raise FileNotFoundError(path)
     return match.metadata_list[0].size_in_bytes
@@ -143,13 +149,13 @@ def size_of(path: str) -> int:
 
 def delete(paths: list[str]) -> None:
     """Delete files and folders with all they hold; those that are not there are no error."""
-    if present := [path for path in paths if FileSystems.exists(path)]:
-        FileSystems.delete(present)
+    if present := [path for path in paths if _filesystems().exists(path)]:
+        _filesystems().delete(present)
 
 
 def _replace(source: str, target: str) -> None:
     if _SCHEME.match(target):
         # An object store's rename copies over the target in one request.
-        FileSystems.rename([source], [target])
+        _filesystems().rename([source], [target])
     else:
         os.replace(source, target)  # noqa: PTH105 - atomic, and plain strings here

@@ -65,8 +65,11 @@ class FileSummary:
 class WriteVideos(beam.PTransform):
     """Arrow batches of `manifest.SCHEMA` -> files of `videos/`; returns one `FileSummary`."""
 
-    def __init__(self, output: str, vocabulary: beam.PCollection):
+    def __init__(
+        self, output: str, vocabulary: beam.PCollection, present_shards: Mapping[str, int]
+    ):
         super().__init__()
+        self._present_shards = present_shards
         self._folder = storage.join(output, VIDEOS_FOLDER)
         self._vocabulary = vocabulary
 
@@ -84,6 +87,7 @@ class WriteVideos(beam.PTransform):
                 _assign,
                 vocabulary=beam.pvalue.AsSingleton(self._vocabulary),
                 split_counts=beam.pvalue.AsDict(split_counts),
+                present_shards=self._present_shards,
             )
             | "GroupByFile" >> beam.GroupByKey()
             | "WriteFile" >> beam.Map(_write_file, folder=self._folder)
@@ -99,14 +103,14 @@ def _splits(batch: pa.RecordBatch) -> Iterator[str]:
 
 
 def _assign(
-    batch: pa.RecordBatch, vocabulary: Vocabulary, split_counts: Mapping[str, int]
+    batch: pa.RecordBatch,
+    vocabulary: Vocabulary,
+    split_counts: Mapping[str, int],
+    present_shards: Mapping[str, int],
 ) -> Iterator[tuple[str, tuple[Any, ...]]]:
     """(file name, row of `VIDEO_SCHEMA`) for each row; native types, which shuffle cheaply."""
     index_of = {label: index for index, label in enumerate(vocabulary.ids)}
-    num_shards = {
-        split: sharding.num_shards(num_videos, LogMelParams())
-        for split, num_videos in split_counts.items()
-    }
+    num_shards = _num_shards(split_counts, present_shards)
     num_files = math.ceil(sum(split_counts.values()) / _VIDEOS_PER_FILE)
     for video, split in zip(batch.to_pylist(), _splits(batch), strict=True):
         key = sharding.shard_of(video["id"], split, num_shards[split])
@@ -122,6 +126,15 @@ def _assign(
                 *dataclasses.astuple(key),
             ),
         )
+
+
+def _num_shards(
+    split_counts: Mapping[str, int], present_shards: Mapping[str, int]
+) -> dict[str, int]:
+    return {
+        split: sharding.num_shards(num_videos, LogMelParams(), present_shards.get(split))
+        for split, num_videos in split_counts.items()
+    }
 
 
 def _write_file(keyed: tuple[str, Iterable[tuple[Any, ...]]], folder: str) -> FileSummary:
@@ -155,6 +168,7 @@ def finish(
     labels_written: str,
     summary: FileSummary,
     rejects: Mapping[str, int],
+    present_shards: Mapping[str, int],
     output: str,
 ) -> None:
     """The last stage: check the counts and write `dataset.json`, or fail the job.
@@ -183,6 +197,7 @@ def finish(
                 "what it was trained on: remove the rows, or give excerpts ids of their own"
             ),
         )
+    num_shards = _num_shards(summary.num_videos, present_shards)
     contract.write_root(
         output,
         contract.DATASET,
@@ -197,7 +212,7 @@ def finish(
             "splits": {
                 split: {
                     "num_videos": count,
-                    "num_shards": {sharding.ALL: sharding.num_shards(count, LogMelParams())},
+                    "num_shards": {sharding.ALL: num_shards[split]},
                 }
                 for split, count in summary.num_videos.items()
             },

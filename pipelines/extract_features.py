@@ -3,7 +3,10 @@
 python -m pipelines.extract_features --dataset dataset --output features
 """
 
-from collections.abc import Sequence
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import apache_beam as beam
 from apache_beam.pvalue import AsDict, AsSingleton
@@ -13,8 +16,13 @@ from features.audio import RESAMPLER
 from features.errors import OK, InputError, run_command
 from features.front_end import FrontEnd, PatchStorage
 from pipelines import dataset, extraction, launch, rejects, resume, sharding
-from pipelines.extract_shard import PATCHES
+from pipelines.extract_shard import PATCHES, Mode, Settings
 from pipelines.progress import progress_line
+
+# What the shards in a folder were planned with, finished or not.
+_PLAN = "plan.json"
+# A change of these leaves nothing to be used again.
+_DECODED_ANEW = ("front_end_fingerprint", "keep_partial")
 
 _DESCRIPTION = """\
 Decode every soundtrack of a data set, compute 96 x 64 log-mel patches of 960 ms,
@@ -41,6 +49,29 @@ def _parser() -> launch.argparse.ArgumentParser:
         help="how log-mel is stored; uint8 (default) is within 0.022, float16 within 0.002",
     )
     add("--seed", type=int, default=0, help="of the order within training shards; default: 0")
+    add(
+        "--keep-partial",
+        action="store_true",
+        help="keep the good part of a truncated soundtrack, as ok_partial",
+    )
+    add(
+        "--timeout-seconds",
+        type=float,
+        default=900.0,
+        help="for one soundtrack, whose decoder is then killed; default: 900",
+    )
+    add(
+        "--only-rejects",
+        action="store_true",
+        help="try the rejects of finished shards again, and decode nothing else",
+    )
+    add(
+        "--max-reject-fraction",
+        type=float,
+        default=1.0,
+        help="stop with exit code 3 where more of the videos are rejected; default: 1",
+    )
+    add("--force", action="store_true", help="take nothing from what the output folder holds")
     return parser
 
 
@@ -51,6 +82,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     data = contract.read_root(source, contract.DATASET)
     splits = _splits(args.splits, data["splits"])
     front_end = FrontEnd(resampler=RESAMPLER, storage=PatchStorage(dtype=args.patch_dtype))
+    settings = Settings(front_end=front_end, seed=args.seed, keep_partial=args.keep_partial)
+    mode = Mode(
+        timeout_seconds=args.timeout_seconds,
+        only_rejects=args.only_rejects,
+        force=args.force,
+        max_reject_fraction=args.max_reject_fraction,
+    )
+    _compare_with_present(output, settings, data, force=args.force)
     num_shards = {split: data["splits"][split]["num_shards"] for split in sorted(splits)}
     keys = [key for split, counts in num_shards.items() for key in sharding.keys(split, counts)]
     made = {
@@ -61,6 +100,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "front_end": front_end.to_json(),
         "front_end_fingerprint": front_end.fingerprint,
         "seed": args.seed,
+        "keep_partial": args.keep_partial,
+        "max_reject_fraction": args.max_reject_fraction,
         "num_shards": num_shards,
         "num_videos_planned": sum(data["splits"][split]["num_videos"] for split in splits),
     }
@@ -78,7 +119,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sidecars = (
             pipeline
             | "Files" >> beam.Create(files)
-            | "Extract" >> extraction.ExtractShards(output, splits, front_end, args.seed)
+            | "Extract" >> extraction.ExtractShards(output, splits, settings, mode)
         )
         account = (
             sidecars
@@ -115,6 +156,36 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.output,
     )
     return OK
+
+
+def _compare_with_present(
+    output: str, settings: Settings, data: Mapping[str, Any], *, force: bool
+) -> None:
+    """Say what differs from the work that the output folder holds, and leave word of this one.
+
+    Raises:
+      InputError: the change would throw all decoding away, and nobody asked for that.
+    """
+    path = storage.join(output, _PLAN)
+    now = {
+        "front_end_fingerprint": settings.front_end.fingerprint,
+        "keep_partial": settings.keep_partial,
+        "seed": settings.seed,
+        "dataset_fingerprint": data["fingerprint"],
+    }
+    try:
+        present = json.loads(storage.read_bytes(path))
+    except FileNotFoundError:
+        present = now
+    changed = [field for field in now if now[field] != present.get(field)]
+    for field in changed:
+        change = f"{output}: {field} was {present.get(field)!r} and is {now[field]!r} now"
+        if field in _DECODED_ANEW and not force:
+            raise InputError(
+                f"{change}; --force decodes every soundtrack anew, another --output keeps both"
+            )
+        print(f"{change}: shards that differ are made anew", file=sys.stderr)
+    storage.write_bytes(path, json.dumps(now, indent=2).encode())
 
 
 def _splits(text: str, available: dict) -> frozenset[str]:

@@ -3,24 +3,32 @@
 The same plan gives the same bytes on every machine and runner, at every attempt. The record file
 is renamed into place first and its sidecar after it: a sidecar that matches the plan means that the
 work is done. From this follow resuming after any kill, harmless retries, and exact accounting.
+
+Decoding is what costs, and it is not done twice: where the plan has changed (other labels, more
+videos, another order), the patches of the videos that stay are taken from the present record file.
 """
 
 import dataclasses
 import hashlib
-import itertools
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from features import contract, record, storage, tfrecord
-from features.audio import AudioError, Outcome, read_waveform
+from features.audio import AudioError, Outcome
 from features.front_end import FrontEnd
-from features.logmel import stream_patches
 from pipelines import resume
+from pipelines.isolation import DecoderProcess, decoder_process
 from pipelines.sharding import TRAIN, ShardKey
+from pipelines.spool import PatchSpool
 
 PATCHES = "patches"
 RECORDS_SUFFIX = ".tfrecord"
+# To be raised by a change of this code that makes other bytes of the same plan.
+_CODE_VERSION = 1
+# Outcomes that leave patches; all others are rejects.
+WRITTEN = frozenset({Outcome.OK, Outcome.OK_PARTIAL})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,90 +43,175 @@ class Video:
 
 
 @dataclasses.dataclass(frozen=True)
+class Settings:
+    """What all shards of a job share, and what decides their bytes.
+
+    Attributes:
+      front_end: samples to stored patches.
+      seed: of the order within training shards.
+      keep_partial: whether the good part of a truncated soundtrack is kept.
+    """
+
+    front_end: FrontEnd
+    seed: int
+    keep_partial: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Mode:
+    """How a job works on its shards, without an influence on what it makes of good files.
+
+    Attributes:
+      timeout_seconds: wall time for one soundtrack.
+      only_rejects: work on the shards that have rejects, and on nothing but these.
+      force: take nothing from what is there.
+      max_reject_fraction: share of the videos that may be rejected.
+    """
+
+    timeout_seconds: float = 900.0
+    only_rejects: bool = False
+    force: bool = False
+    max_reject_fraction: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
 class ShardPlan:
     """Everything that decides the bytes of one shard."""
 
     key: ShardKey
     videos: tuple[Video, ...]  # in order of id
-    front_end: FrontEnd
-    seed: int
+    settings: Settings
 
     @property
     def fingerprint(self) -> str:
         """Of the whole plan; a sidecar that carries it belongs to this very work."""
-        return contract.fingerprint(self)
+        return contract.fingerprint([_CODE_VERSION, dataclasses.asdict(self)])
 
 
-def extract_shard(plan: ShardPlan, output: str) -> dict[str, Any]:
+def extract_shard(plan: ShardPlan, output: str, mode: Mode) -> dict[str, Any]:
     """Extract a shard unless its sidecar says that it is done.
 
     Args:
       plan: what to extract.
       output: the FEATURES folder.
+      mode: how.
 
     Returns:
       The sidecar: plan fingerprint, counts, digest of the record file, outcome of every video.
     """
     path = storage.join(output, plan.key.path(PATCHES))
-    done = resume.find_sidecar(path, plan.fingerprint)
-    if done is not None:
-        return done
-    patches: list[_StoredPatch] = []
-    videos = []
-    for video in plan.videos:
-        outcome, detail, found = _extract_video(video, plan.front_end)
-        patches += found
-        videos.append(
-            {
-                "id": video.id,
-                "uri": video.uri,
-                "outcome": outcome,
-                "detail": detail,
-                "num_patches": len(found),
-            }
-        )
-    if plan.key.split == TRAIN:
-        patches = [patches[index] for index in _permutation(len(patches), plan)]
-    sidecar = {
-        "format_version": contract.FORMAT_VERSION,
-        "plan": plan.fingerprint,
-        "key": dataclasses.asdict(plan.key),
-        "num_videos": len(videos),
-        "num_patches": len(patches),
-        **_write_records(path + RECORDS_SUFFIX, patches),
-        "videos": videos,
-    }
+    present = None if mode.force else resume.find_sidecar(path)
+    if present is not None and present["plan"] == plan.fingerprint:
+        has_rejects = any(video["outcome"] not in WRITTEN for video in present["videos"])
+        if not (mode.only_rejects and has_rejects):
+            return present
+
+    patch_bytes = _patch_bytes(plan.settings.front_end)
+    with PatchSpool(patch_bytes) as spool, decoder_process() as decoder:
+        kept = {} if present is None else _keep_patches(plan, present, path, spool)
+        order, videos = [], []
+        for number, video in enumerate(plan.videos):
+            if video.id in kept:
+                outcome, detail, places = kept[video.id]
+            else:
+                start = len(spool)
+                outcome, detail = _decode(video, plan.settings, mode, decoder, spool)
+                places = list(range(start, len(spool)))
+            order += [(number, index, place) for index, place in enumerate(places)]
+            videos.append(
+                {
+                    "id": video.id,
+                    "uri": video.uri,
+                    "outcome": outcome,
+                    "detail": detail,
+                    "num_patches": len(places),
+                    "source": _source(video, plan.settings),
+                }
+            )
+        if plan.key.split == TRAIN:
+            order = [order[index] for index in _permutation(len(order), plan)]
+        sidecar = {
+            "format_version": contract.FORMAT_VERSION,
+            "plan": plan.fingerprint,
+            "key": dataclasses.asdict(plan.key),
+            "num_videos": len(videos),
+            "num_patches": len(order),
+            **_write_records(path, plan, order, spool),
+            "videos": videos,
+        }
     resume.write_sidecar(path, sidecar)
     return sidecar
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _StoredPatch:
-    video: Video
-    start_seconds: float
-    stored: np.ndarray  # [patch frames, mel bands]
-
-
-def _extract_video(video: Video, front_end: FrontEnd) -> tuple[Outcome, str, list[_StoredPatch]]:
-    """Decode one soundtrack; a soundtrack that cannot be used gives its outcome and no patch."""
-    params = front_end.log_mel
-    waveform = read_waveform(
-        video.uri,
-        sample_rate_hz=params.sample_rate_hz,
-        start_seconds=video.start or 0.0,
-        end_seconds=video.end,
-    )
+def _decode(
+    video: Video, settings: Settings, mode: Mode, decoder: DecoderProcess, spool: PatchSpool
+) -> tuple[Outcome, str]:
+    """Decode one soundtrack into the spool; one that cannot be used leaves nothing there."""
+    start = len(spool)
     try:
-        chunks = [front_end.storage.encode(chunk) for chunk in stream_patches(waveform, params)]
+        for patches in decoder.patches(
+            video.uri,
+            settings.front_end,
+            start_seconds=video.start or 0.0,
+            end_seconds=video.end,
+            timeout_seconds=mode.timeout_seconds,
+        ):
+            spool.append(patches)
     except AudioError as error:
-        return error.outcome, error.detail, []
-    patches = [
-        _StoredPatch(video, index * params.patch_hop_seconds, stored)
-        for index, stored in enumerate(itertools.chain.from_iterable(chunks))
-    ]
-    if not patches:
-        return Outcome.TOO_SHORT, f"shorter than one patch of {params.patch_seconds} s", []
-    return Outcome.OK, "", patches
+        truncated = error.outcome == Outcome.TRUNCATED
+        if truncated and settings.keep_partial and len(spool) > start:
+            return Outcome.OK_PARTIAL, error.detail
+        spool.truncate(start)
+        return error.outcome, error.detail
+    if len(spool) == start:
+        seconds = settings.front_end.log_mel.patch_seconds
+        return Outcome.TOO_SHORT, f"shorter than one patch of {seconds} s"
+    return Outcome.OK, ""
+
+
+def _keep_patches(
+    plan: ShardPlan, present: Mapping[str, Any], path: str, spool: PatchSpool
+) -> dict[str, tuple[Outcome, str, list[int]]]:
+    """Take the patches that need no decoding from the record file that is there.
+
+    Returns:
+      For each such video by id: outcome, detail, and the places of its patches in the spool.
+      Nothing where the record file is damaged: then all is decoded anew.
+    """
+    source_of = {video.id: _source(video, plan.settings) for video in plan.videos}
+    stays = {
+        video["id"]: video
+        for video in present["videos"]
+        if video["outcome"] in WRITTEN and source_of.get(video["id"]) == video.get("source")
+    }
+    hop = plan.settings.front_end.log_mel.patch_hop_seconds
+    places: dict[str, dict[int, int]] = {video_id: {} for video_id in stays}
+    try:
+        with storage.open_read(path + RECORDS_SUFFIX) as file:
+            for data in tfrecord.read_records(file, path):
+                one = record.decode(data)
+                if one.video_id in places:
+                    places[one.video_id][round(one.start_seconds / hop)] = len(spool)
+                    spool.append(one.patch)
+    except (FileNotFoundError, ValueError):
+        spool.truncate(0)
+        return {}
+    return {
+        video_id: (Outcome(video["outcome"]), video["detail"], [at for _, at in sorted(found)])
+        for video_id, video in stays.items()
+        if len(found := places[video_id].items()) == video["num_patches"]
+    }
+
+
+def _source(video: Video, settings: Settings) -> str:
+    """What decides the patches of one video."""
+    parts = [video.uri, video.start, video.end, settings.front_end.fingerprint]
+    return contract.fingerprint([*parts, settings.keep_partial])
+
+
+def _patch_bytes(front_end: FrontEnd) -> int:
+    frames, bands = front_end.log_mel.patch_shape
+    return frames * bands * np.dtype(front_end.storage.dtype).itemsize
 
 
 def _permutation(size: int, plan: ShardPlan) -> np.ndarray:
@@ -127,23 +220,37 @@ def _permutation(size: int, plan: ShardPlan) -> np.ndarray:
     Sorting raw output of the bit generator, because NumPy keeps that stable over its versions and
     `Generator.permutation` not.
     """
-    seed = int(contract.fingerprint([dataclasses.asdict(plan.key), plan.seed]), 16)
+    seed = int(contract.fingerprint([dataclasses.asdict(plan.key), plan.settings.seed]), 16)
     return np.argsort(np.random.PCG64(seed).random_raw(size), kind="stable")
 
 
-def _write_records(path: str, patches: list[_StoredPatch]) -> dict[str, Any]:
-    """Write the record file; returns its size and digest for the sidecar."""
+def _write_records(
+    path: str, plan: ShardPlan, order: list[tuple[int, int, int]], spool: PatchSpool
+) -> dict[str, Any]:
+    """Write the record file; returns its size and digest for the sidecar.
+
+    Args:
+      path: of the shard, without suffix.
+      plan: of the shard.
+      order: for each record: number of the video, number of its patch, place in the spool.
+      spool: the patches.
+    """
+    hop = plan.settings.front_end.log_mel.patch_hop_seconds
     num_bytes, digest = 0, hashlib.sha256()
-    with storage.atomic_write(path) as file:
-        for patch in patches:
+    spool.flush()
+    with storage.atomic_write(path + RECORDS_SUFFIX) as file:
+        for number, index, place in order:
+            video = plan.videos[number]
             data = record.encode(
                 record.PatchRecord(
-                    video_id=patch.video.id,
-                    patch=patch.stored.tobytes(),
-                    start_seconds=patch.start_seconds,
-                    labels=patch.video.labels,
+                    video_id=video.id,
+                    patch=spool.read(place),
+                    start_seconds=index * hop,
+                    labels=video.labels,
                 )
             )
             digest.update(data)
             num_bytes += tfrecord.write_record(file, data)
+        # Before the new records appear: an old sidecar must never stand beside them.
+        resume.remove_sidecar(path)
     return {"num_bytes": num_bytes, "sha256": digest.hexdigest()}

@@ -4,6 +4,7 @@ Only rows of videos (about 200 bytes) are grouped; patches never leave the eleme
 """
 
 import collections
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -11,26 +12,33 @@ import apache_beam as beam
 import pyarrow.parquet as pq
 
 from features import contract, storage
-from features.audio import Outcome
-from features.errors import JobFailedError
-from features.front_end import FrontEnd
+from features.errors import JobFailedError, TooManyRejectsError
 from pipelines import dataset, launch
-from pipelines.extract_shard import ShardPlan, Video, extract_shard
+from pipelines.extract_shard import (
+    WRITTEN,
+    Mode,
+    Settings,
+    ShardPlan,
+    Video,
+    extract_shard,
+)
 from pipelines.rejects import Reject
 from pipelines.sharding import ShardKey
 
+# What the command tells `finish` and nobody after it.
+_FOR_FINISH = ("num_shards", "max_reject_fraction")
 _COUNTS = ("num_videos", "num_patches", "num_bytes", "num_files")
 
 
 class ExtractShards(beam.PTransform):
     """Paths of `videos/*.parquet` -> one sidecar a shard."""
 
-    def __init__(self, output: str, splits: frozenset[str], front_end: FrontEnd, seed: int):
+    def __init__(self, output: str, splits: frozenset[str], settings: Settings, mode: Mode):
         super().__init__()
         self._output = output
         self._splits = splits
-        self._front_end = front_end
-        self._seed = seed
+        self._settings = settings
+        self._mode = mode
 
     def expand(self, paths: beam.PCollection) -> beam.PCollection:
         """Group rows by shard; the grouping also spreads the shards over the workers."""
@@ -39,9 +47,38 @@ class ExtractShards(beam.PTransform):
             | "SpreadFiles" >> beam.Reshuffle()
             | "ReadVideos" >> beam.FlatMap(read_videos, self._splits)
             | "GroupByShard" >> beam.GroupByKey()
-            | "Plan" >> beam.Map(_plan, self._front_end, self._seed)
-            | "ExtractShard" >> beam.Map(extract_shard, self._output)
+            | "Plan" >> beam.Map(_plan, self._settings)
+            | "ExtractShard" >> beam.ParDo(_ExtractShard(self._output, self._mode))
         )
+
+
+class _ExtractShard(beam.DoFn):
+    """`extract_shard`, until this worker rejects more than it may."""
+
+    def __init__(self, output: str, mode: Mode):
+        self._output = output
+        self._mode = mode
+        self._num_videos = self._num_rejects = 0
+
+    def process(self, plan: ShardPlan) -> Iterator[dict[str, Any]]:
+        sidecar = extract_shard(plan, self._output, self._mode)
+        self._num_videos += sidecar["num_videos"]
+        self._num_rejects += sum(1 for _ in rejects_of(sidecar))
+        # A random sample of the videos: five standard deviations above the limit are no chance.
+        limit = self._mode.max_reject_fraction
+        expected = limit * self._num_videos
+        if self._num_rejects > expected + 5 * math.sqrt(expected * (1 - limit)) + 5:
+            message = _too_many(self._num_rejects, self._num_videos, limit, self._output)
+            launch.fail(self._output, TooManyRejectsError(f"stopped early: {message}"))
+        yield sidecar
+
+
+def _too_many(num_rejects: int, num_videos: int, limit: float, output: str) -> str:
+    return (
+        f"{num_rejects} of {num_videos} videos are rejected, more than --max-reject-fraction "
+        f"{limit:g} allows; see the sidecars and rejects in {output}, mend the cause, and run the "
+        "same command with --only-rejects"
+    )
 
 
 def read_videos(path: str, splits: frozenset[str]) -> Iterator[tuple[tuple, list[tuple]]]:
@@ -56,16 +93,16 @@ def read_videos(path: str, splits: frozenset[str]) -> Iterator[tuple[tuple, list
     yield from rows_by_shard.items()
 
 
-def _plan(keyed: tuple[tuple, Iterable[list[tuple]]], front_end: FrontEnd, seed: int) -> ShardPlan:
+def _plan(keyed: tuple[tuple, Iterable[list[tuple]]], settings: Settings) -> ShardPlan:
     key, row_lists = keyed
     videos = sorted((Video(*row) for rows in row_lists for row in rows), key=lambda v: v.id)
-    return ShardPlan(ShardKey(*key), tuple(videos), front_end, seed)
+    return ShardPlan(ShardKey(*key), tuple(videos), settings)
 
 
 def rejects_of(sidecar: Mapping[str, Any]) -> Iterator[Reject]:
     """The videos of a shard that gave no patches."""
     for video in sidecar["videos"]:
-        if video["outcome"] != Outcome.OK:
+        if video["outcome"] not in WRITTEN:
             yield Reject(video["id"], video["uri"], str(video["outcome"]), video["detail"])
 
 
@@ -115,6 +152,9 @@ def finish(
             "for; run the command again: it goes on where it stopped"
         )
         launch.fail(output, JobFailedError(message))
+    if num_rejects > made["max_reject_fraction"] * num_videos:
+        message = _too_many(num_rejects, num_videos, made["max_reject_fraction"], output)
+        launch.fail(output, TooManyRejectsError(message))
     if not num_patches:
         message = (
             f"no patch was written: {num_videos} videos = 0 written + {num_rejects} rejected "
@@ -125,7 +165,7 @@ def finish(
         output,
         contract.FEATURES,
         {
-            **{field: value for field, value in made.items() if field != "num_shards"},
+            **{field: value for field, value in made.items() if field not in _FOR_FINISH},
             "fingerprint": _digest(account),
             "num_videos": num_videos,
             "num_written": num_videos - num_rejects,

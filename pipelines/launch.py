@@ -15,15 +15,17 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from features import storage
-from features.errors import InputError, JobFailedError
+from features.errors import InputError, JobFailedError, TooManyRejectsError
 
 _FAILURE = "failure.json"
+_ERRORS = (InputError, JobFailedError, TooManyRejectsError)
 _EPILOG = """\
 Flags of the Beam runner follow the command's own, for example
   --runner=FnApiRunner                                      this machine (default)
   --runner=FlinkRunner --flink_master=HOST:8081 --flink_version=1.20 --parallelism=8
   --runner=DataflowRunner --project=P --region=R --temp_location=gs://B/tmp
-Exit codes: 0 done, 1 the job failed, 2 bad input (refused before any work).
+Exit codes: 0 done, 1 the job failed, 2 bad input (refused before any work),
+3 more rejects than --max-reject-fraction.
 """
 
 
@@ -76,7 +78,7 @@ def run(build: Callable[[beam.Pipeline], None], options: PipelineOptions, output
             failure = json.loads(storage.read_bytes(storage.join(output, _FAILURE)))
         except FileNotFoundError:
             raise error from None
-        kind = InputError if failure["bad_input"] else JobFailedError
+        kind = next(kind for kind in _ERRORS if kind.exit_code == failure["exit_code"])
         raise kind(failure["message"]) from None
 
 
@@ -86,6 +88,6 @@ def fail(output: str, error: InputError | JobFailedError) -> None:
     Raises:
       InputError, JobFailedError: the error given.
     """
-    failure = {"bad_input": isinstance(error, InputError), "message": str(error)}
+    failure = {"exit_code": error.exit_code, "message": str(error)}
     storage.write_bytes(storage.join(output, _FAILURE), json.dumps(failure).encode())
     raise error

@@ -10,7 +10,7 @@ from apache_beam.pvalue import AsSingleton
 
 from features import contract, storage, terminal
 from features.errors import OK, InputError, run_command
-from pipelines import dataset, launch, manifest, rejects
+from pipelines import dataset, launch, manifest, rejects, sharding
 from pipelines.sharding import SPLITS
 from pipelines.vocabulary import BuildVocabulary
 
@@ -66,6 +66,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     made = {"made_by": contract.made_by(), "manifest": source}
     transform_dir = storage.join(output, "transform")
     temp_dir = storage.join(output, "transform_temp")
+    present = contract.find_root(output, contract.DATASET) or {"splits": {}}
+    present_shards = {
+        split: entry["num_shards"][sharding.ALL] for split, entry in present["splits"].items()
+    }
     # The root JSON goes first: from here on the folder is unfinished.
     storage.delete([storage.join(output, contract.DATASET)])
     folders = [storage.join(output, name) for name in (dataset.VIDEOS_FOLDER, rejects.FOLDER)]
@@ -80,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         vocabulary = rows.videos | "Vocabulary" >> BuildVocabulary(transform_dir, temp_dir)
         labels_written = vocabulary | "WriteLabels" >> beam.Map(dataset.write_labels, output)
-        summary = rows.videos | "Videos" >> dataset.WriteVideos(output, vocabulary)
+        summary = rows.videos | "Videos" >> dataset.WriteVideos(output, vocabulary, present_shards)
         reject_counts = rows[manifest.REJECTED] | "Rejects" >> rejects.WriteRejects(output)
         _ = (
             pipeline
@@ -92,6 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 labels_written=AsSingleton(labels_written),
                 summary=AsSingleton(summary),
                 rejects=AsSingleton(reject_counts),
+                present_shards=present_shards,
                 output=output,
             )
         )

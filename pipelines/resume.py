@@ -13,24 +13,28 @@ from features import storage
 SIDECAR_SUFFIX = ".json"
 
 
-def find_sidecar(path: str, plan_fingerprint: str) -> dict[str, Any] | None:
-    """The sidecar of a shard whose work is done, else None.
+def find_sidecar(path: str) -> dict[str, Any] | None:
+    """The sidecar of a shard, or None; its "plan" says which work it declares done.
 
     Args:
       path: of the shard, without suffix.
-      plan_fingerprint: of the work that is wanted.
     """
     try:
         sidecar = json.loads(storage.read_bytes(path + SIDECAR_SUFFIX))
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):  # not there, or not one of ours
         return None
-    return sidecar if sidecar.get("plan") == plan_fingerprint else None
+    return sidecar if isinstance(sidecar, dict) and "plan" in sidecar else None
 
 
 def write_sidecar(path: str, sidecar: dict[str, Any]) -> None:
     """Declare a shard's work done; `sidecar["plan"]` is the fingerprint of its plan."""
     text = json.dumps(sidecar, ensure_ascii=False)
     storage.write_bytes(path + SIDECAR_SUFFIX, text.encode())
+
+
+def remove_sidecar(path: str) -> None:
+    """Take back the declaration that a shard's work is done."""
+    storage.delete([path + SIDECAR_SUFFIX])
 
 
 def remove_leftovers(output: str, wanted: Collection[str]) -> None:
