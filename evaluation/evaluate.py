@@ -3,6 +3,8 @@
 python -m evaluation.evaluate --scores scores --output report
 """
 
+import argparse
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,10 +13,10 @@ import pyarrow.parquet as pq
 from apache_beam.pvalue import AsSingleton
 
 from evaluation import accumulate, soundtrack
-from evaluation.report.page import render_report
-from evaluation.score_shard import PARQUET_SUFFIX, SCORES
+from evaluation.report.page import SoundtrackView, render_report
+from evaluation.score_shard import SCORES
 from features import contract, storage, terminal
-from features.errors import OK, run_command
+from features.errors import OK, InputError, run_command
 from features.labels import read_vocabulary
 from pipelines import launch
 
@@ -26,7 +28,7 @@ report.html.
 """
 
 
-def _parser() -> launch.argparse.ArgumentParser:
+def _parser() -> argparse.ArgumentParser:
     parser = launch.parser("evaluation.evaluate", _DESCRIPTION)
     add = parser.add_argument
     add("--scores", required=True, help="folder made by evaluation.score_videos")
@@ -43,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     args, options = launch.parse(_parser(), argv)
     source, output = storage.absolute(args.scores), storage.absolute(args.output)
+    contract.claim_output(output, contract.METRICS, inputs=(source,))
     scores = contract.read_root(source, contract.SCORES)
     vocabulary = read_vocabulary(source)
     contract.require_equal(
@@ -52,13 +55,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         where=storage.join(source, "labels.parquet"),
         cure="score the videos anew: the label file is of another data set",
     )
-    view = None
-    if scores["frame_scores"]:
-        video_id = args.soundtrack or soundtrack.choose_soundtrack(source, scores)
-        view = soundtrack.read_soundtrack(source, scores, video_id)
-    pattern = storage.join(source, scores["split"], "*", f"{SCORES}-*{PARQUET_SUFFIX}")
+    if not scores["num_videos"]:
+        raise InputError(f"--scores {source}: no video was scored")
+    if args.soundtrack and not scores["frame_scores"]:
+        raise InputError(
+            f"--soundtrack: {source} has no frame scores; score with --frame-scores first"
+        )
+    view = _view(source, scores, args.soundtrack)
     blocks = accumulate.group_files(
-        storage.list_files(pattern), scores["num_videos"], len(vocabulary)
+        soundtrack.files(source, scores, SCORES), scores["num_videos"], len(vocabulary)
     )
     made = {
         "made_by": contract.made_by(),
@@ -73,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "vocabulary": vocabulary.fingerprint,
         },
     }
-    storage.delete([storage.join(output, contract.METRICS)])
+    storage.delete(storage.join(output, contract.METRICS))
 
     def build(pipeline: beam.Pipeline) -> None:
         first, ranks = accumulate.two_passes(
@@ -100,6 +105,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     storage.write_bytes(storage.join(output, "report.html"), page.encode())
     terminal.report(summary(document), {}, storage.join(args.output, "report.html"))
     return OK
+
+
+def _view(source: str, scores: dict[str, Any], video_id: str | None) -> SoundtrackView | None:
+    """The soundtrack that the page shows; None, and a word why, where its features are gone."""
+    if not scores["frame_scores"]:
+        return None
+    try:
+        return soundtrack.read_soundtrack(
+            source, scores, video_id or soundtrack.choose_soundtrack(source, scores)
+        )
+    except contract.ContractError as error:
+        print(f"the page will show no soundtrack: {error}", file=sys.stderr)
+        return None
 
 
 def summary(document: dict[str, Any]) -> str:

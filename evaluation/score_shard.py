@@ -1,15 +1,16 @@
 """The unit of work of scoring: one shard of features becomes one file of video scores.
 
-A video's patches sit together in their shard, so its frame scores are averaged where they are
-computed (section 3.2) and one vector a video leaves the worker.
+All patches of a video are in one shard, so its frame scores are averaged where they are computed
+(section 3.2) and one vector a video leaves the worker.
 
     scores-00007-of-00042.parquet    video_id, num_patches, labels, scores [labels]
     frames-00007-of-00042.parquet    video_id, start_seconds, scores [labels]; on request
     scores-00007-of-00042.json       the sidecar, written last
 """
 
+import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ import pyarrow.parquet as pq
 
 from evaluation.model import load_model
 from features import contract, record, storage, tfrecord
+from features.errors import JobFailedError
 from pipelines import resume
 from pipelines.extract_shard import PATCHES, RECORDS_SUFFIX
 from pipelines.sharding import ShardKey
@@ -46,7 +48,7 @@ def score_shard(plan: ScorePlan, output: str) -> dict[str, Any]:
     """Score a shard unless its sidecar says that it is done; returns the sidecar.
 
     Raises:
-      features.tfrecord.CorruptRecordError: the shard is damaged; extract it anew.
+      JobFailedError: the shard is damaged; the message says how to make it anew.
     """
     path = storage.join(output, plan.key.path(SCORES))
     done = resume.find_sidecar(path)
@@ -58,40 +60,65 @@ def score_shard(plan: ScorePlan, output: str) -> dict[str, Any]:
         b"".join(one.patch for one in records), model.front_end.storage.dtype
     ).reshape(-1, *model.front_end.log_mel.patch_shape)
 
-    # Patches of a video are neighbours: a video starts where the id changes.
-    ids = [one.video_id for one in records]
-    starts = [i for i in range(len(ids)) if i == 0 or ids[i] != ids[i - 1]]
-    num_patches = np.diff([*starts, len(ids)])
-    video = np.repeat(np.arange(len(starts)), num_patches)  # [patches]
-    sums = np.zeros((len(starts), model.num_labels))
-    frame_scores = []
-    for batch, scores in model.score_batches(stored):
-        np.add.at(sums, video[batch], scores)
-        if plan.frame_scores:
-            frame_scores.append(scores)
-
-    videos = {
-        "video_id": [ids[start] for start in starts],
-        "num_patches": num_patches.astype(np.int32),
-        "labels": pa.array([records[start].labels for start in starts], pa.list_(pa.int32())),
-        "scores": _vectors(sums / num_patches[:, None]),
-    }
-    _write(videos, storage.join(output, plan.key.path(SCORES)) + PARQUET_SUFFIX)
-    if plan.frame_scores:
-        frames = {
-            "video_id": ids,
-            "start_seconds": np.array([one.start_seconds for one in records], np.float32),
-            "scores": _vectors(np.concatenate(frame_scores)),
+    numbers: dict[str, int] = {}  # of the videos, in the order in which they appear
+    video = np.array([numbers.setdefault(one.video_id, len(numbers)) for one in records])
+    labels_of = {one.video_id: one.labels for one in records}
+    num_patches = np.bincount(video)
+    sums = np.zeros((len(numbers), model.num_labels))
+    with _FramesFile(plan, output) as frames:
+        for batch, scores in model.score_batches(stored):
+            np.add.at(sums, video[batch], scores)
+            frames.write(records[batch], scores)
+    table = pa.table(
+        {
+            "video_id": list(numbers),
+            "num_patches": num_patches.astype(np.int32),
+            "labels": pa.array([labels_of[one] for one in numbers], pa.list_(pa.int32())),
+            "scores": _vectors(sums / num_patches[:, None]),
         }
-        _write(frames, storage.join(output, plan.key.path(FRAMES)) + PARQUET_SUFFIX)
+    )
+    with storage.atomic_write(path + PARQUET_SUFFIX) as file:
+        pq.write_table(table, file)
     sidecar = {
         "format_version": contract.FORMAT_VERSION,
         "plan": plan.fingerprint,
-        "num_videos": len(starts),
-        "num_patches": len(ids),
+        "num_videos": len(numbers),
+        "num_patches": len(records),
     }
     resume.write_sidecar(path, sidecar)
     return sidecar
+
+
+class _FramesFile:
+    """The scores of every patch, written batch by batch; nothing where nobody asked for them."""
+
+    def __init__(self, plan: ScorePlan, output: str):
+        self._wanted = plan.frame_scores
+        self._path = storage.join(output, plan.key.path(FRAMES)) + PARQUET_SUFFIX
+        self._stack = contextlib.ExitStack()
+        self._writer: pq.ParquetWriter | None = None
+
+    def __enter__(self) -> "_FramesFile":
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
+
+    def write(self, records: Sequence[record.PatchRecord], scores: np.ndarray) -> None:
+        if not self._wanted:
+            return
+        table = pa.table(
+            {
+                "video_id": [one.video_id for one in records],
+                "start_seconds": np.array([one.start_seconds for one in records], np.float32),
+                "scores": _vectors(scores),
+            }
+        )
+        if self._writer is None:
+            file = self._stack.enter_context(storage.atomic_write(self._path))
+            writer = pq.ParquetWriter(file, table.schema)
+            self._writer = self._stack.enter_context(writer)
+        self._writer.write_table(table)
 
 
 def read_vectors(column: pa.ChunkedArray) -> np.ndarray:
@@ -108,11 +135,12 @@ def _vectors(values: np.ndarray) -> pa.Array:
 
 def _read_records(plan: ScorePlan) -> Iterator[record.PatchRecord]:
     path = storage.join(plan.features, plan.key.path(PATCHES)) + RECORDS_SUFFIX
-    with storage.open_read(path) as file:
-        for data in tfrecord.read_records(file, path):
-            yield record.decode(data)
-
-
-def _write(columns: dict[str, Any], path: str) -> None:
-    with storage.atomic_write(path) as file:
-        pq.write_table(pa.table(columns), file)
+    try:
+        with storage.open_read(path) as file:
+            for data in tfrecord.read_records(file, path):
+                yield record.decode(data)
+    except (FileNotFoundError, ValueError) as error:
+        raise JobFailedError(
+            f"{error}; delete {path} and run pipelines.extract_features again: it makes this "
+            "shard anew"
+        ) from error

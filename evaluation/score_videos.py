@@ -3,6 +3,7 @@
 python -m evaluation.score_videos --features features --run run --output scores
 """
 
+import argparse
 from collections.abc import Sequence
 
 import apache_beam as beam
@@ -23,7 +24,7 @@ same command again after any interruption: finished shards are kept.
 """
 
 
-def _parser() -> launch.argparse.ArgumentParser:
+def _parser() -> argparse.ArgumentParser:
     parser = launch.parser("evaluation.score_videos", _DESCRIPTION)
     add = parser.add_argument
     add("--features", required=True, help="folder made by pipelines.extract_features")
@@ -43,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args, options = launch.parse(_parser(), argv)
     source, run = storage.absolute(args.features), storage.absolute(args.run)
     output = storage.absolute(args.output)
+    contract.claim_output(output, contract.SCORES, inputs=(source, run))
     features = contract.read_root(source, contract.FEATURES)
     trained = contract.read_root(run, contract.RUN)
     if args.split not in features["splits"]:
@@ -75,7 +77,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     made = {
         "made_by": contract.made_by(),
         "features": source,
-        "features_fingerprint": features["fingerprint"],
+        "features_fingerprint": split["fingerprint"],
+        "num_shards": split["num_shards"],
         "run": run,
         "model_fingerprint": model_fingerprint,
         "recipe": trained["recipe"],
@@ -86,17 +89,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         "num_patches_expected": split["num_patches"],
         "frame_scores": args.frame_scores,
     }
-    storage.delete([storage.join(output, contract.SCORES)])
-    kinds = (SCORES, FRAMES) if args.frame_scores else (SCORES,)
-    keys = sharding.keys(args.split, split["num_shards"])
-    resume.remove_leftovers(output, {key.path(kind) for key in keys for kind in kinds})
+    storage.delete(storage.join(output, contract.SCORES))
+    keys = list(sharding.keys(args.split, split["num_shards"]))
+    resume.remove_leftovers(output, keys, kinds=(SCORES, FRAMES))
     storage.write_bytes(
         storage.join(output, labels.FILE_NAME),
         storage.read_bytes(storage.join(source, labels.FILE_NAME)),
     )
-    sidecars = storage.list_files(
-        storage.join(source, args.split, "*", f"{PATCHES}-*{resume.SIDECAR_SUFFIX}")
-    )
+    sidecars = storage.list_files(source, f"{args.split}/*/{PATCHES}-*{resume.SIDECAR_SUFFIX}")
 
     def build(pipeline: beam.Pipeline) -> None:
         counts = (
@@ -120,9 +120,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             | "Finish" >> beam.Map(scoring.finish, counts=AsSingleton(counts), output=output)
         )
 
-    done_pattern = storage.join(output, args.split, "*", f"{SCORES}-*{resume.SIDECAR_SUFFIX}")
-    with progress_line("shards", len(sidecars), lambda: len(storage.list_files(done_pattern))):
+    done = f"{args.split}/*/{SCORES}-*{resume.SIDECAR_SUFFIX}"
+    with progress_line("shards", len(sidecars), lambda: len(storage.list_files(output, done))):
         launch.run(build, options, output)
+    resume.remove_partial_files(output)
     document = contract.read_root(output, contract.SCORES)
     terminal.report(
         f"{document['num_videos']} of {document['num_videos_expected']} videos scored, "

@@ -102,8 +102,8 @@ def read_waveform(
     Raises:
       AudioError: with the outcome and what the library said; never an exception of a library.
     """
-    with _open(uri) as container:
-        blocks = _mono_blocks(container)
+    with _open(uri) as (container, declared_bytes):
+        blocks = _mono_blocks(container, declared_bytes)
         blocks = _between(blocks, start_seconds, end_seconds)
         yield from _resampled(blocks, sample_rate_hz)
 
@@ -126,15 +126,19 @@ class _ForFFmpeg:
 
 
 @contextlib.contextmanager
-def _open(uri: str) -> Iterator[av.container.InputContainer]:
-    """Open a container from the bytes of `uri`; library errors become an AudioError."""
+def _open(uri: str) -> Iterator[tuple[av.container.InputContainer, int]]:
+    """Open a container from the bytes of `uri`; library errors become an AudioError.
+
+    Yields the bytes that the file's header declares beside it, 0 where it does not.
+    """
     try:
         with storage.open_read(uri) as file:
-            if not file.read(1):
+            header = file.read(8)
+            if not header:
                 raise AudioError(Outcome.EMPTY_FILE, "the file has no bytes")
             file.seek(0)
             with _container(file) as container:
-                yield container
+                yield container, _declared_bytes(header)
     except AudioError:
         raise
     except (av.error.DecoderNotFoundError, av.error.PatchWelcomeError) as error:
@@ -148,6 +152,16 @@ def _open(uri: str) -> Iterator[av.container.InputContainer]:
         raise AudioError(Outcome.PERMISSION_DENIED, str(error)) from error
     except OSError as error:
         raise AudioError(Outcome.UNREADABLE, str(error)) from error
+
+
+def _declared_bytes(header: bytes) -> int:
+    """The size of a RIFF file (WAV, AVI) by its first bytes.
+
+    FFmpeg corrects a length that the file does not have, and says nothing.
+    """
+    size = int.from_bytes(header[4:8], "little")
+    # All ones and zero are written by those who do not know yet.
+    return size + 8 if header[:4] == b"RIFF" and size != 0xFFFFFFFF else 0
 
 
 def _container(file: IO[bytes]) -> av.container.InputContainer:
@@ -165,7 +179,9 @@ def _container(file: IO[bytes]) -> av.container.InputContainer:
         raise AudioError(Outcome.CORRUPT, str(error)) from error
 
 
-def _mono_blocks(container: av.container.InputContainer) -> Iterator[tuple[int, np.ndarray]]:
+def _mono_blocks(
+    container: av.container.InputContainer, declared_bytes: int
+) -> Iterator[tuple[int, np.ndarray]]:
     """Decode one audio stream; yields (sample rate, mono float32 [samples]).
 
     The samples are on the clock of the medium: a late start and gaps are filled with silence, so
@@ -198,6 +214,10 @@ def _mono_blocks(container: av.container.InputContainer) -> Iterator[tuple[int, 
             yield _averaged(fifo.read(_BLOCK_SAMPLES))
     if fifo.samples:
         yield _averaged(fifo.read())
+    if declared_bytes > container.size * (1 + _LENGTH_TOLERANCE):
+        raise AudioError(
+            Outcome.TRUNCATED, f"the file ends at byte {container.size} of {declared_bytes}"
+        )
     _require_whole(container, stream, seconds)
 
 

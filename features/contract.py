@@ -12,7 +12,7 @@ import importlib.metadata
 import json
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from features import storage
@@ -74,7 +74,13 @@ def find_root(folder: str, name: str) -> dict[str, Any] | None:
         content = storage.read_bytes(storage.join(folder, name))
     except (FileNotFoundError, NotADirectoryError):
         return None
-    document = json.loads(content)
+    try:
+        document = json.loads(content)
+    except ValueError as error:
+        raise ContractError(
+            f"{storage.join(folder, name)} is no JSON ({error}); make the folder anew with "
+            f"`{_MAKERS[name]}`"
+        ) from error
     if document.get("format_version") != FORMAT_VERSION:
         raise ContractError(
             f"{storage.join(folder, name)}: format_version is "
@@ -97,6 +103,32 @@ def read_root(folder: str, name: str) -> dict[str, Any]:
             f"run `{_MAKERS[name]}` (again: it goes on where it stopped)"
         )
     return document
+
+
+def claim_output(folder: str, name: str, inputs: Sequence[str]) -> None:
+    """Make sure that a job may write its folder, before any work.
+
+    Args:
+      folder: the output.
+      name: the root JSON that it will carry.
+      inputs: folders that the job reads.
+
+    Raises:
+      InputError: the folder is an input, is another job's, or cannot be written.
+    """
+    if any(folder.rstrip("/") == source.rstrip("/") for source in inputs):
+        raise InputError(f"--output {folder} is an input of this job; name another folder")
+    for other, maker in _MAKERS.items():
+        if other != name and storage.exists(storage.join(folder, other)):
+            raise InputError(
+                f"--output {folder} holds the {other} of `{maker}`; name another folder"
+            )
+    probe = storage.join(folder, ".write-probe")
+    try:
+        storage.write_bytes(probe, b"")
+        storage.delete(probe)
+    except (OSError, ValueError) as error:
+        raise InputError(f"--output {folder} cannot be written: {error}") from error
 
 
 def require_equal(field: str, *, expected: Any, received: Any, where: str, cure: str) -> None:

@@ -18,6 +18,7 @@ from typing import NoReturn
 OK = 0
 FAILED = 1  # the job ran and did not produce what it should have
 BAD_INPUT = 2  # refused before any work; the same number as argparse's
+INTERRUPTED = 130  # by Ctrl-C; the shell's own number for it
 TOO_MANY_REJECTS = 3  # the job stopped because more is rejected than was allowed
 
 
@@ -46,4 +47,7 @@ def run_command(main: Callable[[Sequence[str] | None], int]) -> NoReturn:
     except (InputError, JobFailedError) as error:
         print(f"error: {error}", file=sys.stderr)
         code = error.exit_code
+    except KeyboardInterrupt:
+        print("\ninterrupted; run the same command again", file=sys.stderr)
+        code = INTERRUPTED
     sys.exit(code)

@@ -53,6 +53,14 @@ def hann_window(params: LogMelParams) -> np.ndarray:
 
 
 @functools.cache
+def _windows(params: LogMelParams, dtype: str) -> np.ndarray:
+    """The window with its zeros, once for each frame of a block: [block, fft length]."""
+    padding = (0, params.fft_length - params.window_samples)
+    window = np.pad(hann_window(params), padding).astype(dtype)
+    return np.tile(window, (_FRAMES_PER_BLOCK, 1))
+
+
+@functools.cache
 def _mel_pieces(params: LogMelParams, dtype: str) -> list[tuple[slice, slice, np.ndarray]]:
     """The banded mel matrix cut into dense pieces: (rows of the spectrum, bands, weights)."""
     weights = mel_weights(params)
@@ -87,15 +95,20 @@ def log_mel_spectrogram(waveform: np.ndarray, params: LogMelParams) -> np.ndarra
         return log_mel
     frames = np.lib.stride_tricks.sliding_window_view(waveform, params.window_samples)
     frames = frames[:: params.hop_samples]  # [frames, window], a view
-    window = hann_window(params).astype(dtype)
+    windows = _windows(params, dtype.str)
     pieces = _mel_pieces(params, dtype.str)
+    padded = np.empty((min(num_frames, _FRAMES_PER_BLOCK), params.fft_length), dtype)
+    padded[:, params.window_samples :] = 0.0
     for start in range(0, num_frames, _FRAMES_PER_BLOCK):
-        block = slice(start, start + _FRAMES_PER_BLOCK)
+        mel = log_mel[start : start + _FRAMES_PER_BLOCK]
+        windowed = padded[: len(mel)]  # [block, fft length]
+        # Copied and then multiplied in one run of memory: half the cost of a product by rows.
+        windowed[:, : params.window_samples] = frames[start : start + _FRAMES_PER_BLOCK]
+        windowed *= windows[: len(mel)]
         # SciPy keeps float32 where it is given float32, at half the cost of float64.
-        spectrum = scipy.fft.rfft(frames[block] * window, params.fft_length, axis=1)
-        magnitude = np.abs(spectrum)  # [block, bins]
+        magnitude = np.abs(scipy.fft.rfft(windowed, axis=1))  # [block, bins]
         for bins, bands, weights in pieces:
-            np.matmul(magnitude[:, bins], weights, out=log_mel[block, bands])
+            np.matmul(magnitude[:, bins], weights, out=mel[:, bands])
     log_mel += dtype.type(params.log_offset)
     return np.log(log_mel, out=log_mel)
 

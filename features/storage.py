@@ -9,13 +9,15 @@ import contextlib
 import os
 import pathlib
 import re
+import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
 # Beam's CompressionTypes.UNCOMPRESSED: never by the suffix, a medium named x.gz is still a medium.
 _UNCOMPRESSED = "uncompressed"
 _SCHEME = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]*://")
+_FILE_SCHEME = "file://"
 # Temporary names start with this and end in a random tag; nothing lists them as results.
 _PARTIAL = ".partial-"
 
@@ -37,6 +39,8 @@ def join(folder: str, *names: str) -> str:
 
 def resolve(uri: str, base: str) -> str:
     """Make a relative `uri` absolute against the folder `base`; others come back as they are."""
+    if uri.startswith(_FILE_SCHEME):
+        return uri.removeprefix(_FILE_SCHEME)
     if _SCHEME.match(uri) or uri.startswith("/"):
         return uri
     return join(base, uri)
@@ -49,6 +53,7 @@ def parent(path: str) -> str:
 
 def absolute(path: str) -> str:
     """A path that means the same in every process: local paths are made absolute."""
+    path = path.removeprefix(_FILE_SCHEME)
     return path if _SCHEME.match(path) else os.path.abspath(path)  # noqa: PTH100 - not a Path
 
 
@@ -101,7 +106,7 @@ def atomic_write(path: str) -> Iterator[IO[bytes]]:
             yield file
         _replace(partial, path)
     except BaseException:
-        delete([partial])
+        delete(partial)
         raise
 
 
@@ -120,17 +125,34 @@ def make_folder(folder: str) -> None:
         _filesystems().mkdirs(folder)
 
 
-def list_files(pattern: str) -> list[str]:
-    """The files that match a glob pattern, sorted, without temporary ones, in one listing."""
-    return [path for path in _match(pattern) if not _is_partial(path)]
+def list_files(folder: str, pattern: str) -> list[str]:
+    """The files under a folder that match a glob pattern, sorted, without temporary ones.
+
+    One listing, no stat per file. Only `pattern` is a pattern: the folder may hold any character.
+    """
+    return [path for path in _match(folder, pattern) if not _is_partial(path)]
 
 
-def list_partial_files(folder: str) -> list[str]:
-    """What killed writers left behind in a folder; the folder may be a glob pattern."""
-    return [path for path in _match(join(folder, "*")) if _is_partial(path)]
+def list_partial_files(folder: str, subfolders: str = "") -> list[str]:
+    """What killed writers left behind in a folder, or in those under it that match `subfolders`."""
+    pattern = f"{subfolders}/*".lstrip("/")
+    return [path for path in _match(folder, pattern) if _is_partial(path)]
 
 
-def _match(pattern: str) -> list[str]:
+def find_files(pattern: str) -> list[str]:
+    """The file of that very name, or else the files that match it as a glob pattern; sorted."""
+    if exists(pattern):
+        return [pattern]
+    return [path for path in _match_all(pattern) if not _is_partial(path)]
+
+
+def _match(folder: str, pattern: str) -> list[str]:
+    # Patterns have no escape that all of Beam's filesystems take; what else a "?" finds is dropped.
+    found = _match_all(join(re.sub(r"[\[\]*?]", "?", folder), pattern))
+    return [path for path in found if path.startswith(folder)]
+
+
+def _match_all(pattern: str) -> list[str]:
     (match,) = _filesystems().match([pattern])
     return sorted(metadata.path for metadata in match.metadata_list)
 
@@ -147,10 +169,24 @@ def size_of(path: str) -> int:
     return match.metadata_list[0].size_in_bytes
 
 
-def delete(paths: list[str]) -> None:
-    """Delete files and folders with all they hold; those that are not there are no error."""
-    if present := [path for path in paths if _filesystems().exists(path)]:
-        _filesystems().delete(present)
+def delete(path: str) -> None:
+    """Delete one file; that there is none is no error."""
+    if exists(path):
+        _filesystems().delete([path])
+
+
+def delete_files(paths: Sequence[str]) -> None:
+    """Delete files that a listing has shown, in one request."""
+    if paths:
+        _filesystems().delete(list(paths))
+
+
+def delete_folder(folder: str) -> None:
+    """Delete a folder of ours with all it holds; that there is none is no error."""
+    if _SCHEME.match(folder):
+        delete_files(_match(folder, "**"))
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _replace(source: str, target: str) -> None:

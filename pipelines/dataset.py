@@ -23,6 +23,8 @@ from features.params import LogMelParams
 from pipelines import launch, sharding
 
 VIDEOS_FOLDER = "videos"
+# Of the data set's files alone: media may lie in a folder of that name.
+VIDEO_FILES = f"{VIDEOS_FOLDER}/part-*-of-*.parquet"
 VIDEO_SCHEMA = pa.schema(
     [
         ("id", pa.string()),
@@ -46,20 +48,31 @@ class FileSummary:
     """What one file of `videos/` holds, or several together."""
 
     num_videos: Mapping[str, int]  # split -> videos
+    num_shards: Mapping[str, int]  # split -> shards of the whole split
     digest: int  # a sum over rows: it does not depend on the cut into files
-    duplicate_ids: tuple[str, ...]
+    num_duplicates: int  # rows whose id another row has
+    duplicate_ids: tuple[str, ...]  # a few of them
 
     @classmethod
     def of_all(cls, summaries: Iterable["FileSummary"]) -> "FileSummary":
         """The sum of several."""
         num_videos: collections.Counter[str] = collections.Counter()
-        digest = 0
+        num_shards: dict[str, int] = {}
+        digest = num_duplicates = 0
         duplicate_ids: list[str] = []
         for summary in summaries:
             num_videos.update(summary.num_videos)
+            num_shards.update(summary.num_shards)
             digest += summary.digest
-            duplicate_ids += summary.duplicate_ids
-        return cls(dict(sorted(num_videos.items())), digest, tuple(sorted(duplicate_ids)))
+            num_duplicates += summary.num_duplicates
+            duplicate_ids = sorted([*duplicate_ids, *summary.duplicate_ids])[:_NAMED_DUPLICATES]
+        return cls(
+            dict(sorted(num_videos.items())),
+            num_shards,
+            digest,
+            num_duplicates,
+            tuple(duplicate_ids),
+        )
 
 
 class WriteVideos(beam.PTransform):
@@ -75,10 +88,10 @@ class WriteVideos(beam.PTransform):
 
     def expand(self, batches: beam.PCollection) -> beam.PCollection:
         """Count the splits, assign shards, group by file, write."""
-        split_counts = (
+        sizes = (
             batches
-            | "Splits" >> beam.FlatMap(_splits)
-            | "CountSplits" >> beam.combiners.Count.PerElement()
+            | "Sizes" >> beam.FlatMap(_sizes)
+            | "SumSizes" >> beam.CombinePerKey(beam.combiners.TupleCombineFn(sum, sum))
         )
         return (
             batches
@@ -86,13 +99,20 @@ class WriteVideos(beam.PTransform):
             >> beam.FlatMap(
                 _assign,
                 vocabulary=beam.pvalue.AsSingleton(self._vocabulary),
-                split_counts=beam.pvalue.AsDict(split_counts),
+                sizes=beam.pvalue.AsDict(sizes),
                 present_shards=self._present_shards,
             )
             | "GroupByFile" >> beam.GroupByKey()
             | "WriteFile" >> beam.Map(_write_file, folder=self._folder)
             | "SumFiles" >> beam.CombineGlobally(FileSummary.of_all)
         )
+
+
+def _sizes(batch: pa.RecordBatch) -> Iterator[tuple[str, tuple[int, float]]]:
+    """(split, (1, seconds)) of each row; the paper's average where the length is not known."""
+    starts, ends = batch.column("start").to_pylist(), batch.column("end").to_pylist()
+    for split, start, end in zip(_splits(batch), starts, ends, strict=True):
+        yield split, (1, sharding.MEAN_VIDEO_SECONDS if end is None else end - (start or 0.0))
 
 
 def _splits(batch: pa.RecordBatch) -> Iterator[str]:
@@ -105,13 +125,16 @@ def _splits(batch: pa.RecordBatch) -> Iterator[str]:
 def _assign(
     batch: pa.RecordBatch,
     vocabulary: Vocabulary,
-    split_counts: Mapping[str, int],
+    sizes: Mapping[str, tuple[int, float]],
     present_shards: Mapping[str, int],
 ) -> Iterator[tuple[str, tuple[Any, ...]]]:
     """(file name, row of `VIDEO_SCHEMA`) for each row; native types, which shuffle cheaply."""
     index_of = {label: index for index, label in enumerate(vocabulary.ids)}
-    num_shards = _num_shards(split_counts, present_shards)
-    num_files = math.ceil(sum(split_counts.values()) / _VIDEOS_PER_FILE)
+    num_shards = {
+        split: sharding.num_shards(num_videos, seconds, LogMelParams(), present_shards.get(split))
+        for split, (num_videos, seconds) in sizes.items()
+    }
+    num_files = math.ceil(sum(num_videos for num_videos, _ in sizes.values()) / _VIDEOS_PER_FILE)
     for video, split in zip(batch.to_pylist(), _splits(batch), strict=True):
         key = sharding.shard_of(video["id"], split, num_shards[split])
         file_index = int(sharding.unit_hash("file", video["id"]) * num_files)
@@ -128,15 +151,6 @@ def _assign(
         )
 
 
-def _num_shards(
-    split_counts: Mapping[str, int], present_shards: Mapping[str, int]
-) -> dict[str, int]:
-    return {
-        split: sharding.num_shards(num_videos, LogMelParams(), present_shards.get(split))
-        for split, num_videos in split_counts.items()
-    }
-
-
 def _write_file(keyed: tuple[str, Iterable[tuple[Any, ...]]], folder: str) -> FileSummary:
     name, rows = keyed
     videos = [dict(zip(VIDEO_SCHEMA.names, row, strict=True)) for row in rows]
@@ -144,10 +158,13 @@ def _write_file(keyed: tuple[str, Iterable[tuple[Any, ...]]], folder: str) -> Fi
     with storage.atomic_write(storage.join(folder, name)) as file:
         pq.write_table(pa.Table.from_pylist(videos, VIDEO_SCHEMA), file)
     ids = [video["id"] for video in videos]
+    duplicates = [b for a, b in itertools.pairwise(ids) if a == b]
     return FileSummary(
         num_videos=collections.Counter(video["split"] for video in videos),
+        num_shards={video["split"]: video["num_shards"] for video in videos},
         digest=sum(_row_digest(video) for video in videos),
-        duplicate_ids=tuple(b for a, b in itertools.pairwise(ids) if a == b),
+        num_duplicates=len(duplicates),
+        duplicate_ids=tuple(duplicates[:_NAMED_DUPLICATES]),
     )
 
 
@@ -168,7 +185,6 @@ def finish(
     labels_written: str,
     summary: FileSummary,
     rejects: Mapping[str, int],
-    present_shards: Mapping[str, int],
     output: str,
 ) -> None:
     """The last stage: check the counts and write `dataset.json`, or fail the job.
@@ -186,18 +202,17 @@ def finish(
                 f"see {storage.join(output, 'rejects')}"
             ),
         )
-    if summary.duplicate_ids:
-        named = ", ".join(map(repr, summary.duplicate_ids[:_NAMED_DUPLICATES]))
+    if summary.num_duplicates:
+        named = ", ".join(map(repr, summary.duplicate_ids))
         launch.fail(
             output,
             InputError(
-                f"column id: {len(summary.duplicate_ids)} rows repeat an id of another row: "
-                f"{named}{', ...' if len(summary.duplicate_ids) > _NAMED_DUPLICATES else ''}; "
-                "an id may occur once, since a soundtrack in two splits would be evaluated on "
-                "what it was trained on: remove the rows, or give excerpts ids of their own"
+                f"column id: {summary.num_duplicates} rows repeat an id of another row: "
+                f"{named}{', ...' if summary.num_duplicates > _NAMED_DUPLICATES else ''}; an id "
+                "may occur once, since a soundtrack in two splits would be evaluated on what it "
+                "was trained on: remove the rows"
             ),
         )
-    num_shards = _num_shards(summary.num_videos, present_shards)
     contract.write_root(
         output,
         contract.DATASET,
@@ -212,7 +227,7 @@ def finish(
             "splits": {
                 split: {
                     "num_videos": count,
-                    "num_shards": {sharding.ALL: num_shards[split]},
+                    "num_shards": {sharding.ALL: summary.num_shards[split]},
                 }
                 for split, count in summary.num_videos.items()
             },

@@ -3,6 +3,7 @@
 python -m pipelines.extract_features --dataset dataset --output features
 """
 
+import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -32,7 +33,7 @@ command again after any interruption: finished shards are kept.
 """
 
 
-def _parser() -> launch.argparse.ArgumentParser:
+def _parser() -> argparse.ArgumentParser:
     parser = launch.parser("pipelines.extract_features", _DESCRIPTION)
     add = parser.add_argument
     add("--dataset", required=True, help="folder made by pipelines.prepare_dataset")
@@ -89,7 +90,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         force=args.force,
         max_reject_fraction=args.max_reject_fraction,
     )
-    _compare_with_present(output, settings, data, force=args.force)
+    contract.claim_output(output, contract.FEATURES, inputs=(source,))
+    _compare_with_present(output, settings, data, splits, force=args.force)
     num_shards = {split: data["splits"][split]["num_shards"] for split in sorted(splits)}
     keys = [key for split, counts in num_shards.items() for key in sharding.keys(split, counts)]
     made = {
@@ -107,19 +109,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     }
     # The root JSON goes first: from here on the folder is unfinished. Shards of this plan stay:
     # their sidecars decide whether they are kept.
-    storage.delete([storage.join(output, contract.FEATURES), storage.join(output, rejects.FOLDER)])
-    resume.remove_leftovers(output, {key.path(PATCHES) for key in keys})
+    storage.delete(storage.join(output, contract.FEATURES))
+    rejects.remove_rejects(output)
+    resume.remove_leftovers(output, keys, kinds=(PATCHES,))
     storage.write_bytes(
         storage.join(output, labels.FILE_NAME),
         storage.read_bytes(storage.join(source, labels.FILE_NAME)),
     )
 
     def build(pipeline: beam.Pipeline) -> None:
-        files = storage.list_files(storage.join(source, dataset.VIDEOS_FOLDER, "*.parquet"))
+        files = storage.list_files(source, dataset.VIDEO_FILES)
         sidecars = (
             pipeline
             | "Files" >> beam.Create(files)
-            | "Extract" >> extraction.ExtractShards(output, splits, settings, mode)
+            | "Extract" >> extraction.ExtractShards(output, num_shards, settings, mode)
         )
         account = (
             sidecars
@@ -143,9 +146,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         )
 
-    sidecar_pattern = storage.join(output, "*", "*", f"{PATCHES}-*{resume.SIDECAR_SUFFIX}")
-    with progress_line("shards", len(keys), lambda: len(storage.list_files(sidecar_pattern))):
+    sidecars_done = f"*/*/{PATCHES}-*{resume.SIDECAR_SUFFIX}"
+    with progress_line("shards", len(keys), lambda: len(storage.list_files(output, sidecars_done))):
         launch.run(build, options, output)
+    resume.remove_partial_files(output)
     document = contract.read_root(output, contract.FEATURES)
     hours = document["num_patches"] * front_end.log_mel.patch_hop_seconds / 3600
     terminal.report(
@@ -159,12 +163,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _compare_with_present(
-    output: str, settings: Settings, data: Mapping[str, Any], *, force: bool
+    output: str,
+    settings: Settings,
+    data: Mapping[str, Any],
+    splits: frozenset[str],
+    *,
+    force: bool,
 ) -> None:
     """Say what differs from the work that the output folder holds, and leave word of this one.
 
     Raises:
-      InputError: the change would throw all decoding away, and nobody asked for that.
+      InputError: finished work would be lost, and nobody asked for that.
     """
     path = storage.join(output, _PLAN)
     now = {
@@ -178,6 +187,13 @@ def _compare_with_present(
     except FileNotFoundError:
         present = now
     changed = [field for field in now if now[field] != present.get(field)]
+    finished = contract.find_root(output, contract.FEATURES) or {"splits": {}}
+    left_out = sorted(set(finished["splits"]) - set(splits))
+    if left_out:
+        raise InputError(
+            f"--splits: {output} also has {', '.join(left_out)}, which would be lost; ask for "
+            f"all of them, --splits {','.join(sorted({*splits, *left_out}))}: what is there is kept"
+        )
     for field in changed:
         change = f"{output}: {field} was {present.get(field)!r} and is {now[field]!r} now"
         if field in _DECODED_ANEW and not force:

@@ -8,9 +8,10 @@ Decoding is what costs, and it is not done twice: where the plan has changed (ot
 videos, another order), the patches of the videos that stay are taken from the present record file.
 """
 
+import contextlib
 import dataclasses
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,8 @@ RECORDS_SUFFIX = ".tfrecord"
 _CODE_VERSION = 1
 # Outcomes that leave patches; all others are rejects.
 WRITTEN = frozenset({Outcome.OK, Outcome.OK_PARTIAL})
+# Rejects that say more of the moment than of the file: every run tries them again.
+_MAY_PASS = frozenset({Outcome.NOT_FOUND, Outcome.PERMISSION_DENIED, Outcome.UNREADABLE})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,54 +103,133 @@ def extract_shard(plan: ShardPlan, output: str, mode: Mode) -> dict[str, Any]:
       The sidecar: plan fingerprint, counts, digest of the record file, outcome of every video.
     """
     path = storage.join(output, plan.key.path(PATCHES))
-    present = None if mode.force else resume.find_sidecar(path)
-    if present is not None and present["plan"] == plan.fingerprint:
-        has_rejects = any(video["outcome"] not in WRITTEN for video in present["videos"])
-        if not (mode.only_rejects and has_rejects):
-            return present
+    present = None if mode.force else _find_present(path)
+    stays = {} if present is None else _staying(plan, present, mode)
+    is_planned = present is not None and present["plan"] == plan.fingerprint
+    if present is not None and is_planned and len(stays) == len(plan.videos):
+        return present
 
-    patch_bytes = _patch_bytes(plan.settings.front_end)
-    with PatchSpool(patch_bytes) as spool, decoder_process() as decoder:
-        kept = {} if present is None else _keep_patches(plan, present, path, spool)
-        order, videos = [], []
-        for number, video in enumerate(plan.videos):
-            if video.id in kept:
-                outcome, detail, places = kept[video.id]
-            else:
-                start = len(spool)
-                outcome, detail = _decode(video, plan.settings, mode, decoder, spool)
-                places = list(range(start, len(spool)))
-            order += [(number, index, place) for index, place in enumerate(places)]
-            videos.append(
-                {
-                    "id": video.id,
-                    "uri": video.uri,
-                    "outcome": outcome,
-                    "detail": detail,
-                    "num_patches": len(places),
-                    "source": _source(video, plan.settings),
-                }
-            )
-        if plan.key.split == TRAIN:
-            order = [order[index] for index in _permutation(len(order), plan)]
-        sidecar = {
-            "format_version": contract.FORMAT_VERSION,
-            "plan": plan.fingerprint,
-            "key": dataclasses.asdict(plan.key),
-            "num_videos": len(videos),
-            "num_patches": len(order),
-            **_write_records(path, plan, order, spool),
-            "videos": videos,
+    with PatchSpool(_patch_bytes(plan.settings.front_end)) as spool, decoder_process() as decoder:
+        made = {
+            video.id: _decode(video, plan.settings, mode, decoder, spool)
+            for video in plan.videos
+            if video.id not in stays
         }
+        if present is not None and is_planned:
+            before = {video["id"]: video["outcome"] for video in present["videos"]}
+            if all(one.outcome == before[video_id] for video_id, one in made.items()):
+                return present  # rejected once more
+        if present is not None:
+            made |= _read_present(plan, stays, path, spool)
+        # Where the record file is not what its sidecar says, all is decoded.
+        for video in plan.videos:
+            if video.id not in made:
+                made[video.id] = _decode(video, plan.settings, mode, decoder, spool)
+        sidecar = _write_shard(plan, made, path, spool)
     resume.write_sidecar(path, sidecar)
     return sidecar
 
 
+@dataclasses.dataclass(frozen=True)
+class _Extracted:
+    """What became of a video, and where its patches are in the spool, in order."""
+
+    outcome: Outcome
+    detail: str
+    places: Sequence[int]
+
+
+def _find_present(path: str) -> dict[str, Any] | None:
+    """The sidecar that is there, if its record file is too and has the right size."""
+    sidecar = resume.find_sidecar(path)
+    try:
+        if sidecar and sidecar["num_bytes"] == storage.size_of(path + RECORDS_SUFFIX):
+            return sidecar
+    except FileNotFoundError:
+        pass
+    return None
+
+
+def _staying(
+    plan: ShardPlan, present: Mapping[str, Any], mode: Mode
+) -> dict[str, Mapping[str, Any]]:
+    """The videos of the plan, by id, whose outcome in the present sidecar holds."""
+    source_of = {video.id: _source(video, plan.settings) for video in plan.videos}
+    return {
+        video["id"]: video
+        for video in present["videos"]
+        if source_of.get(video["id"]) == video["source"]
+        and (
+            video["outcome"] in WRITTEN or not (mode.only_rejects or video["outcome"] in _MAY_PASS)
+        )
+    }
+
+
+def _read_present(
+    plan: ShardPlan, stays: Mapping[str, Mapping[str, Any]], path: str, spool: PatchSpool
+) -> dict[str, _Extracted]:
+    """Take what stays from the record file that is there, as far as that can be read."""
+    hop = plan.settings.front_end.log_mel.patch_hop_seconds
+    places: dict[str, dict[int, int]] = {video_id: {} for video_id in stays}
+    with (
+        contextlib.suppress(FileNotFoundError, ValueError),
+        storage.open_read(path + RECORDS_SUFFIX) as file,
+    ):
+        for data in tfrecord.read_records(file, path):
+            one = record.decode(data)
+            if one.video_id in places:
+                places[one.video_id][round(one.start_seconds / hop)] = len(spool)
+                spool.append(one.patch)
+    return {
+        video_id: _Extracted(
+            Outcome(video["outcome"]),
+            video["detail"],
+            [place for _, place in sorted(places[video_id].items())],
+        )
+        for video_id, video in stays.items()
+        if len(places[video_id]) == video["num_patches"]
+    }
+
+
+def _write_shard(
+    plan: ShardPlan, made: Mapping[str, _Extracted], path: str, spool: PatchSpool
+) -> dict[str, Any]:
+    """Order the patches, write the record file, and return the sidecar to be written."""
+    order = [
+        (video, index, place)
+        for video in plan.videos
+        for index, place in enumerate(made[video.id].places)
+    ]
+    if plan.key.split == TRAIN:
+        order = [order[index] for index in _permutation(len(order), plan)]
+    videos = [
+        {
+            "id": video.id,
+            "uri": video.uri,
+            "outcome": made[video.id].outcome,
+            "detail": made[video.id].detail,
+            "num_patches": len(made[video.id].places),
+            "source": _source(video, plan.settings),
+        }
+        for video in plan.videos
+    ]
+    return {
+        "format_version": contract.FORMAT_VERSION,
+        "plan": plan.fingerprint,
+        "key": dataclasses.asdict(plan.key),
+        "num_videos": len(videos),
+        "num_patches": len(order),
+        **_write_records(path, plan, order, spool),
+        "videos": videos,
+    }
+
+
 def _decode(
     video: Video, settings: Settings, mode: Mode, decoder: DecoderProcess, spool: PatchSpool
-) -> tuple[Outcome, str]:
+) -> _Extracted:
     """Decode one soundtrack into the spool; one that cannot be used leaves nothing there."""
     start = len(spool)
+    outcome, detail = Outcome.OK, ""
     try:
         for patches in decoder.patches(
             video.uri,
@@ -158,49 +240,15 @@ def _decode(
         ):
             spool.append(patches)
     except AudioError as error:
-        truncated = error.outcome == Outcome.TRUNCATED
-        if truncated and settings.keep_partial and len(spool) > start:
-            return Outcome.OK_PARTIAL, error.detail
+        outcome, detail = error.outcome, error.detail
+        if outcome == Outcome.TRUNCATED and settings.keep_partial and len(spool) > start:
+            outcome = Outcome.OK_PARTIAL
+    if outcome == Outcome.OK and len(spool) == start:
+        outcome = Outcome.TOO_SHORT
+        detail = f"shorter than one patch of {settings.front_end.log_mel.patch_seconds} s"
+    if outcome not in WRITTEN:
         spool.truncate(start)
-        return error.outcome, error.detail
-    if len(spool) == start:
-        seconds = settings.front_end.log_mel.patch_seconds
-        return Outcome.TOO_SHORT, f"shorter than one patch of {seconds} s"
-    return Outcome.OK, ""
-
-
-def _keep_patches(
-    plan: ShardPlan, present: Mapping[str, Any], path: str, spool: PatchSpool
-) -> dict[str, tuple[Outcome, str, list[int]]]:
-    """Take the patches that need no decoding from the record file that is there.
-
-    Returns:
-      For each such video by id: outcome, detail, and the places of its patches in the spool.
-      Nothing where the record file is damaged: then all is decoded anew.
-    """
-    source_of = {video.id: _source(video, plan.settings) for video in plan.videos}
-    stays = {
-        video["id"]: video
-        for video in present["videos"]
-        if video["outcome"] in WRITTEN and source_of.get(video["id"]) == video.get("source")
-    }
-    hop = plan.settings.front_end.log_mel.patch_hop_seconds
-    places: dict[str, dict[int, int]] = {video_id: {} for video_id in stays}
-    try:
-        with storage.open_read(path + RECORDS_SUFFIX) as file:
-            for data in tfrecord.read_records(file, path):
-                one = record.decode(data)
-                if one.video_id in places:
-                    places[one.video_id][round(one.start_seconds / hop)] = len(spool)
-                    spool.append(one.patch)
-    except (FileNotFoundError, ValueError):
-        spool.truncate(0)
-        return {}
-    return {
-        video_id: (Outcome(video["outcome"]), video["detail"], [at for _, at in sorted(found)])
-        for video_id, video in stays.items()
-        if len(found := places[video_id].items()) == video["num_patches"]
-    }
+    return _Extracted(outcome, detail, range(start, len(spool)))
 
 
 def _source(video: Video, settings: Settings) -> str:
@@ -225,22 +273,21 @@ def _permutation(size: int, plan: ShardPlan) -> np.ndarray:
 
 
 def _write_records(
-    path: str, plan: ShardPlan, order: list[tuple[int, int, int]], spool: PatchSpool
+    path: str, plan: ShardPlan, order: Sequence[tuple[Video, int, int]], spool: PatchSpool
 ) -> dict[str, Any]:
     """Write the record file; returns its size and digest for the sidecar.
 
     Args:
       path: of the shard, without suffix.
       plan: of the shard.
-      order: for each record: number of the video, number of its patch, place in the spool.
+      order: for each record: the video, the number of its patch, the place in the spool.
       spool: the patches.
     """
     hop = plan.settings.front_end.log_mel.patch_hop_seconds
     num_bytes, digest = 0, hashlib.sha256()
     spool.flush()
     with storage.atomic_write(path + RECORDS_SUFFIX) as file:
-        for number, index, place in order:
-            video = plan.videos[number]
+        for video, index, place in order:
             data = record.encode(
                 record.PatchRecord(
                     video_id=video.id,

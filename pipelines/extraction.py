@@ -4,6 +4,7 @@ Only rows of videos (about 200 bytes) are grouped; patches never leave the eleme
 """
 
 import collections
+import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -13,7 +14,7 @@ import pyarrow.parquet as pq
 
 from features import contract, storage
 from features.errors import JobFailedError, TooManyRejectsError
-from pipelines import dataset, launch
+from pipelines import dataset, launch, sharding
 from pipelines.extract_shard import (
     WRITTEN,
     Mode,
@@ -27,29 +28,52 @@ from pipelines.sharding import ShardKey
 
 # What the command tells `finish` and nobody after it.
 _FOR_FINISH = ("num_shards", "max_reject_fraction")
-_COUNTS = ("num_videos", "num_patches", "num_bytes", "num_files")
+_COUNTS = ("num_videos", "num_patches", "num_bytes")
 
 
 class ExtractShards(beam.PTransform):
     """Paths of `videos/*.parquet` -> one sidecar a shard."""
 
-    def __init__(self, output: str, splits: frozenset[str], settings: Settings, mode: Mode):
+    def __init__(
+        self,
+        output: str,
+        num_shards: Mapping[str, Mapping[str, int]],
+        settings: Settings,
+        mode: Mode,
+    ):
         super().__init__()
         self._output = output
-        self._splits = splits
+        self._num_shards = num_shards
         self._settings = settings
         self._mode = mode
 
     def expand(self, paths: beam.PCollection) -> beam.PCollection:
         """Group rows by shard; the grouping also spreads the shards over the workers."""
-        return (
+        videos = (
             paths
             | "SpreadFiles" >> beam.Reshuffle()
-            | "ReadVideos" >> beam.FlatMap(read_videos, self._splits)
+            | "ReadVideos" >> beam.FlatMap(read_videos, frozenset(self._num_shards))
+        )
+        # In a small corpus the hash leaves a shard without a video; it gets its file all the same.
+        every_shard = (
+            paths.pipeline
+            | "Splits" >> beam.Create(list(self._num_shards.items()))
+            | "EveryShard" >> beam.FlatMap(_without_videos)
+        )
+        return (
+            (videos, every_shard)
+            | "WithEmpty" >> beam.Flatten()
             | "GroupByShard" >> beam.GroupByKey()
             | "Plan" >> beam.Map(_plan, self._settings)
             | "ExtractShard" >> beam.ParDo(_ExtractShard(self._output, self._mode))
         )
+
+
+def _without_videos(
+    split_and_shards: tuple[str, Mapping[str, int]],
+) -> Iterator[tuple[tuple, list[tuple]]]:
+    for key in sharding.keys(*split_and_shards):
+        yield dataclasses.astuple(key), []
 
 
 class _ExtractShard(beam.DoFn):
@@ -107,20 +131,20 @@ def rejects_of(sidecar: Mapping[str, Any]) -> Iterator[Reject]:
 
 
 def account_of(sidecar: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], int]]:
-    """The summands of one sidecar: ((split or "", field), number)."""
+    """The summands of one sidecar: ((split, field), number)."""
     split = sidecar["key"]["split"]
-    yield (split, "num_files"), 1
-    for field in ("num_videos", "num_patches", "num_bytes"):
+    for field in _COUNTS:
         yield (split, field), sidecar[field]
     # A sum of digests does not depend on the order in which shards are finished. In halves, since
     # Beam's integers have 64 bits.
-    digest = contract.fingerprint([sidecar["plan"], sidecar["sha256"]])
-    yield ("", "digest_high"), int(digest[:8], 16)
-    yield ("", "digest_low"), int(digest[8:], 16)
+    digest = contract.fingerprint([sidecar["key"], sidecar["sha256"]])
+    yield (split, "digest_high"), int(digest[:8], 16)
+    yield (split, "digest_low"), int(digest[8:], 16)
 
 
-def _digest(account: Mapping[tuple[str, str], int]) -> str:
-    halves = (account["", "digest_high"], account["", "digest_low"])
+def _digest(account: Mapping[tuple[str, str], int], split: str) -> str:
+    """Of the records of a split; what a network was trained on, wherever its media lay."""
+    halves = (account[split, "digest_high"], account[split, "digest_low"])
     return "".join(f"{half % 2**32:08x}" for half in halves)
 
 
@@ -137,9 +161,9 @@ def finish(
     """
     splits = {
         split: {
-            **{field: account.get((split, field), 0) for field in _COUNTS},
-            # In the names of the files; a shard of a small corpus may draw no video, and no file.
+            **{field: account[split, field] for field in _COUNTS},
             "num_shards": num_shards,
+            "fingerprint": _digest(account, split),
         }
         for split, num_shards in made["num_shards"].items()
     }
@@ -166,7 +190,9 @@ def finish(
         contract.FEATURES,
         {
             **{field: value for field, value in made.items() if field not in _FOR_FINISH},
-            "fingerprint": _digest(account),
+            "fingerprint": contract.fingerprint(
+                {split: entry["fingerprint"] for split, entry in splits.items()}
+            ),
             "num_videos": num_videos,
             "num_written": num_videos - num_rejects,
             "num_rejects": num_rejects,

@@ -21,11 +21,11 @@ _FAILURE = "failure.json"
 _ERRORS = (InputError, JobFailedError, TooManyRejectsError)
 _EPILOG = """\
 Flags of the Beam runner follow the command's own, for example
-  --runner=FnApiRunner                                      this machine (default)
-  --runner=FlinkRunner --flink_master=HOST:8081 --flink_version=1.20 --parallelism=8
+  --runner=FnApiRunner                    this machine (default)
+  --runner=FlinkRunner --flink_master=HOST:8081 --flink_version=1.20
   --runner=DataflowRunner --project=P --region=R --temp_location=gs://B/tmp
-Exit codes: 0 done, 1 the job failed, 2 bad input (refused before any work),
-3 more rejects than --max-reject-fraction.
+Exit codes: 0 done, 1 the job failed, 2 bad input, 3 too many rejects,
+130 interrupted.
 """
 
 
@@ -57,8 +57,10 @@ def parse(
     # DirectRunner would try to download another runner and silently use whichever it gets.
     if not any(flag.startswith("--runner") for flag in rest):
         rest.append("--runner=FnApiRunner")
-    # Beam announces every stage, and every default that it chose, as a warning.
+    # Beam announces every stage, and every default that it chose, as a warning; and prints the
+    # stack trace of an error that it also raises.
     logging.getLogger("apache_beam").setLevel(logging.ERROR)
+    logging.getLogger("apache_beam.runners.common").setLevel(logging.CRITICAL)
     return args, PipelineOptions(rest)
 
 
@@ -68,12 +70,16 @@ def run(build: Callable[[beam.Pipeline], None], options: PipelineOptions, output
     Raises:
       InputError, JobFailedError: a stage said so, by `fail`.
     """
-    storage.delete([storage.join(output, _FAILURE)])
+    storage.delete(storage.join(output, _FAILURE))
     pipeline = beam.Pipeline(options=options)
     build(pipeline)
     try:
         pipeline.run().wait_until_finish()
     except Exception as error:  # noqa: BLE001 - each runner has its own; all are raised again
+        if "KeyboardInterrupt" in str(error):  # the runner wraps it
+            raise KeyboardInterrupt from None
+        if isinstance(error, _ERRORS):  # of this process; the runner adds where it was raised
+            raise type(error)(str(error).split(" [while running ")[0]) from None
         try:
             failure = json.loads(storage.read_bytes(storage.join(output, _FAILURE)))
         except FileNotFoundError:

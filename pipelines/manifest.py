@@ -34,6 +34,7 @@ SCHEMA = pa.schema(
 REJECTED = "rejected"
 Columns = dict[str, list[Any]]
 _ROWS_PER_BATCH = 10_000
+_CSV_BLOCK_BYTES = 16 << 20
 _SUFFIXES = {".csv": "csv", ".jsonl": "jsonl", ".json": "jsonl", ".ndjson": "jsonl"}
 _SUFFIXES |= {".parquet": "parquet"}
 
@@ -73,13 +74,20 @@ class ManifestFormat:
         return {"split": "split", "start": "start", "end": "end", **self.required}
 
 
-def find_manifests(pattern: str, layout: ManifestFormat) -> list[str]:
+def find_manifests(pattern: str, layout: ManifestFormat, *, need_split: bool = False) -> list[str]:
     """The files of a manifest, checked: each is readable and has the columns, one has rows.
+
+    Args:
+      pattern: a path or a glob pattern.
+      layout: which column is what.
+      need_split: whether there must be a column of splits.
 
     Raises:
       InputError: names the file, the column or the pattern, and what to do.
     """
-    paths = storage.list_files(pattern)
+    if need_split and layout.split is None:
+        layout = dataclasses.replace(layout, split="split")
+    paths = storage.find_files(pattern)
     if not paths:
         raise InputError(f"--manifest {pattern}: no such file; give a path or a glob pattern")
     if all(_check_columns(path, layout) == 0 for path in paths):
@@ -91,7 +99,9 @@ def _check_columns(path: str, layout: ManifestFormat) -> int:
     """Check the columns of one file; returns the rows of its first batch."""
     try:
         batch = next(_batches(path, malformed=[]), None)
-    except (pa.ArrowInvalid, UnicodeDecodeError) as error:
+    except InputError:
+        raise
+    except (pa.ArrowInvalid, OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read as {_kind(path)}: {error}") from error
     if batch is None:
         return 0
@@ -114,7 +124,7 @@ class ReadManifest(beam.DoFn):
         """Read one file in batches."""
         malformed: list[str] = []
         folder = storage.parent(path)
-        for batch in _batches(path, malformed):
+        for batch in self._batches(path, malformed):
             videos, rejects = parse_rows(batch, self._layout, folder)
             yield pa.RecordBatch.from_pylist(videos, SCHEMA)
             for reject in rejects:
@@ -122,6 +132,14 @@ class ReadManifest(beam.DoFn):
         for text in malformed:
             reject = Reject("", "", "malformed_row", f"{path}: {text}")
             yield beam.pvalue.TaggedOutput(REJECTED, reject)
+
+    def _batches(self, path: str, malformed: list[str]) -> Iterator[Columns]:
+        try:
+            yield from _batches(path, malformed)
+        except (pa.ArrowInvalid, UnicodeDecodeError) as error:
+            # Past the part that was checked before the job: what follows cannot be told apart.
+            message = f"{path}: cannot be read to its end as {_kind(path)}: {error}"
+            raise InputError(message) from error
 
 
 def parse_rows(
@@ -136,10 +154,11 @@ def parse_rows(
     """
     columns = {field: batch.get(column) for field, column in layout.columns.items()}
     videos, rejects = [], []
-    for row in range(len(batch[layout.id])):
+    for row in range(len(next(iter(batch.values()), ()))):
         raw = {field: None if values is None else values[row] for field, values in columns.items()}
-        video_id, uri = _text(raw["id"]), _text(raw["uri"])
+        video_id, uri = str(raw["id"] or ""), str(raw["uri"] or "")
         try:
+            video_id, uri = _text(raw["id"]), _text(raw["uri"])
             videos.append(
                 {
                     "id": _required("missing_id", "id", video_id),
@@ -161,7 +180,21 @@ class _RejectedRowError(Exception):
 
 
 def _text(value: Any) -> str:
-    return "" if value is None else str(value).strip()
+    """A cell as text: what a person would see in it, for text and numbers alone."""
+    if isinstance(value, bytes):
+        value = value.decode(errors="replace")
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # an integer column with gaps
+    if value is None:
+        return ""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise _RejectedRowError("bad_type", f"{value!r} is neither text nor a number")
+    text = str(value).strip()
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise _RejectedRowError("bad_text", f"{text!r}: {error}") from error
+    return text
 
 
 def _required(reason: str, field: str, value: str) -> str:
@@ -201,7 +234,8 @@ def _times(start: Any, end: Any) -> dict[str, float | None]:
         raise _RejectedRowError("bad_times", str(error)) from error
     first, last = times["start"] or 0.0, times["end"]
     if not 0 <= first < (math.inf if last is None else last) or not math.isfinite(first):
-        raise _RejectedRowError("bad_times", f"start {start!r} and end {end!r} are in seconds")
+        message = f"start {start!r} and end {end!r}: expected 0 <= start < end, in seconds"
+        raise _RejectedRowError("bad_times", message)
     return times
 
 
@@ -229,8 +263,13 @@ def _csv_batches(file: IO[bytes], malformed: list[str]) -> Iterator[Columns]:
     if not header.strip():
         return
     names = pyarrow.csv.read_csv(pa.BufferReader(header.encode())).column_names
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InputError(f"the header has {', '.join(map(repr, twice))} twice; rename one")
     reader = pyarrow.csv.open_csv(
         file,
+        # A cell must fit into a block.
+        read_options=pyarrow.csv.ReadOptions(block_size=_CSV_BLOCK_BYTES),
         parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=skip),
         # Never guess types: an id of 007 stays 007.
         convert_options=pyarrow.csv.ConvertOptions(

@@ -3,6 +3,8 @@
 python -m pipelines.prepare_dataset --manifest videos.csv --output dataset
 """
 
+import argparse
+import uuid
 from collections.abc import Sequence
 
 import apache_beam as beam
@@ -26,7 +28,7 @@ and 10 % into evaluation.
 """
 
 
-def _parser() -> launch.argparse.ArgumentParser:
+def _parser() -> argparse.ArgumentParser:
     parser = launch.parser("pipelines.prepare_dataset", _DESCRIPTION)
     add = parser.add_argument
     add("--manifest", required=True, help="path or glob pattern: .csv, .jsonl or .parquet")
@@ -62,18 +64,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         **({"split_values": _split_values(args.split_values)} if args.split_values else {}),
     )
     source, output = storage.absolute(args.manifest), storage.absolute(args.output)
-    paths = manifest.find_manifests(source, layout)
+    paths = manifest.find_manifests(source, layout, need_split=bool(args.split_values))
     made = {"made_by": contract.made_by(), "manifest": source}
+    contract.claim_output(output, contract.DATASET, inputs=())
     transform_dir = storage.join(output, "transform")
-    temp_dir = storage.join(output, "transform_temp")
+    temp_dir = storage.join(output, f"transform_temp-{uuid.uuid4().hex[:12]}")
     present = contract.find_root(output, contract.DATASET) or {"splits": {}}
     present_shards = {
         split: entry["num_shards"][sharding.ALL] for split, entry in present["splits"].items()
     }
-    # The root JSON goes first: from here on the folder is unfinished.
-    storage.delete([storage.join(output, contract.DATASET)])
-    folders = [storage.join(output, name) for name in (dataset.VIDEOS_FOLDER, rejects.FOLDER)]
-    storage.delete([*folders, transform_dir, temp_dir])
+    # The root JSON goes first: from here on the folder is unfinished. Nothing is removed that the
+    # job did not write: media may lie in the same folder.
+    storage.delete(storage.join(output, contract.DATASET))
+    storage.delete_files(storage.list_files(output, dataset.VIDEO_FILES))
+    rejects.remove_rejects(output)
+    for part in ("transform_fn", "transformed_metadata"):
+        storage.delete_folder(storage.join(transform_dir, part))
 
     def build(pipeline: beam.Pipeline) -> None:
         rows = (
@@ -96,13 +102,14 @@ def main(argv: Sequence[str] | None = None) -> int:
                 labels_written=AsSingleton(labels_written),
                 summary=AsSingleton(summary),
                 rejects=AsSingleton(reject_counts),
-                present_shards=present_shards,
                 output=output,
             )
         )
 
-    launch.run(build, options, output)
-    storage.delete([temp_dir])
+    try:
+        launch.run(build, options, output)
+    finally:
+        storage.delete_folder(temp_dir)
     document = contract.read_root(output, contract.DATASET)
     splits = ", ".join(
         f"{split['num_videos']} {name}" for name, split in document["splits"].items()
@@ -121,6 +128,9 @@ def _split_values(texts: Sequence[str]) -> dict[str, str]:
     values: dict[str, str] = {}
     for text in texts:
         split, equals, listed = text.partition("=")
+        twice = sorted(values.keys() & set(listed.split(",")))
+        if twice:
+            raise InputError(f"--split-values: {', '.join(twice)} is given to two splits")
         if not equals or split not in SPLITS or not listed:
             raise InputError(
                 f"--split-values: received {text!r}; expected SPLIT=VALUE[,VALUE...] with SPLIT "

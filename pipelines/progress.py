@@ -30,8 +30,12 @@ def progress_line(what: str, total: int, count_done: Callable[[], int]) -> Itera
 def _show(what: str, total: int, count_done: Callable[[], int], stop: threading.Event) -> None:
     line = StatusLine()
     start, already_done = time.monotonic(), count_done()
-    while not stop.wait(line.every_seconds):
-        done, elapsed = count_done(), time.monotonic() - start
+    pause = line.every_seconds
+    while not stop.wait(pause):
+        listing = time.monotonic()
+        done, elapsed = count_done(), listing - start
+        # A listing of many files is slow and, in an object store, paid for.
+        pause = max(line.every_seconds, 20 * (time.monotonic() - listing))
         text = f"{done}/{total} {what}, {duration(elapsed)}"
         if already_done < done < total:
             left = elapsed / (done - already_done) * (total - done)

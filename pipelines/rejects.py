@@ -15,6 +15,8 @@ FOLDER = "rejects"
 _SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "uri", "reason", "detail")])
 # Enough files that a job in which everything fails still writes them in parallel.
 _NUM_FILES = 16
+# A malformed row may be of any length.
+_DETAIL_CHARACTERS = 500
 
 
 class Reject(NamedTuple):
@@ -44,7 +46,13 @@ class WriteRejects(beam.PTransform):
         )
 
 
+def remove_rejects(output: str) -> None:
+    """Remove what an earlier run rejected."""
+    storage.delete_files(storage.list_files(output, f"{FOLDER}/rejects-*.parquet"))
+
+
 def _with_file(reject: Reject) -> tuple[int, Reject]:
+    reject = reject._replace(detail=reject.detail[:_DETAIL_CHARACTERS])
     return int(unit_hash("rejects", reject.id + reject.detail) * _NUM_FILES), reject
 
 

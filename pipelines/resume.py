@@ -5,10 +5,11 @@ to no shard of the present plan are leftovers of another, and would be read as p
 """
 
 import json
-from collections.abc import Collection
+from collections.abc import Iterable
 from typing import Any
 
 from features import storage
+from pipelines.sharding import ShardKey
 
 SIDECAR_SUFFIX = ".json"
 
@@ -34,20 +35,26 @@ def write_sidecar(path: str, sidecar: dict[str, Any]) -> None:
 
 def remove_sidecar(path: str) -> None:
     """Take back the declaration that a shard's work is done."""
-    storage.delete([path + SIDECAR_SUFFIX])
+    storage.delete(path + SIDECAR_SUFFIX)
 
 
-def remove_leftovers(output: str, wanted: Collection[str]) -> None:
-    """Remove the files of shards that are not in the plan, and what killed workers left half done.
+def remove_leftovers(output: str, keys: Iterable[ShardKey], kinds: Iterable[str]) -> None:
+    """Remove shards of these kinds that are not in the plan, of the splits that are in it.
 
     Args:
       output: a folder of <split>/<group>/<kind>-00000-of-00000.<suffix>.
-      wanted: paths relative to it, without suffix, of the shards in the plan.
+      keys: the shards in the plan.
+      kinds: of files that the job writes.
     """
-    folder = storage.join(output, "*", "*")
-    stale = [
-        path
-        for path in storage.list_files(storage.join(folder, "*-of-*"))
-        if path.removeprefix(output).lstrip("/").rsplit(".", 1)[0] not in wanted
-    ]
-    storage.delete(stale + storage.list_partial_files(folder))
+    keys, kinds = list(keys), list(kinds)
+    wanted = {storage.join(output, key.path(kind)) for key in keys for kind in kinds}
+    number = "[0-9]" * 5
+    for split in {key.split for key in keys}:
+        for kind in kinds:
+            present = storage.list_files(output, f"{split}/*/{kind}-{number}-of-{number}.*")
+            storage.delete_files([path for path in present if path.rsplit(".", 1)[0] not in wanted])
+
+
+def remove_partial_files(output: str) -> None:
+    """Remove what killed workers left half written; after the end of a job that went well."""
+    storage.delete_files(storage.list_partial_files(output, "*/*"))

@@ -55,26 +55,29 @@ def split_of(video_id: str) -> str:
     return EVALUATION  # the shares' rounding
 
 
-def num_shards(num_videos: int, params: LogMelParams, present: int | None = None) -> int:
-    """Shards for so many videos of average length: about `SHARD_BYTES` of uint8 patches each.
+def num_shards(
+    num_videos: int, seconds: float, params: LogMelParams, present: int | None = None
+) -> int:
+    """Shards for so many videos: about `SHARD_BYTES` of uint8 patches each.
 
     Args:
       num_videos: of the split.
+      seconds: of all its videos together, as far as they are known.
       params: of the front end.
       present: shards that the split has already, of a smaller or larger corpus. They are kept while
         they are within a factor of two of the right size, so that videos stay in their shards and
         a corpus that grows is not extracted anew.
     """
     patch_bytes = math.prod(params.patch_shape)
-    patches = num_videos * MEAN_VIDEO_SECONDS / params.patch_hop_seconds
+    patches = seconds / params.patch_hop_seconds
     small = min(_SMALL_NUM_SHARDS, math.ceil(num_videos / _SMALL_VIDEOS_PER_SHARD))
     best = max(small, math.ceil(patches * patch_bytes / SHARD_BYTES))
     return present if present is not None and present / 2 <= best <= 2 * present else best
 
 
-def shard_of(video_id: str, split: str, num_shards: int) -> ShardKey:
+def shard_of(video_id: str, split: str, num_shards: int, group: str = ALL) -> ShardKey:
     """The shard of a video."""
-    return ShardKey(split, ALL, int(unit_hash("shard", video_id) * num_shards), num_shards)
+    return ShardKey(split, group, int(unit_hash("shard", video_id) * num_shards), num_shards)
 
 
 def keys(split: str, num_shards: Mapping[str, int]) -> Iterator[ShardKey]:

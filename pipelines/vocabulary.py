@@ -75,7 +75,7 @@ def _label_column(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 def _read_vocabulary(transform_fn: str, num_videos: int) -> Vocabulary:
     """The vocabulary from the asset of a transform graph: one record "count label" a label."""
-    (asset,) = storage.list_files(storage.join(transform_fn, "assets", "*"))
+    (asset,) = storage.list_files(transform_fn, "assets/*")
     records = tf.data.TFRecordDataset(asset, compression_type="GZIP").as_numpy_iterator()
     counts, ids = [], []
     # Where there is no label at all, tensorflow-transform invents one.

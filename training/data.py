@@ -60,12 +60,10 @@ def open_features(folder: str, *, num_labels: int | None) -> FeatureSet:
     splits: Mapping[str, Mapping[str, Any]] = document["splits"]
     shards = {}
     for split in {TRAIN, VALIDATION} & set(splits):
-        shards[split] = tuple(
-            storage.list_files(storage.join(folder, split, "*", "patches-*.tfrecord"))
-        )
+        shards[split] = tuple(storage.list_files(folder, f"{split}/*/patches-*.tfrecord"))
         contract.require_equal(
             f"number of {split} shards",
-            expected=splits[split]["num_files"],
+            expected=sum(splits[split]["num_shards"].values()),
             received=len(shards[split]),
             where=folder,
             cure=cure,
@@ -79,7 +77,8 @@ def open_features(folder: str, *, num_labels: int | None) -> FeatureSet:
         )
     return FeatureSet(
         folder=folder,
-        fingerprint=document["fingerprint"],
+        # Of the training split alone: other splits may be extracted later.
+        fingerprint=splits[TRAIN]["fingerprint"],
         front_end=FrontEnd.from_json(document["front_end"]),
         vocabulary=vocabulary.prefix(num_labels or len(vocabulary)),
         num_patches=num_patches,

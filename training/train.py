@@ -78,12 +78,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         precision=args.precision,
     )
     features = open_features(source, num_labels=recipe.num_labels)
+    contract.claim_output(output, contract.RUN, inputs=(source,))
     claim(output, recipe, features)
     finished = contract.find_root(output, contract.RUN)
     if finished and finished["steps"] >= recipe.steps:
         print(f"{args.output} is finished, at {finished['steps']} steps; --steps goes on")
         return OK
-    storage.delete([storage.join(output, contract.RUN)])
+    storage.delete(storage.join(output, contract.RUN))
     if not features.num_patches.get(VALIDATION):
         print(f"{args.features} has no {VALIDATION} patches: going on without", file=sys.stderr)
 

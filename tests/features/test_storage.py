@@ -71,8 +71,8 @@ class TestListing:
         for name in ("b.records", "a.records", "c.json"):
             (tmp_path / name).write_bytes(b"")
         with storage.atomic_write(str(tmp_path / "d.records")):
-            listed = storage.list_files(str(tmp_path / "*"))
-            records = storage.list_files(str(tmp_path / "*.records"))
+            listed = storage.list_files(str(tmp_path), "*")
+            records = storage.list_files(str(tmp_path), "*.records")
             (partial,) = storage.list_partial_files(str(tmp_path))
         assert listed == [str(tmp_path / name) for name in ("a.records", "b.records", "c.json")]
         assert records == listed[:2]
@@ -83,14 +83,14 @@ class TestListing:
         writers = [storage.atomic_write(str(tmp_path / split / "shard")) for split in "ab"]
         for writer in writers:
             writer.__enter__()
-        left_behind = storage.list_partial_files(str(tmp_path / "*"))
+        left_behind = storage.list_partial_files(str(tmp_path), "*")
         assert [Path(path).parent.name for path in left_behind] == ["a", "b"]
 
-        storage.delete(left_behind)
-        assert storage.list_partial_files(str(tmp_path / "*")) == []
+        storage.delete_files(left_behind)
+        assert storage.list_partial_files(str(tmp_path), "*") == []
 
     def test_of_a_missing_folder_is_empty(self, tmp_path: Path) -> None:
-        assert storage.list_files(str(tmp_path / "missing" / "*")) == []
+        assert storage.list_files(str(tmp_path / "missing"), "*") == []
 
 
 class TestPaths:
@@ -148,8 +148,20 @@ class TestErrors:
     def test_deleting_what_is_not_there_is_no_error(self, tmp_path: Path) -> None:
         present = tmp_path / "folder" / "file"
         storage.write_bytes(str(present), b"")
-        storage.delete([str(present.parent), str(tmp_path / "missing")])
+        storage.delete(str(present))
+        storage.delete(str(present))
+        storage.delete_files([])
+        storage.delete_folder(str(present.parent))
+        storage.delete_folder(str(present.parent))
         assert list(tmp_path.iterdir()) == []
+
+    def test_only_the_pattern_is_a_pattern(self, tmp_path: Path) -> None:
+        folder = tmp_path / "set [v1] *?"
+        path = str(folder / "a [1].csv")
+        storage.write_bytes(path, b"")
+        assert storage.list_files(str(folder), "*.csv") == [path]
+        assert storage.find_files(path) == [path]
+        assert storage.find_files(str(tmp_path / "*" / "a*.csv")) == [path]
 
 
 def test_size_and_existence(tmp_path: Path) -> None:

@@ -156,3 +156,40 @@ def test_labels_of_another_data_set_are_refused(folders: Path, tmp_path: Path) -
 
     with pytest.raises(InputError, match="vocabulary fingerprint"):
         evaluate.main(["--scores", f"{tmp_path}/scores", "--output", f"{tmp_path}/report"])
+
+
+def test_training_videos_can_be_scored_too(folders: Path, tmp_path: Path) -> None:
+    """Their patches are permuted."""
+    flags = ["--features", f"{folders}/features", "--run", f"{folders}/run", "--split=train"]
+    score_videos.main([*flags, "--frame-scores", "--output", str(tmp_path)])
+
+    videos = [pq.read_table(path) for path in tmp_path.glob("train/all/scores-*.parquet")]
+    frames = [pq.read_table(path) for path in tmp_path.glob("train/all/frames-*.parquet")]
+    ids = [video_id for table in videos for video_id in table["video_id"].to_pylist()]
+    frame_ids = np.array([one for table in frames for one in table["video_id"].to_pylist()])
+    scores = np.concatenate([read_vectors(table["scores"]) for table in videos])
+    frame_scores = np.concatenate([read_vectors(table["scores"]) for table in frames])
+    assert len(ids) == len(set(ids)) == 7
+    for video_id, own in zip(ids, scores, strict=True):
+        mean = frame_scores[frame_ids == video_id].mean(axis=0)
+        np.testing.assert_allclose(own, mean, atol=1e-6)
+
+
+def test_inputs_are_never_outputs(folders: Path) -> None:
+    flags = ["--features", f"{folders}/features", "--run", f"{folders}/run"]
+
+    with pytest.raises(InputError, match="is an input of this job"):
+        score_videos.main([*flags, "--output", f"{folders}/features/"])
+    with pytest.raises(InputError, match=r"holds the dataset\.json"):
+        score_videos.main([*flags, "--output", f"{folders}/dataset"])
+
+
+def test_soundtrack_of_scores_without_frames_is_refused(folders: Path, tmp_path: Path) -> None:
+    flags = ["--features", f"{folders}/features", "--run", f"{folders}/run"]
+    score_videos.main([*flags, "--output", f"{tmp_path}/scores"])
+
+    evaluate.main(["--scores", f"{tmp_path}/scores", "--output", f"{tmp_path}/report"])
+    with pytest.raises(InputError, match="score with --frame-scores"):
+        evaluate.main(
+            ["--scores", f"{tmp_path}/scores", "--output", f"{tmp_path}/r", "--soundtrack=x"]
+        )

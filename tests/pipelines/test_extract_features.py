@@ -18,7 +18,7 @@ import soundfile
 import soxr
 
 from features import contract, record, tfrecord
-from features.errors import InputError, JobFailedError
+from features.errors import InputError, JobFailedError, TooManyRejectsError
 from features.front_end import FrontEnd
 from features.labels import read_vocabulary
 from features.logmel import log_mel_patches
@@ -159,7 +159,7 @@ def test_killed_extraction_resumes_to_the_same_bytes(
     done = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("patches-*.json")}
     assert 0 < len(done) < len(list(features.rglob("patches-*.json")))
     assert contract.find_root(str(tmp_path), contract.FEATURES) is None
-    # What a worker that was killed while writing leaves behind:
+    # What a worker leaves behind that was killed while writing:
     partial = next(iter(done)).parent / ".partial-patches-00000-of-00009.tfrecord-0123"
     partial.write_bytes(b"half a record")
 
@@ -187,7 +187,7 @@ def test_other_seed_orders_anew_and_other_storage_stores_anew(
 
     extract(dataset, tmp_path, "--seed=1")
     seeded = read_records(tmp_path, "train")
-    extract(dataset, tmp_path, "--patch-dtype=float16")
+    extract(dataset, tmp_path, "--patch-dtype=float16", "--force")
 
     original = read_records(features, "train")
     assert seeded != original
@@ -260,3 +260,160 @@ def test_sidecar_describes_its_shard(features: Path) -> None:
     assert sidecar["sha256"] == hashlib.sha256(b"".join(data)).hexdigest()
     assert sidecar["num_videos"] == len(sidecar["videos"])
     assert sum(video["num_patches"] for video in sidecar["videos"]) == len(data)
+
+
+def outcomes(folder: Path) -> dict[str, str]:
+    sidecars = [json.loads(path.read_text()) for path in folder.rglob("patches-*.json")]
+    return {video["id"]: video["outcome"] for one in sidecars for video in one["videos"]}
+
+
+def decoded(folder: Path, before: dict[Path, int]) -> int:
+    """How many record files are new."""
+    return sum(
+        before.get(path) != path.stat().st_mtime_ns for path in folder.rglob("patches-*.tfrecord")
+    )
+
+
+def mtimes(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("patches-*.tfrecord")}
+
+
+def test_a_file_that_was_missing_is_found_by_the_next_run(corpus: Corpus, tmp_path: Path) -> None:
+    media = tmp_path / "media"
+    shutil.copytree(corpus.manifest.parent, media)
+    late = media / "clip-03.mp3"
+    content = late.read_bytes()
+    late.unlink()
+    dataset, output = tmp_path / "dataset", tmp_path / "features"
+    prepare_dataset.main(["--manifest", str(media / "manifest.csv"), "--output", str(dataset)])
+    assert extract(dataset, output)["rejects"] == {"corrupt": 1, "not_found": 2}
+
+    late.write_bytes(content)
+    before = mtimes(output)
+    document = extract(dataset, output)
+
+    assert document["rejects"] == {"corrupt": 1, "not_found": 1}
+    assert decoded(output, before) == 1  # the shard of the file that came
+    assert digests_of_records(output) == digests_of_records(fresh(dataset, tmp_path / "fresh"))
+
+
+def fresh(dataset: Path, output: Path) -> Path:
+    extract(dataset, output)
+    return output
+
+
+def digests_of_records(folder: Path) -> dict[str, str]:
+    return {name: value for name, value in digests(folder).items() if name.endswith("tfrecord")}
+
+
+def test_only_rejects_tries_a_mended_file_again(corpus: Corpus, tmp_path: Path) -> None:
+    media = tmp_path / "media"
+    shutil.copytree(corpus.manifest.parent, media)
+    dataset, output = tmp_path / "dataset", tmp_path / "features"
+    prepare_dataset.main(["--manifest", str(media / "manifest.csv"), "--output", str(dataset)])
+    extract(dataset, output)
+    shutil.copy(media / "clip-00.mp4", media / "broken.mp4")
+
+    assert extract(dataset, output)["rejects"]["corrupt"] == 1  # a corrupt file stays corrupt
+    document = extract(dataset, output, "--only-rejects")
+
+    assert document["rejects"] == {"not_found": 1}
+    assert digests(output) == digests(fresh(dataset, tmp_path / "fresh"))
+
+
+def test_corpus_that_grows_decodes_only_what_is_new(corpus: Corpus, tmp_path: Path) -> None:
+    lines = corpus.manifest.read_text().splitlines()
+    dataset, output = tmp_path / "dataset", tmp_path / "features"
+    manifest = corpus.manifest.parent / "growing.csv"
+    manifest.write_text("\n".join([line for line in lines if "clip-07" not in line]))
+    prepare_dataset.main(["--manifest", str(manifest), "--output", str(dataset)])
+    extract(dataset, output)
+    # From now on only the new file can be decoded: the others are elsewhere.
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    manifest.write_text("\n".join(lines))
+    prepare_dataset.main(["--manifest", str(manifest), "--output", str(dataset)])
+    for path in corpus.manifest.parent.glob("clip-*"):
+        if "clip-07" not in path.name:
+            shutil.move(path, moved)
+
+    try:
+        document = extract(dataset, output)
+    finally:
+        for path in moved.iterdir():
+            shutil.move(path, corpus.manifest.parent)
+
+    assert document["num_written"] == corpus.num_good
+    assert digests(output) == digests(fresh(dataset, tmp_path / "fresh"))
+
+
+def test_damaged_or_missing_record_files_are_made_anew(
+    features: Path, dataset: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(features, tmp_path, dirs_exist_ok=True)
+    first, second = sorted(tmp_path.rglob("patches-*.tfrecord"), key=lambda p: -p.stat().st_size)[
+        :2
+    ]
+    first.unlink()
+    second.write_bytes(second.read_bytes()[:-100])
+
+    extract(dataset, tmp_path)
+
+    assert digests(tmp_path) == digests(features)
+
+
+def test_other_splits_are_not_lost(features: Path, dataset: Path, tmp_path: Path) -> None:
+    extract(dataset, tmp_path, "--splits=train,validation")
+
+    with pytest.raises(InputError, match="also has train, validation"):
+        extract(dataset, tmp_path, "--splits=evaluation")
+    extract(dataset, tmp_path)
+
+    assert digests(tmp_path) == digests(features)
+
+
+def test_a_changed_front_end_is_refused_and_a_changed_seed_said(
+    features: Path, dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(features, tmp_path, dirs_exist_ok=True)
+
+    with pytest.raises(InputError, match=r"front_end_fingerprint was '\w+' and is '\w+' now"):
+        extract(dataset, tmp_path, "--patch-dtype=float16")
+    extract(dataset, tmp_path, "--seed=5")
+
+    assert "seed was 0 and is 5 now" in capsys.readouterr().err
+
+
+def test_truncated_soundtrack_is_kept_in_part_when_asked_for(tmp_path: Path) -> None:
+    seconds = np.arange(16_000 * 10) / 16_000
+    samples = (0.3 * np.sin(2 * np.pi * 440 * seconds)).astype(np.float32)
+    whole = tmp_path / "whole.wav"
+    soundfile.write(whole, samples, 16_000, subtype="FLOAT")
+    (tmp_path / "cut.wav").write_bytes(whole.read_bytes()[: 16_000 * 4 * 5])
+    (tmp_path / "m.csv").write_text(
+        "id,uri,labels,split\nwhole,whole.wav,x,evaluation\ncut,cut.wav,x,evaluation\n"
+    )
+    dataset = tmp_path / "dataset"
+    prepare_dataset.main(["--manifest", str(tmp_path / "m.csv"), "--output", str(dataset)])
+
+    rejected = extract(dataset, tmp_path / "without")
+    kept = extract(dataset, tmp_path / "with", "--keep-partial")
+
+    assert rejected["rejects"] == {"truncated": 1}
+    assert kept["rejects"] == {}
+    assert outcomes(tmp_path / "with") == {"cut": "ok_partial", "whole": "ok"}
+    by_video: dict[str, list[bytes]] = {}
+    for one in read_records(tmp_path / "with", "evaluation"):
+        by_video.setdefault(one.video_id, []).append(one.patch)
+    assert len(by_video["cut"]) >= 3
+    assert by_video["cut"] == by_video["whole"][: len(by_video["cut"])]
+
+
+def test_too_many_rejects_have_an_exit_code_of_their_own(dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(TooManyRejectsError, match="2 of 16 videos are rejected") as error:
+        extract(dataset, tmp_path, "--max-reject-fraction=0.1")
+
+    assert error.value.exit_code == 3
+    assert "--only-rejects" in str(error.value)
+    assert not (tmp_path / contract.FEATURES).exists()
+    assert extract(dataset, tmp_path, "--max-reject-fraction=0.2")["num_rejects"] == 2

@@ -123,6 +123,11 @@ def test_columns_and_split_values_can_be_named(tmp_path: Path) -> None:
         ({"id": "a", "uri": "a.wav", "labels": "x", "start": 5, "end": 5}, "bad_times", "5"),
         ({"id": "a", "uri": "a.wav", "labels": "x", "start": -1}, "bad_times", "-1"),
         ({"id": "a", "uri": "a.wav", "labels": "x", "split": "dev"}, "other_split", "'dev'"),
+        ({"id": ["a"], "uri": "a.wav", "labels": "x"}, "bad_type", "['a']"),
+        ({"id": "a", "uri": "a.wav", "labels": {"x": 0.9}}, "bad_type", "{'x': 0.9}"),
+        ({"id": "a", "uri": "a.wav", "labels": [{"name": "x"}]}, "bad_type", "'name'"),
+        ({"id": "a\ud800", "uri": "a.wav", "labels": "x"}, "bad_text", "surrogates"),
+        ({"uri": "a.wav", "labels": "x"}, "missing_id", "id is empty"),
     ],
 )
 def test_a_row_that_cannot_be_used_is_rejected_with_a_reason(
@@ -216,3 +221,33 @@ def test_a_pattern_finds_all_files(tmp_path: Path) -> None:
     paths = manifest.find_manifests(str(tmp_path / "*.csv"), ManifestFormat())
 
     assert [Path(path).name for path in paths] == ["a.csv", "b.csv"]
+
+
+def test_a_column_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "videos.csv"
+    path.write_text("id,uri,uri,labels\na,a.wav,b.wav,x\n")
+
+    with pytest.raises(InputError, match="the header has 'uri' twice"):
+        manifest.find_manifests(str(path), ManifestFormat())
+
+
+def test_numbers_and_bytes_are_text(tmp_path: Path) -> None:
+    path = tmp_path / "videos.parquet"
+    columns = {"id": [7, 8], "uri": [b"a.wav", b"b.wav"], "labels": ["x", "y"]}
+    pq.write_table(pa.table({**columns, "split": [1.0, None]}), path)
+    layout = ManifestFormat(split_values={"1": "train"})
+
+    videos, rejects = read(path, layout)
+
+    assert [(video["id"], video["uri"], video["split"]) for video in videos] == [
+        ("7", f"{tmp_path}/a.wav", "train"),
+        ("8", f"{tmp_path}/b.wav", None),
+    ]
+    assert rejects == []
+
+
+def test_file_uris_are_paths(tmp_path: Path) -> None:
+    path = tmp_path / "videos.jsonl"
+    write(path, [{"id": "a", "uri": "file:///media/a b.wav", "labels": "x"}])
+
+    assert read(path, ManifestFormat())[0][0]["uri"] == "/media/a b.wav"

@@ -68,7 +68,7 @@ def test_vocabulary_splits_and_shards(tmp_path: Path) -> None:
     assert {name: split["num_videos"] for name, split in document["splits"].items()} == splits
     (reject,) = pq.read_table(next((tmp_path / "out").glob("rejects/*.parquet"))).to_pylist()
     assert (reject["id"], reject["reason"]) == ("bad", "no_labels")
-    assert not (tmp_path / "out" / "transform_temp").exists()
+    assert not list((tmp_path / "out").glob("transform_temp*"))
 
 
 def test_transform_graph_gives_the_same_indices(tmp_path: Path) -> None:
@@ -155,3 +155,44 @@ def test_root_says_what_made_it(tmp_path: Path) -> None:
     assert document["format_version"] == contract.FORMAT_VERSION
     assert document["manifest"] == manifest
     assert document["made_by"]["versions"]["apache-beam"].startswith("2.")
+
+
+def test_files_of_the_user_in_the_output_folder_stay(tmp_path: Path) -> None:
+    manifest = write_manifest(tmp_path / "m.csv", [("a", "videos/a.mp4", "x")])
+    for name in ("videos/a.mp4", "rejects/mine.txt", "transform/mine.txt", "train/all/best-of-1"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("precious")
+
+    prepare(manifest, tmp_path)
+    prepare(manifest, tmp_path)
+
+    for name in ("videos/a.mp4", "rejects/mine.txt", "transform/mine.txt", "train/all/best-of-1"):
+        assert (tmp_path / name).read_text() == "precious"
+
+
+def test_splits_without_a_column_are_refused(tmp_path: Path) -> None:
+    manifest = write_manifest(tmp_path / "m.csv", [("a", "a.wav", "x", "1")], "id,uri,labels,fold")
+
+    with pytest.raises(InputError, match=r"no column 'split' for the split.*--split-column"):
+        prepare(manifest, tmp_path / "out", "--split-values", "train=1")
+
+
+def test_output_that_cannot_be_one_is_refused(tmp_path: Path) -> None:
+    manifest = write_manifest(tmp_path / "m.csv", [("a", "a.wav", "x")])
+    (tmp_path / "file").touch()
+    (tmp_path / "features").mkdir()
+    (tmp_path / "features" / contract.FEATURES).write_text("{}")
+
+    with pytest.raises(InputError, match=r"--output .*file cannot be written"):
+        prepare(manifest, tmp_path / "file")
+    with pytest.raises(InputError, match=r"holds the features\.json of"):
+        prepare(manifest, tmp_path / "features")
+
+
+def test_a_manifest_that_cannot_be_read_to_its_end_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "m.csv"
+    rows = "".join(f"v{i},v{i}.wav,x\n" for i in range(1_200_000))
+    path.write_bytes(b"id,uri,labels\n" + rows.encode() + b"w,w.wav,\xff\xfe\n")
+
+    with pytest.raises(InputError, match="cannot be read to its end as csv"):
+        prepare(str(path), tmp_path / "out")

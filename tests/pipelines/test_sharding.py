@@ -49,7 +49,25 @@ def test_shards_are_even_and_independent_of_the_split() -> None:
     ],
 )
 def test_number_of_shards(num_videos: int, num_shards: int) -> None:
-    assert sharding.num_shards(num_videos, LogMelParams()) == num_shards
+    seconds = num_videos * sharding.MEAN_VIDEO_SECONDS
+
+    assert sharding.num_shards(num_videos, seconds, LogMelParams()) == num_shards
+
+
+def test_short_excerpts_do_not_make_tiny_shards() -> None:
+    # Two million excerpts of 10 s are 20.8M patches of 6,144 bytes.
+    assert sharding.num_shards(2_000_000, 2e7, LogMelParams()) == 854
+
+
+@pytest.mark.parametrize(
+    ("present", "kept"), [(10, False), (50, True), (100, True), (200, True), (210, False)]
+)
+def test_a_corpus_that_grows_keeps_its_shards(present: int, kept: bool) -> None:
+    seconds = 100 * sharding.SHARD_BYTES / 6_144 * 0.96  # 100 shards
+
+    num_shards = sharding.num_shards(10**6, seconds, LogMelParams(), present)
+
+    assert num_shards == (present if kept else 100)
 
 
 def test_keys_name_every_shard_of_a_split() -> None:

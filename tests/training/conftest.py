@@ -63,7 +63,7 @@ def write_features(
                 "num_videos": VIDEOS_PER_SHARD * num_shards,
                 "num_patches": num_patches[split],
                 "num_shards": {"all": num_shards},
-                "num_files": num_shards,
+                "fingerprint": contract.fingerprint([num_patches, dtype, split]),
             }
             for split, num_shards in shards.items()
         },

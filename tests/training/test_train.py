@@ -64,7 +64,7 @@ def test_run_json_says_what_was_trained(run_folder: Path, features_folder: Path)
     features = json.loads((features_folder / "features.json").read_text())
     assert document["steps"] == STEPS
     assert document["recipe"]["steps"] == STEPS
-    assert document["features_fingerprint"] == features["fingerprint"]
+    assert document["features_fingerprint"] == features["splits"]["train"]["fingerprint"]
     assert document["front_end_fingerprint"] == features["front_end_fingerprint"]
     assert document["vocabulary"] == features["vocabulary"]
     assert document["metrics"]["validation_mean_average_precision"] > 0.85
