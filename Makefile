@@ -13,10 +13,10 @@ FIND_PYTHON = for python in python3.11 python3 python; do \
 	&& echo $$python && break; done
 
 # `make demo` works in DEMO, on its own corpus; or on MANIFEST, with the flags of
-# pipelines.prepare_dataset that it needs in DATASET_FLAGS.
+# pipelines.prepare_dataset that it needs in DATASET_FLAGS. Another DEMO keeps two apart.
 MANIFEST :=
 DATASET_FLAGS :=
-DEMO := $(if $(MANIFEST),demo-own,demo)
+DEMO := demo$(if $(MANIFEST),-$(basename $(notdir $(MANIFEST))))
 RECIPE := resnet50
 TRAIN_FLAGS := --width 0.25 --batch-size 64 --steps 300
 DEMO_MANIFEST := $(or $(MANIFEST),$(DEMO)/corpus/manifest.csv)
@@ -73,5 +73,5 @@ lock: $(VENV)/.installed ## pin the closure of requirements.txt and the tools an
 		--extra dev --output-file requirements.lock pyproject.toml
 
 clean: ## remove the environment, the demos and all caches
-	rm -rf $(VENV) demo demo-own build *.egg-info .mypy_cache .pytest_cache .ruff_cache \
+	rm -rf $(VENV) demo demo-* build *.egg-info .mypy_cache .pytest_cache .ruff_cache \
 		.import_linter_cache

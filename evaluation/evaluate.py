@@ -21,9 +21,9 @@ from features.labels import read_vocabulary
 from pipelines import launch
 
 _DESCRIPTION = """\
-Compare the scores of videos with their labels: AUC and average precision of each
-class, averaged over the classes that have a positive and a negative, d' of the
-mean AUC, and 1-best accuracy. Writes metrics.json, per_class.parquet and
+Compare the scores of videos with their labels: AUC and average precision of
+each class, averaged over the classes that have a positive and a negative, d' of
+the mean AUC, and 1-best accuracy. Writes metrics.json, per_class.parquet and
 report.html.
 """
 

@@ -26,10 +26,10 @@ _PLAN = "plan.json"
 _DECODED_ANEW = ("front_end_fingerprint", "keep_partial")
 
 _DESCRIPTION = """\
-Decode every soundtrack of a data set, compute 96 x 64 log-mel patches of 960 ms,
-and write them as sharded TFRecords in which each patch carries the labels of its
-video. A soundtrack that cannot be used is rejected with a reason. Run the same
-command again after any interruption: finished shards are kept.
+Decode every soundtrack of a data set, compute 96 x 64 log-mel patches of
+960 ms, and write them as sharded TFRecords in which each patch carries the
+labels of its video. A soundtrack that cannot be used is rejected with a reason.
+Run the same command again after any interruption: finished shards are kept.
 """
 
 
@@ -57,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add(
         "--timeout-seconds",
+        metavar="SECONDS",
         type=float,
         default=900.0,
         help="for one soundtrack, whose decoder is then killed; default: 900",
@@ -68,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add(
         "--max-reject-fraction",
+        metavar="SHARE",
         type=float,
         default=1.0,
         help="stop with exit code 3 where more of the videos are rejected; default: 1",

@@ -41,8 +41,8 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--split-values",
         nargs="+",
-        metavar="SPLIT=VALUE[,VALUE...]",
-        help="what the split column says for train, validation and evaluation, for example "
+        metavar="SPLIT=VALUES",
+        help="the values of the split column that stand for train, validation and evaluation, for example "
         "train=1,2,3 evaluation=4; rows of other values are rejected",
     )
     add("--start-column", help="seconds; default: start, if the manifest has it")

@@ -40,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m training.train",
         description=_DESCRIPTION,
         epilog="recipes:\n" + "\n".join(lines) + "\n\n"
-        "Exit codes: 0 done, 1 the training failed, 2 bad input (refused before any work).",
+        "Exit codes: 0 done, 1 the training failed, 2 bad input, 130 interrupted.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
