@@ -6,6 +6,7 @@ worker; a new one is started (0.5 s) only after it had to be killed. It needs ne
 TensorFlow, and patches come back through a pipe (23 MB an hour of sound).
 """
 
+import atexit
 import contextlib
 import os
 import signal
@@ -41,6 +42,12 @@ def decoder_process() -> Iterator["DecoderProcess"]:
         child.kill()  # it may still be sending
         raise
     _idle.append(child)
+
+
+@atexit.register
+def _end_idle() -> None:
+    while _idle:
+        _idle.pop().kill()
 
 
 class DecoderProcess:

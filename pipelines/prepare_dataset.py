@@ -41,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--split-values",
         nargs="+",
-        metavar="SPLIT=VALUES",
+        metavar="S=V",
         help="the values of the split column that stand for train, validation and evaluation, for example "
         "train=1,2,3 evaluation=4; rows of other values are rejected",
     )

@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -148,17 +149,25 @@ def test_second_run_keeps_every_shard(features: Path, dataset: Path) -> None:
 def test_killed_extraction_resumes_to_the_same_bytes(
     features: Path, dataset: Path, tmp_path: Path
 ) -> None:
-    command = [sys.executable, "-m", "pipelines.extract_features"]
-    command += ["--dataset", str(dataset), "--output", str(tmp_path)]
-    process = subprocess.Popen(command)
-    deadline = time.monotonic() + 60
-    while not list(tmp_path.rglob("patches-*.json")) and time.monotonic() < deadline:
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    """Five kills, each after one more shard and a random moment, by turns with 1 and 2 workers."""
+    moments = np.random.default_rng(time.time_ns()).uniform(0.0, 0.05, 5)
+    num_shards = len(list(features.rglob("patches-*.json")))
+    for number, moment in enumerate(moments):
+        done = mtimes(tmp_path)
+        command = [sys.executable, "-m", "pipelines.extract_features"]
+        command += ["--dataset", str(dataset), "--output", str(tmp_path)]
+        if number % 2:
+            command += ["--direct_num_workers=2", "--direct_running_mode=multi_processing"]
+        process = subprocess.Popen(command, start_new_session=True)
+        deadline = time.monotonic() + 60
+        while len(mtimes(tmp_path)) <= len(done) < num_shards and time.monotonic() < deadline:
+            time.sleep(0.001)
+        time.sleep(moment)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        # What was done is not done again.
+        assert done.items() <= mtimes(tmp_path).items()
     done = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("patches-*.json")}
-    assert 0 < len(done) < len(list(features.rglob("patches-*.json")))
-    assert contract.find_root(str(tmp_path), contract.FEATURES) is None
     # What a worker leaves behind that was killed while writing:
     partial = next(iter(done)).parent / ".partial-patches-00000-of-00009.tfrecord-0123"
     partial.write_bytes(b"half a record")
