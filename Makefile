@@ -55,7 +55,7 @@ $(DEMO)/corpus/manifest.csv: | $(VENV)/.installed
 	$(PYTHON) -m pipelines.demo_corpus --output $(DEMO)/corpus
 
 test: $(VENV)/.installed ## run the tests
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n auto --dist loadfile
 
 check: $(VENV)/.installed ## lint, formatting, types, the import rule
 	$(VENV)/bin/ruff check .

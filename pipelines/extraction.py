@@ -142,7 +142,7 @@ def account_of(sidecar: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], in
     yield (split, "digest_low"), int(digest[8:], 16)
 
 
-def _digest(account: Mapping[tuple[str, str], int], split: str) -> str:
+def digest_of(account: Mapping[tuple[str, str], int], split: str) -> str:
     """Of the records of a split; what a network was trained on, wherever its media lay."""
     halves = (account[split, "digest_high"], account[split, "digest_low"])
     return "".join(f"{half % 2**32:08x}" for half in halves)
@@ -163,7 +163,7 @@ def finish(
         split: {
             **{field: account[split, field] for field in _COUNTS},
             "num_shards": num_shards,
-            "fingerprint": _digest(account, split),
+            "fingerprint": digest_of(account, split),
         }
         for split, num_shards in made["num_shards"].items()
     }

@@ -34,6 +34,19 @@ def describe(document: Mapping[str, Any], features: Mapping[str, Any], folder: s
     return "\n".join([*lines, f"{verdict}; wrote {folder}/audit.json"])
 
 
+def describe_repair(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """Whether a repaired folder is what it was; both are its `features.json`."""
+    if before["fingerprint"] == after["fingerprint"]:
+        return "repaired: every record is what it was before the damage"
+    return "\n".join(
+        _text(
+            f"note: the records are not those of before (fingerprint {after['fingerprint']}, it "
+            f"was {before['fingerprint']}): a medium is not what it was, or a shard was of "
+            "another run; what was trained on this folder must be trained again"
+        )
+    )
+
+
 def _text(text: str, indent: str = "") -> Iterator[str]:
     yield from textwrap.wrap(text, _COLUMNS, subsequent_indent=indent, break_on_hyphens=False)
 

@@ -1,0 +1,145 @@
+"""FEATURES -> `audit.json`: is every record whole, every split apart, every shard shuffled?
+
+python -m pipelines.audit_features --features features
+python -m pipelines.audit_features --features features --repair
+"""
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.pvalue import AsDict, AsList, AsSingleton
+
+from features import contract, labels, storage
+from features.errors import FAILED, OK, run_command
+from features.front_end import FrontEnd
+from pipelines import audit, certificate, extract_features, launch, repair, sharding, verdict
+from pipelines.copies import FindCopies
+
+_DESCRIPTION = """\
+Read every record of a folder of features and hold it against its sidecar; look
+for soundtracks that occur in two splits, in another encoding too; certify that
+the training shards are shuffled. Writes audit.json into the folder. The job
+fails where something is damaged, leaked or not shuffled.
+"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = launch.parser("pipelines.audit_features", _DESCRIPTION)
+    add = parser.add_argument
+    add("--features", required=True, help="folder made by pipelines.extract_features")
+    add(
+        "--repair",
+        action="store_true",
+        help="remove the damaged shards, extract them again, and audit once more",
+    )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    args, options = launch.parse(_parser(), argv)
+    folder = storage.absolute(args.features)
+    features = contract.read_root(folder, contract.FEATURES)
+    document = _audit(folder, features, options)
+    print(verdict.describe(document, features, args.features))
+    if args.repair and document["damages"]:
+        shards = audit.damaged_shards(document)
+        repair.require_same_plans(features, folder)
+        repair.remove_shards(folder, shards)
+        _, runner_flags = _parser().parse_known_args(argv)
+        extract_features.main([*repair.extraction_flags(features, folder), *runner_flags])
+        repaired = contract.read_root(folder, contract.FEATURES)
+        document = _audit(folder, repaired, options)
+        print(verdict.describe(document, repaired, args.features))
+        print(verdict.describe_repair(features, repaired))
+    return OK if document["clean"] else FAILED
+
+
+def _audit(folder: str, features: dict[str, Any], options: PipelineOptions) -> dict[str, Any]:
+    """Run the job; returns `audit.json`."""
+    vocabulary = labels.read_vocabulary(folder)
+    contract.require_equal(
+        "vocabulary fingerprint",
+        expected=features["vocabulary"]["fingerprint"],
+        received=vocabulary.fingerprint,
+        where=storage.join(folder, labels.FILE_NAME),
+        cure="run `python -m pipelines.extract_features` again: it copies the file anew",
+    )
+    rules = audit.ShardRules(FrontEnd.from_json(features["front_end"]), len(vocabulary))
+    keys = [
+        key
+        for split, counts in features["splits"].items()
+        for key in sharding.keys(split, counts["num_shards"])
+    ]
+    made = {
+        "made_by": contract.made_by(),
+        "features_fingerprint": features["fingerprint"],
+        "front_end_fingerprint": features["front_end_fingerprint"],
+    }
+    storage.delete(storage.join(folder, audit.AUDIT))
+
+    def build(pipeline: beam.Pipeline) -> None:
+        findings = (
+            pipeline
+            | "Shards" >> beam.Create(keys)
+            | "Spread" >> beam.Reshuffle()
+            | "ExamineShard" >> beam.Map(audit.examine_shard, folder, rules)
+        )
+        strays = pipeline | "Strays" >> beam.Create(audit.find_strays(folder, keys))
+        damages = findings | "DamagesOf" >> beam.FlatMap(lambda one: one.damages)
+        account = (
+            findings
+            | "Account" >> beam.FlatMap(audit.account_of)
+            | "SumAccount" >> beam.CombinePerKey(sum)
+        )
+        label_videos = (
+            findings
+            | "LabelsOf" >> beam.FlatMap(audit.labels_of)
+            | "SumLabels" >> beam.CombinePerKey(audit.add_arrays)
+        )
+        evidence = (
+            findings
+            | "EvidenceOf" >> beam.FlatMap(audit.evidence_of)
+            | "AddEvidence" >> beam.CombinePerKey(certificate.add)
+        )
+        copies = (
+            findings
+            | "PrintsOf" >> beam.FlatMap(lambda one: one.prints)
+            | "FindCopies" >> FindCopies(features["num_videos"])
+        )
+        copy_counts = (
+            copies | "Kinds" >> beam.Map(audit.kind_of) | beam.combiners.Count.PerElement()
+        )
+        leaks = (
+            copies
+            | "Leaks" >> beam.FlatMap(audit.leak_of)
+            | "FirstLeaks" >> beam.CombineGlobally(audit.first_leaks)
+        )
+        _ = (
+            pipeline
+            | "Made" >> beam.Create([made])
+            | "Finish"
+            >> beam.Map(
+                audit.finish,
+                features=features,
+                damages=AsList((damages, strays) | "AllDamages" >> beam.Flatten()),
+                account=AsDict(account),
+                label_videos=AsDict(label_videos),
+                evidence=AsDict(evidence),
+                copy_counts=AsDict(copy_counts),
+                leaks=AsSingleton(leaks),
+                folder=folder,
+            )
+        )
+
+    launch.run(build, options, folder)
+    document = contract.find_root(folder, audit.AUDIT)
+    assert document is not None
+    return document
+
+
+if __name__ == "__main__":
+    run_command(main)

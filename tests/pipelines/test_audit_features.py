@@ -1,0 +1,444 @@
+"""Folders of real media, damaged, leaked and unshuffled by hand, against what the audit says."""
+
+import dataclasses
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soxr
+
+from features import contract, record, tfrecord
+from features.errors import InputError, JobFailedError
+from features.front_end import FrontEnd
+from pipelines import audit, audit_features, extract_features, media, prepare_dataset
+from pipelines.demo_corpus import Soundtrack, plan_soundtracks, render, write_soundtrack
+from pipelines.media import MediaFormat, write_media
+from pipelines.sharding import ShardKey
+
+# A folder `data/esc10` in any folder beside this repository.
+MANIFESTS = sorted(Path(__file__).parents[3].glob("*/data/esc10/clips.csv"))
+NUM_SOUNDTRACKS, NUM_LEAKS = 30, 20
+# Format of the copy, bits per second, gain, delay in seconds.
+COPIES = (
+    (MediaFormat(".mp3", "libmp3lame", 44_100, 1), 64_000, 0.5, 0.0),
+    (MediaFormat(".mp3", "libmp3lame", 22_050, 1), 32_000, 0.9, 0.005),
+    (MediaFormat(".m4a", "aac", 32_000, 1), 64_000, 0.3, 0.003),
+    (MediaFormat(".webm", "libopus", 48_000, 1), 48_000, 0.8, 0.0),
+    (MediaFormat(".wav", "pcm_s16le", 11_025, 1), 0, 0.25, 0.008),
+)
+
+
+def extract(manifest: Path, folder: Path, *flags: str) -> Path:
+    """Data set and features of a manifest; returns the folder of the features."""
+    dataset, features = str(folder / "dataset"), str(folder / "features")
+    assert prepare_dataset.main(["--manifest", str(manifest), "--output", dataset, *flags]) == 0
+    assert extract_features.main(["--dataset", dataset, "--output", features]) == 0
+    return folder / "features"
+
+
+def run_audit(folder: Path, *flags: str) -> tuple[int, dict[str, Any]]:
+    code = audit_features.main(["--features", str(folder), *flags])
+    return code, json.loads((folder / audit.AUDIT).read_text())
+
+
+def read_shard(path: Path) -> list[bytes]:
+    with path.open("rb") as file:
+        return list(tfrecord.read_records(file, str(path)))
+
+
+def write_shard(path: Path, records: list[bytes]) -> None:
+    with path.open("wb") as file:
+        for data in records:
+            tfrecord.write_record(file, data)
+
+
+def state_of(folder: Path) -> dict[Path, tuple[int, bytes]]:
+    return {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in folder.rglob("patches-*")}
+
+
+def write_manifest(path: Path, rows: list[tuple[str, str, str, str]]) -> Path:
+    path.write_text("\n".join(map(",".join, [("id", "uri", "labels", "split"), *rows])) + "\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def soundtracks() -> list[Soundtrack]:
+    planned = plan_soundtracks(seed=5, count=NUM_SOUNDTRACKS)
+    return [dataclasses.replace(soundtrack, seconds=8.0) for soundtrack in planned]
+
+
+@pytest.fixture(scope="module")
+def corpus_folder(
+    soundtracks: list[Soundtrack], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, list[tuple[str, str, str, str]]]:
+    """Originals, the first `NUM_LEAKS` for training; returns folder and rows."""
+    folder = tmp_path_factory.mktemp("media")
+    (folder / "media").mkdir()
+    rows = []
+    for index, soundtrack in enumerate(soundtracks):
+        write_soundtrack(soundtrack, folder)
+        split = "train" if index < NUM_LEAKS else ("validation", "evaluation")[index % 2]
+        rows.append((soundtrack.key, soundtrack.uri, ";".join(sorted(soundtrack.labels)), split))
+    return folder, rows
+
+
+@pytest.fixture(scope="module")
+def clean(corpus_folder: tuple[Path, list], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder, rows = corpus_folder
+    manifest = write_manifest(folder / "clean.csv", rows)
+    return extract(manifest, tmp_path_factory.mktemp("clean"))
+
+
+@pytest.fixture
+def features(clean: Path, tmp_path: Path) -> Path:
+    """A copy of the clean folder, to be damaged."""
+    return Path(shutil.copytree(clean, tmp_path / "features"))
+
+
+def biggest_shard(folder: Path, split: str) -> Path:
+    return max(folder.glob(f"{split}/all/*.tfrecord"), key=lambda path: path.stat().st_size)
+
+
+def test_clean_folder_passes(features: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = contract.read_root(str(features), contract.FEATURES)
+    capsys.readouterr()
+
+    code, document = run_audit(features)
+
+    assert code == 0
+    assert document["clean"]
+    assert document["damages"] == document["leaks"] == []
+    assert document["num_copies_within_splits"] == 0
+    assert document["features_fingerprint"] == root["fingerprint"]
+    for name, split in document["splits"].items():
+        assert split["num_patches"] == root["splits"][name]["num_patches"]
+        records = [
+            record.decode(data)
+            for path in features.glob(f"{name}/all/*.tfrecord")
+            for data in read_shard(path)
+        ]
+        labels_of = {one.video_id: one.labels for one in records}
+        labels = [label for labels in labels_of.values() for label in labels]
+        size = root["vocabulary"]["num_labels"]
+        assert split["label_videos"] == np.bincount(labels, minlength=size).tolist()
+    printed = capsys.readouterr().out.splitlines()
+    assert "damage    none" in printed
+    assert max(len(line) for line in printed[:-1]) <= 80
+
+
+def test_planted_copies_are_found_and_nothing_else(
+    corpus_folder: tuple[Path, list],
+    soundtracks: list[Soundtrack],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder, rows = corpus_folder
+    rows = list(rows)
+    for index in range(NUM_LEAKS):
+        kind, bitrate, gain, delay = COPIES[index % len(COPIES)]
+        original = render(soundtracks[index]).mean(axis=1, keepdims=True)
+        copied = gain * soxr.resample(
+            original, soundtracks[index].media_format.sample_rate, kind.sample_rate
+        )
+        silence = np.zeros((int(delay * kind.sample_rate), 1), np.float32)
+        path = tmp_path / f"copy{index}{kind.suffix}"
+        if bitrate:
+            monkeypatch.setitem(media.ENCODER_OPTIONS, "b", str(bitrate))
+        write_media(
+            path,
+            np.concatenate([silence, copied.astype(np.float32)]),
+            sample_rate=kind.sample_rate,
+            codec=kind.codec,
+        )
+        monkeypatch.delitem(media.ENCODER_OPTIONS, "b", raising=False)
+        rows.append((f"copy{index}", str(path), rows[index][2], "evaluation"))
+    # The same file twice in two splits, and once more within one.
+    same = str(folder / rows[0][1])
+    rows += [("same", same, rows[0][2], "validation"), ("again", same, rows[0][2], "train")]
+    # Silence, and a hum as steady as can be, are nobody's.
+    for split in ("train", "evaluation"):
+        hum = 0.2 * np.sin(np.arange(80_000)[:, None] * 2 * np.pi * 440 / 16_000)
+        for name, samples in (("silence", 0 * hum), ("hum", hum)):
+            path = tmp_path / f"{name}-{split}.wav"
+            gained = samples * (1.0 if split == "train" else 0.5)
+            write_media(path, gained.astype(np.float32), sample_rate=16_000, codec="pcm_s16le")
+            rows.append((path.name, str(path), "Noise", split))
+    absolute = [(i, str(folder / uri), labels, split) for i, uri, labels, split in rows]
+    features = extract(write_manifest(tmp_path / "leaky.csv", absolute), tmp_path)
+
+    code, document = run_audit(features)
+
+    assert code == 1
+    assert document["damages"] == []
+    found = {frozenset((leak["id"], leak["other_id"])): leak for leak in document["leaks"]}
+    planted = {frozenset((rows[index][0], f"copy{index}")) for index in range(NUM_LEAKS)}
+    first = rows[0][0]
+    exact = {frozenset((first, "same")), frozenset(("again", "same"))}
+    through_same = {frozenset(("again", "copy0")), frozenset(("same", "copy0"))}
+    assert set(found) == planted | exact | through_same
+    assert {pair for pair, leak in found.items() if leak["kind"] == "exact"} == exact
+    assert document["num_leaks"] == len(found)
+    assert document["num_copies_within_splits"] == 1
+    assert all(leak["split"] != leak["other_split"] for leak in document["leaks"])
+    assert document["splits"]["train"]["num_constant"] >= 5  # the silence
+    assert document["splits"]["train"]["num_incomparable"] == 2  # silence and hum
+
+
+def flip_byte(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def drop_record(path: Path) -> None:
+    records = read_shard(path)
+    write_shard(path, records[:3] + records[4:])
+
+
+def swap_patches(path: Path) -> None:
+    """Valid records, the right number of them, another content."""
+    records = read_shard(path)
+    one = record.decode(records[0])
+    altered = dataclasses.replace(one, patch=one.patch[::-1])
+    write_shard(path, [record.encode(altered), *records[1:]])
+
+
+def alter_first(**changes: Any) -> Callable[[Path], None]:
+    def alter(path: Path) -> None:
+        records = read_shard(path)
+        altered = dataclasses.replace(record.decode(records[0]), **changes)
+        write_shard(path, [record.encode(altered), *records[1:]])
+
+    return alter
+
+
+@pytest.mark.parametrize("split", ["train", "evaluation"])
+@pytest.mark.parametrize(
+    ("damage", "problem", "words"),
+    [
+        (flip_byte, "bad_checksum", "is damaged or cut"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-5]), "bad_checksum", "damaged or cut"),
+        (drop_record, "wrong_records", "1 of "),
+        (swap_patches, "wrong_digest", "SHA-256"),
+        (alter_first(patch=b"short"), "bad_record", "record 0: a patch of 5 bytes"),
+        (alter_first(labels=(3, 2)), "bad_record", "do not rise"),
+        (alter_first(labels=(3, 99)), "bad_record", "within 0 to"),
+        (alter_first(start_seconds=0.5), "bad_record", "not on the grid"),
+        (alter_first(start_seconds=float("nan")), "bad_record", "not on the grid"),
+        (alter_first(video_id="stranger"), "bad_record", "'stranger' is not among"),
+        (Path.unlink, "missing_records", "are gone"),
+        (lambda path: path.with_suffix(".json").unlink(), "missing_sidecar", "not finished"),
+        (lambda path: path.with_suffix(".json").write_text("{"), "bad_sidecar", "JSON"),
+    ],
+)
+def test_damage_is_named(
+    features: Path, split: str, damage: Callable[[Path], None], problem: str, words: str
+) -> None:
+    path = biggest_shard(features, split)
+    damage(path)
+    root = contract.read_root(str(features), contract.FEATURES)
+    num_labels = root["vocabulary"]["num_labels"]
+    rules = audit.ShardRules(FrontEnd.from_json(root["front_end"]), num_labels)
+    index, num_shards = map(int, re.findall(r"\d+", path.stem))
+    key = ShardKey(split, "all", index, num_shards)
+
+    (found,) = audit.examine_shard(key, str(features), rules).damages
+
+    assert found.path == str(path.relative_to(features).with_suffix(""))
+    assert found.problem == problem
+    assert words in found.detail
+
+
+def test_flipped_byte_dropped_record_and_disorder_are_found(
+    features: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flipped, dropped = sorted(features.glob("train/all/*.tfrecord"))[:2]
+    disordered = biggest_shard(features, "evaluation")
+    flip_byte(flipped)
+    drop_record(dropped)
+    write_shard(disordered, read_shard(disordered)[::-1])
+
+    code, document = run_audit(features)
+
+    assert code == 1
+    assert not document["clean"]
+    assert [(one["path"], one["problem"]) for one in document["damages"]] == [
+        (str(path.relative_to(features).with_suffix("")), problem)
+        for path, problem in (
+            (disordered, "wrong_records"),
+            (flipped, "bad_checksum"),
+            (dropped, "wrong_records"),
+        )
+    ]
+    printed = capsys.readouterr().out
+    assert "damage    3" in printed
+    assert "add --repair" in printed
+
+
+def test_missing_shard_and_stray_file(features: Path) -> None:
+    path = biggest_shard(features, "train")
+    stray = path.with_name("patches-00000-of-00099.tfrecord")
+    path.rename(stray)
+    path.with_suffix(".json").unlink()
+
+    code, document = run_audit(features)
+
+    assert code == 1
+    assert {(one["problem"], one["path"]) for one in document["damages"]} == {
+        ("missing_shard", str(path.relative_to(features).with_suffix(""))),
+        ("stray_file", str(stray.relative_to(features))),
+    }
+
+
+def test_whole_shard_of_another_run(features: Path) -> None:
+    path = biggest_shard(features, "train")
+    swap_patches(path)
+    forge_sidecar(path)
+
+    code, document = run_audit(features)
+
+    assert code == 1
+    (found,) = document["damages"]
+    assert (found["path"], found["problem"]) == ("train", "wrong_counts")
+    assert "fingerprint" in found["detail"]
+    with pytest.raises(JobFailedError, match="with --force"):
+        run_audit(features, "--repair")
+
+
+def test_repair_extracts_only_what_is_damaged(
+    features: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = state_of(features)
+    one, other = biggest_shard(features, "train"), biggest_shard(features, "evaluation")
+    flip_byte(one)
+    drop_record(other)
+
+    code, document = run_audit(features, "--repair")
+
+    assert code == 0
+    assert document["clean"]
+    after = state_of(features)
+    damaged = {
+        path.with_suffix(suffix) for path in (one, other) for suffix in (".tfrecord", ".json")
+    }
+    assert {path for path in before if before[path][0] != after[path][0]} == damaged
+    assert {path: content for path, (_, content) in after.items()} == {
+        path: content for path, (_, content) in before.items()
+    }
+    printed = capsys.readouterr().out
+    assert "NOT CLEAN" in printed
+    assert printed.splitlines()[-1] == "repaired: every record is what it was before the damage"
+
+
+def test_repair_of_another_data_set_is_refused(features: Path) -> None:
+    before = state_of(features)
+    path = biggest_shard(features, "train")
+    flip_byte(path)
+    damaged = path.read_bytes()
+    root = features / contract.FEATURES
+    root.write_text(
+        root.read_text().replace('"dataset_fingerprint": "', '"dataset_fingerprint": "0')
+    )
+
+    with pytest.raises(InputError, match="would extract every shard anew"):
+        run_audit(features, "--repair")
+
+    assert path.read_bytes() == damaged
+    assert set(state_of(features)) == set(before)
+
+
+def forge_sidecar(path: Path) -> None:
+    """Make a sidecar agree with a record file that was written anew."""
+    sidecar_path = path.with_suffix(".json")
+    sidecar = json.loads(sidecar_path.read_text())
+    records = read_shard(path)
+    sidecar["sha256"] = hashlib.sha256(b"".join(records)).hexdigest()
+    sidecar["num_bytes"] = path.stat().st_size
+    sidecar_path.write_text(json.dumps(sidecar))
+
+
+def test_unshuffled_run_gets_no_certificate(
+    features: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, document = run_audit(features)
+    (shown,) = document["shuffle"].values()
+    assert shown["passed"]
+    for path in features.glob("train/all/*.tfrecord"):
+        records = sorted(map(record.decode, read_shard(path)), key=_place)
+        write_shard(path, [record.encode(one) for one in records])
+        forge_sidecar(path)
+
+    code, document = run_audit(features)
+
+    assert code == 1
+    assert not document["shuffle"]["train/all"]["passed"]
+    tests = document["shuffle"]["train/all"]["tests"]
+    failed = {name for name, test in tests.items() if not test["passed"]}
+    assert failed == {"same_video_neighbours", "source_order"}
+    assert tests["source_order"]["value"] == pytest.approx(1)
+    assert "FAILED" in capsys.readouterr().out
+
+
+def _place(one: record.PatchRecord) -> tuple[str, float]:
+    return one.video_id, one.start_seconds
+
+
+def test_values_that_are_not_finite(
+    corpus_folder: tuple[Path, list], clean: Path, tmp_path: Path
+) -> None:
+    dataset, folder = str(clean.parent / "dataset"), tmp_path / "features"
+    extract_features.main(["--dataset", dataset, "--output", str(folder), "--patch-dtype=float16"])
+    code, _ = run_audit(folder)
+    assert code == 0
+    path = biggest_shard(folder, "train")
+    one = record.decode(read_shard(path)[0])
+    values = np.frombuffer(one.patch, np.float16).copy()
+    values[7] = np.nan
+    alter_first(patch=values.tobytes())(path)
+
+    code, document = run_audit(folder)
+
+    assert code == 1
+    assert "not finite" in document["damages"][0]["detail"]
+
+
+def test_two_worker_processes_give_the_same_verdict(features: Path) -> None:
+    flip_byte(biggest_shard(features, "train"))
+    _, alone = run_audit(features)
+    flags = ["--direct_num_workers=2", "--direct_running_mode=multi_processing"]
+
+    code, document = run_audit(features, *flags)
+
+    assert code == 1
+    assert {**document, "made_by": 0} == {**alone, "made_by": 0}
+
+
+def test_refused_before_any_work(features: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"has no features\.json"):
+        run_audit(tmp_path)
+    with pytest.raises(SystemExit):
+        run_audit(features, "--mend")
+    other = json.loads((features / contract.FEATURES).read_text())
+    other["vocabulary"]["fingerprint"] = "another"
+    (features / contract.FEATURES).write_text(json.dumps(other))
+    with pytest.raises(InputError, match="vocabulary fingerprint"):
+        run_audit(features)
+
+
+@pytest.mark.skipif(not MANIFESTS, reason="no data/esc10/clips.csv beside the repository")
+def test_no_false_alarm_on_real_clips(tmp_path: Path) -> None:
+    columns = ["--id-column=clip_id", "--uri-column=path", "--labels-column=label"]
+    # Takes of one source are in one fold.
+    folds = ["--split-column=fold", "--split-values", "train=1,2", "validation=3", "evaluation=4"]
+
+    code, document = run_audit(extract(MANIFESTS[0], tmp_path, *columns, *folds))
+
+    assert code == 0
+    assert document["num_leaks"] == 0
+    assert document["splits"]["train"]["num_constant"] > 0  # clips are padded with silence
