@@ -11,7 +11,8 @@ which would make FFmpeg read other files or addresses.
 import contextlib
 import enum
 import errno
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Any
 
 import av
@@ -44,7 +45,12 @@ _LENGTH_TOLERANCE, _LENGTH_TOLERANCE_SECONDS = 0.01, 0.5
 # By FFmpeg's names: containers that store timestamps, and those that store no length. In the others
 # FFmpeg counts or estimates, and a change of the sample rate leads it astray.
 _WITH_CLOCK = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "ogg", "flv", "asf", "avi", "mpegts"}
+# Those whose timestamps are exact enough after a seek; Ogg's and MP3's are not.
+_SEEKABLE = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "wav", "flac"}
 _WITHOUT_LENGTH = {"mp3", "aac", "ac3", "eac3", "amr", "mpeg", "mpegts"}
+# Before an excerpt: what a decoder needs to be in step (Opus 80 ms, MP3 up to 240 ms), and what the
+# resampler's filter reaches over.
+_PREROLL_SECONDS, _MARGIN_SECONDS = 0.25, 0.05
 # A damaged header may name any rate; at 1 Hz, one block would become 8 GB of samples.
 _MIN_RATE_HZ, _MAX_RATE_HZ = 1_000, 768_000
 
@@ -106,6 +112,95 @@ def read_waveform(
         blocks = _mono_blocks(container, declared_bytes)
         blocks = _between(blocks, start_seconds, end_seconds)
         yield from _resampled(blocks, sample_rate_hz)
+
+
+class CannotSeekError(Exception):
+    """Excerpts of this file are not to be had without decoding all of it."""
+
+
+def read_excerpts(
+    uri: str,
+    *,
+    sample_rate_hz: int,
+    num_samples: int,
+    choose: Callable[[int], Sequence[int]],
+) -> Iterator[np.ndarray]:
+    """Excerpts of a soundtrack, reached by seeking instead of decoding everything before them.
+
+    They are those of `read_waveform`, up to rounding, where the container's timestamps are exact
+    (mp4, wav, flac); Matroska rounds its own to 1 ms.
+
+    Args:
+      uri: a path or URI on any filesystem of Beam.
+      sample_rate_hz: the rate to resample to.
+      num_samples: of each excerpt.
+      choose: from the samples that the soundtrack has by its header, to where excerpts start;
+        rising.
+
+    Yields:
+      float32 [num_samples], mono in [-1, 1), for each start.
+
+    Raises:
+      AudioError: with the outcome and what the library said.
+      CannotSeekError: the container has no exact timestamps, or does not declare its length.
+    """
+    with _open(uri) as (container, _):
+        stream = _audio_stream(container)
+        seconds = _declared_seconds(container, stream)
+        if container.format.name not in _SEEKABLE or seconds is None:
+            raise CannotSeekError(container.format.name)
+        for start in choose(int(seconds * sample_rate_hz)):
+            yield _excerpt(container, stream, start, num_samples, sample_rate_hz)
+
+
+def _excerpt(
+    container: av.container.InputContainer,
+    stream: av.AudioStream,
+    start: int,
+    num_samples: int,
+    sample_rate_hz: int,
+) -> np.ndarray:
+    """Samples from `start` at the new rate; silence where the medium has none."""
+    assert stream.time_base is not None
+    origin = (container.start_time or 0) / av.time_base
+    sought = start / sample_rate_hz - _MARGIN_SECONDS - _PREROLL_SECONDS + origin
+    # Before the start for the first excerpts: AAC has a packet there that its second one needs.
+    container.seek(int(sought / stream.time_base), stream=stream)
+    source, first, rate = np.empty(0, np.float32), 0, 0
+    end_seconds = (start + num_samples) / sample_rate_hz + _MARGIN_SECONDS
+    reached = -1.0
+    for frame in _frames(container, stream):
+        if frame.time is None:
+            raise CannotSeekError("frames without timestamps")
+        if not rate:
+            rate = frame.sample_rate
+            # From a sample that both rates have, so that the resampler is in the phase in which
+            # it goes through the whole soundtrack.
+            unit = sample_rate_hz // math.gcd(rate, sample_rate_hz)
+            margin = round(_MARGIN_SECONDS * sample_rate_hz)
+            aligned = max(0, (start - margin) // unit * unit)
+            first = aligned * rate // sample_rate_hz
+            source = np.zeros(math.ceil(end_seconds * rate) - first, np.float32)
+        at = round((frame.time - origin) * rate) - first
+        if at >= len(source):
+            break
+        if frame.sample_rate != rate:
+            raise CannotSeekError("the sample rate changes")
+        _, mono = _averaged(frame)
+        begin, end = max(at, 0), min(at + len(mono), len(source))
+        if begin < end:
+            source[begin:end] = mono[begin - at : end - at]
+        reached = frame.time - origin + frame.samples / rate
+    if reached < (start + num_samples) / sample_rate_hz - _LENGTH_TOLERANCE_SECONDS:
+        raise AudioError(
+            Outcome.TRUNCATED, f"nothing after {max(reached, 0.0):.1f} s, or no way to get there"
+        )
+    resampled = (
+        source
+        if rate == sample_rate_hz
+        else soxr.resample(source, rate, sample_rate_hz, quality=_QUALITY)
+    )
+    return resampled[start - aligned :][:num_samples]
 
 
 class _ForFFmpeg:

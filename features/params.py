@@ -49,6 +49,11 @@ class LogMelParams:
         return round(self.patch_seconds / self.hop_seconds)
 
     @property
+    def patch_samples(self) -> int:
+        """Samples that one patch is made of, the windows of its frames together."""
+        return (self.patch_frames - 1) * self.hop_samples + self.window_samples
+
+    @property
     def patch_hop_frames(self) -> int:
         """Frames from the start of one patch to the start of the next."""
         return round(self.patch_hop_seconds / self.hop_seconds)

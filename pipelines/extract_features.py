@@ -23,7 +23,7 @@ from pipelines.progress import progress_line
 # What the shards in a folder were planned with, finished or not.
 _PLAN = "plan.json"
 # A change of these leaves nothing to be used again.
-_DECODED_ANEW = ("front_end_fingerprint", "keep_partial")
+_DECODED_ANEW = ("front_end_fingerprint", "keep_partial", "patches_per_video")
 
 _DESCRIPTION = """\
 Decode every soundtrack of a data set, compute 96 x 64 log-mel patches of
@@ -50,6 +50,12 @@ def _parser() -> argparse.ArgumentParser:
         help="how log-mel is stored; uint8 (default) is within 0.022, float16 within 0.002",
     )
     add("--seed", type=int, default=0, help="of the order within training shards; default: 0")
+    add(
+        "--patches-per-video",
+        metavar="K",
+        type=int,
+        help="only K patches of each soundtrack, drawn at random and reached by seeking",
+    )
     add(
         "--keep-partial",
         action="store_true",
@@ -85,7 +91,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     data = contract.read_root(source, contract.DATASET)
     splits = _splits(args.splits, data["splits"])
     front_end = FrontEnd(resampler=RESAMPLER, storage=PatchStorage(dtype=args.patch_dtype))
-    settings = Settings(front_end=front_end, seed=args.seed, keep_partial=args.keep_partial)
+    if args.patches_per_video is not None and args.patches_per_video < 1:
+        raise InputError(f"--patches-per-video: received {args.patches_per_video}; give 1 or more")
+    settings = Settings(
+        front_end=front_end,
+        seed=args.seed,
+        keep_partial=args.keep_partial,
+        patches_per_video=args.patches_per_video,
+    )
     mode = Mode(
         timeout_seconds=args.timeout_seconds,
         only_rejects=args.only_rejects,
@@ -105,6 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "front_end_fingerprint": front_end.fingerprint,
         "seed": args.seed,
         "keep_partial": args.keep_partial,
+        "patches_per_video": args.patches_per_video,
         "max_reject_fraction": args.max_reject_fraction,
         "num_shards": num_shards,
         "num_videos_planned": sum(data["splits"][split]["num_videos"] for split in splits),
@@ -181,6 +195,7 @@ def _compare_with_present(
     now = {
         "front_end_fingerprint": settings.front_end.fingerprint,
         "keep_partial": settings.keep_partial,
+        "patches_per_video": settings.patches_per_video,
         "seed": settings.seed,
         "dataset_fingerprint": data["fingerprint"],
     }

@@ -19,6 +19,7 @@ import numpy as np
 from features import contract, record, storage, tfrecord
 from features.audio import AudioError, Outcome
 from features.front_end import FrontEnd
+from features.soundtrack import PatchSample
 from pipelines import resume
 from pipelines.isolation import DecoderProcess, decoder_process
 from pipelines.sharding import TRAIN, ShardKey
@@ -53,11 +54,13 @@ class Settings:
       front_end: samples to stored patches.
       seed: of the order within training shards.
       keep_partial: whether the good part of a truncated soundtrack is kept.
+      patches_per_video: how many patches are drawn of each soundtrack; None for all.
     """
 
     front_end: FrontEnd
     seed: int
     keep_partial: bool
+    patches_per_video: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,7 +139,7 @@ class _Extracted:
 
     outcome: Outcome
     detail: str
-    places: Sequence[int]
+    places: Sequence[tuple[int, int]]  # (index of the patch in its soundtrack, place), rising
 
 
 def _find_present(path: str) -> dict[str, Any] | None:
@@ -184,7 +187,7 @@ def _read_present(
         video_id: _Extracted(
             Outcome(video["outcome"]),
             video["detail"],
-            [place for _, place in sorted(places[video_id].items())],
+            sorted(places[video_id].items()),
         )
         for video_id, video in stays.items()
         if len(places[video_id]) == video["num_patches"]
@@ -196,9 +199,7 @@ def _write_shard(
 ) -> dict[str, Any]:
     """Order the patches, write the record file, and return the sidecar to be written."""
     order = [
-        (video, index, place)
-        for video in plan.videos
-        for index, place in enumerate(made[video.id].places)
+        (video, index, place) for video in plan.videos for index, place in made[video.id].places
     ]
     if plan.key.split == TRAIN:
         order = [order[index] for index in _permutation(len(order), plan)]
@@ -230,14 +231,17 @@ def _decode(
     """Decode one soundtrack into the spool; one that cannot be used leaves nothing there."""
     start = len(spool)
     outcome, detail = Outcome.OK, ""
+    indices: list[int] = []
     try:
-        for patches in decoder.patches(
+        for found, patches in decoder.patches(
             video.uri,
             settings.front_end,
             start_seconds=video.start or 0.0,
             end_seconds=video.end,
+            sample=_sample(video, settings),
             timeout_seconds=mode.timeout_seconds,
         ):
+            indices += found.tolist()
             spool.append(patches)
     except AudioError as error:
         outcome, detail = error.outcome, error.detail
@@ -248,13 +252,22 @@ def _decode(
         detail = f"shorter than one patch of {settings.front_end.log_mel.patch_seconds} s"
     if outcome not in WRITTEN:
         spool.truncate(start)
-    return _Extracted(outcome, detail, range(start, len(spool)))
+    return _Extracted(outcome, detail, list(zip(indices, range(start, len(spool)), strict=False)))
 
 
 def _source(video: Video, settings: Settings) -> str:
     """What decides the patches of one video."""
+    sample = _sample(video, settings)
     parts = [video.uri, video.start, video.end, settings.front_end.fingerprint]
-    return contract.fingerprint([*parts, settings.keep_partial])
+    return contract.fingerprint([*parts, settings.keep_partial, sample and sample.seed])
+
+
+def _sample(video: Video, settings: Settings) -> PatchSample | None:
+    """Which patches of a video; drawn from its id, so that other videos have no say in it."""
+    if settings.patches_per_video is None:
+        return None
+    name = [video.id, settings.seed, settings.patches_per_video]
+    return PatchSample(settings.patches_per_video, int(contract.fingerprint(name), 16))
 
 
 def _patch_bytes(front_end: FrontEnd) -> int:

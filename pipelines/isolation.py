@@ -23,7 +23,7 @@ import numpy as np
 
 from features.audio import AudioError, Outcome
 from features.front_end import FrontEnd
-from features.soundtrack import soundtrack_patches
+from features.soundtrack import PatchSample, soundtrack_patches
 
 _START_SECONDS = 120.0  # for a child to import what it needs on a busy machine
 _END_SECONDS = 10.0  # from the end of its pipe to the end of a process
@@ -81,8 +81,9 @@ class DecoderProcess:
         *,
         start_seconds: float,
         end_seconds: float | None,
+        sample: PatchSample | None,
         timeout_seconds: float,
-    ) -> Iterator[np.ndarray]:
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """As `features.soundtrack.soundtrack_patches`, within a time limit.
 
         Raises:
@@ -92,7 +93,7 @@ class DecoderProcess:
         if self._process.poll() is not None:
             self._start()
         deadline = time.monotonic() + timeout_seconds
-        self._connection.send((uri, front_end, start_seconds, end_seconds))
+        self._connection.send((uri, front_end, start_seconds, end_seconds, sample))
         while True:
             if not self._connection.poll(max(0.0, deadline - time.monotonic())):
                 self.kill()
@@ -101,7 +102,7 @@ class DecoderProcess:
                     f"not done within {timeout_seconds:g} s; the decoder was killed",
                 )
             answer = self._receive()
-            if isinstance(answer, np.ndarray):
+            if isinstance(answer, tuple):
                 yield answer
             elif isinstance(answer, AudioError):
                 raise answer
@@ -137,12 +138,14 @@ def _serve(connection: Connection) -> None:
     connection.send(_READY)
     while True:
         try:
-            uri, front_end, start, end = connection.recv()
+            uri, front_end, start, end, sample = connection.recv()
         except EOFError:
             return
         try:
-            for patches in soundtrack_patches(uri, front_end, start_seconds=start, end_seconds=end):
-                connection.send(patches)
+            for indices_and_patches in soundtrack_patches(
+                uri, front_end, start_seconds=start, end_seconds=end, sample=sample
+            ):
+                connection.send(indices_and_patches)
             connection.send(None)
         except AudioError as error:
             connection.send(error)

@@ -42,8 +42,8 @@ def _parser() -> argparse.ArgumentParser:
         "--split-values",
         nargs="+",
         metavar="S=V",
-        help="the values of the split column that stand for train, validation and evaluation, for example "
-        "train=1,2,3 evaluation=4; rows of other values are rejected",
+        help="the values of the split column that stand for train, validation and evaluation, "
+        "for example train=1,2,3 evaluation=4; rows of other values are rejected",
     )
     add("--start-column", help="seconds; default: start, if the manifest has it")
     add("--end-column", help="seconds; default: end, if the manifest has it")

@@ -23,6 +23,11 @@ def extraction_flags(features: Mapping[str, Any], folder: str) -> list[str]:
         f"--patch-dtype={features['front_end']['storage']['dtype']}",
         f"--seed={features['seed']}",
         *(["--keep-partial"] if features["keep_partial"] else []),
+        *(
+            [f"--patches-per-video={features['patches_per_video']}"]
+            if features["patches_per_video"]
+            else []
+        ),
     ]
 
 

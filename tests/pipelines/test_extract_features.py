@@ -426,3 +426,44 @@ def test_too_many_rejects_have_an_exit_code_of_their_own(dataset: Path, tmp_path
     assert "--only-rejects" in str(error.value)
     assert not (tmp_path / contract.FEATURES).exists()
     assert extract(dataset, tmp_path, "--max-reject-fraction=0.2")["num_rejects"] == 2
+
+
+def test_sparse_extraction_draws_patches_of_the_dense_one(
+    features: Path, dataset: Path, tmp_path: Path
+) -> None:
+    document = extract(dataset, tmp_path, "--patches-per-video=2")
+
+    storage = FrontEnd.from_json(document["front_end"]).storage
+    dense = {
+        (one.video_id, one.start_seconds): one
+        for split in document["splits"]
+        for one in read_records(features, split)
+    }
+    num_patches: dict[str, int] = {}
+    for split in document["splits"]:
+        for one in read_records(tmp_path, split):
+            num_patches[one.video_id] = num_patches.get(one.video_id, 0) + 1
+            same = dense[one.video_id, one.start_seconds]
+            sparse_patch, dense_patch = (
+                storage.decode(np.frombuffer(record.patch, np.uint8)) for record in (one, same)
+            )
+            # Half a step of storage more than the precision of timestamps.
+            np.testing.assert_allclose(sparse_patch, dense_patch, atol=storage.step * 1.01)
+            assert one.labels == same.labels
+    assert set(num_patches.values()) == {2}
+    assert len(num_patches) == document["num_written"]
+
+
+def test_sparse_extraction_resumes_to_the_same_bytes(dataset: Path, tmp_path: Path) -> None:
+    extract(dataset, tmp_path / "a", "--patches-per-video=2")
+    extract(dataset, tmp_path / "b", "--patches-per-video=2")
+    for path in list((tmp_path / "b").rglob("patches-*.json"))[::2]:
+        path.unlink()
+
+    extract(dataset, tmp_path / "b", "--patches-per-video=2")
+
+    assert digests(tmp_path / "a") == digests(tmp_path / "b")
+    with pytest.raises(InputError, match="patches_per_video was 2 and is None now"):
+        extract(dataset, tmp_path / "b")
+    with pytest.raises(InputError, match="--patches-per-video: received 0"):
+        extract(dataset, tmp_path / "c", "--patches-per-video=0")

@@ -43,13 +43,18 @@ def child() -> Iterator[DecoderProcess]:
 
 def decode(child: DecoderProcess, uri: str, timeout_seconds: float = 60.0) -> np.ndarray:
     chunks = child.patches(
-        uri, FRONT_END, start_seconds=0.0, end_seconds=None, timeout_seconds=timeout_seconds
+        uri,
+        FRONT_END,
+        start_seconds=0.0,
+        end_seconds=None,
+        sample=None,
+        timeout_seconds=timeout_seconds,
     )
-    return np.concatenate(list(chunks))
+    return np.concatenate([patches for _, patches in chunks])
 
 
 def test_patches_are_those_of_this_process(child: DecoderProcess, wav: str) -> None:
-    expected = np.concatenate(list(soundtrack_patches(wav, FRONT_END)))
+    expected = np.concatenate([chunk for _, chunk in soundtrack_patches(wav, FRONT_END)])
 
     for _ in range(2):
         np.testing.assert_array_equal(decode(child, wav), expected)
@@ -110,6 +115,7 @@ def test_a_bug_is_raised_with_its_traceback(child: DecoderProcess, wav: str) -> 
                 None,  # type: ignore[arg-type]
                 start_seconds=0.0,
                 end_seconds=None,
+                sample=None,
                 timeout_seconds=60.0,
             )
         )
