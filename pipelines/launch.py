@@ -7,8 +7,10 @@ command that waited prints the reason instead of the runner's stack trace.
 """
 
 import argparse
+import errno
 import json
 import logging
+import os
 from collections.abc import Callable, Sequence
 
 import apache_beam as beam
@@ -78,6 +80,11 @@ def run(build: Callable[[beam.Pipeline], None], options: PipelineOptions, output
     except Exception as error:  # noqa: BLE001 - each runner has its own; all are raised again
         if "KeyboardInterrupt" in str(error):  # the runner wraps it
             raise KeyboardInterrupt from None
+        if os.strerror(errno.ENOSPC) in str(error):
+            raise JobFailedError(
+                f"{os.strerror(errno.ENOSPC)}, under {output} or for temporary files; make room "
+                "and run the same command again: it goes on where it stopped"
+            ) from None
         if isinstance(error, _ERRORS):  # of this process; the runner adds where it was raised
             raise type(error)(str(error).split(" [while running ")[0]) from None
         try:

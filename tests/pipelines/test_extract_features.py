@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -467,3 +468,30 @@ def test_sparse_extraction_resumes_to_the_same_bytes(dataset: Path, tmp_path: Pa
         extract(dataset, tmp_path / "b")
     with pytest.raises(InputError, match="--patches-per-video: received 0"):
         extract(dataset, tmp_path / "c", "--patches-per-video=0")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(disk)]
+    if shutil.which("mount") is None or subprocess.run(command, check=False).returncode:
+        pytest.skip("only a superuser can mount a small disk")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_full_disk_is_said_and_work_goes_on_when_there_is_room(
+    features: Path, dataset: Path, small_disk: Path
+) -> None:
+    with pytest.raises(JobFailedError, match=r"No space left on device.*goes on where it stopped"):
+        extract(dataset, small_disk / "out")
+    done = mtimes(small_disk / "out")
+    assert list(small_disk.rglob(".partial-*")) == []
+
+    subprocess.run(["mount", "-o", "remount,size=10m", str(small_disk)], check=True)
+    extract(dataset, small_disk / "out")
+
+    assert done
+    assert done.items() <= mtimes(small_disk / "out").items()
+    assert digests(small_disk / "out") == digests(features)
