@@ -22,7 +22,7 @@ TRAIN_FLAGS := --width 0.25 --batch-size 64 --steps 300
 DEMO_MANIFEST := $(or $(MANIFEST),$(DEMO)/corpus/manifest.csv)
 RUN := $(DEMO)/$(RECIPE)
 
-.PHONY: help demo test check format lock clean
+.PHONY: help demo test benchmark check format lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -56,6 +56,11 @@ $(DEMO)/corpus/manifest.csv: | $(VENV)/.installed
 
 test: $(VENV)/.installed ## run the tests
 	$(PYTHON) -m pytest -n auto --dist loadfile
+
+benchmark: $(VENV)/.installed ## measure cost, scaling and memory (half an hour)
+	for name in log_mel extraction codecs scaling memory; do \
+		echo; $(PYTHON) -m tests.benchmarks.$$name; \
+	done
 
 check: $(VENV)/.installed ## lint, formatting, types, the import rule
 	$(VENV)/bin/ruff check .

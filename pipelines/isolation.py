@@ -28,6 +28,8 @@ from features.soundtrack import PatchSample, soundtrack_patches
 _START_SECONDS = 120.0  # for a child to import what it needs on a busy machine
 _END_SECONDS = 10.0  # from the end of its pipe to the end of a process
 _READY = "ready"
+# A minute of sound, 400 KB.
+_PATCHES_PER_MESSAGE = 64
 # Children that no thread is using now.
 _idle: list["DecoderProcess"] = []
 
@@ -142,10 +144,11 @@ def _serve(connection: Connection) -> None:
         except EOFError:
             return
         try:
-            for indices_and_patches in soundtrack_patches(
+            chunks = soundtrack_patches(
                 uri, front_end, start_seconds=start, end_seconds=end, sample=sample
-            ):
-                connection.send(indices_and_patches)
+            )
+            for message in _collected(chunks):
+                connection.send(message)
             connection.send(None)
         except AudioError as error:
             connection.send(error)
@@ -153,6 +156,30 @@ def _serve(connection: Connection) -> None:
             return
         except Exception:  # noqa: BLE001 - a bug, for the parent to raise
             connection.send(traceback.format_exc())
+
+
+def _collected(
+    chunks: Iterator[tuple[np.ndarray, np.ndarray]],
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The same patches in fewer messages; the parent spends its time on receiving them."""
+    held: list[tuple[np.ndarray, np.ndarray]] = []
+    try:
+        for chunk in chunks:
+            held.append(chunk)
+            if sum(len(indices) for indices, _ in held) >= _PATCHES_PER_MESSAGE:
+                yield _joined(held)
+                held = []
+    except AudioError:
+        if held:  # what comes before an error is good
+            yield _joined(held)
+        raise
+    if held:
+        yield _joined(held)
+
+
+def _joined(held: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    indices, patches = zip(*held, strict=True)
+    return np.concatenate(indices), np.concatenate(patches)
 
 
 def _end_with_parent(parent: int) -> None:

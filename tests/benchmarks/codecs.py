@@ -1,0 +1,112 @@
+"""Claim: what an hour of sound costs, by container and codec and by stage.
+
+Each stage's cost is the difference between two prefixes of the way from file to records: a bare
+PyAV loop; our reader at the file's own rate; the same at 16 kHz; with log-mel and storage; the
+whole job. `average` is collecting frames and averaging channels; `write` is everything that the
+job adds: passing patches between processes, records, checksums, Beam. The start of a job is not
+in it.
+
+    python -m tests.benchmarks.codecs --quick
+"""
+
+import functools
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from features.audio import RESAMPLER, read_waveform
+from features.front_end import FrontEnd
+from features.logmel import stream_patches
+from tests.benchmarks import job
+from tests.benchmarks.measurement import Lane, is_quick, markdown, median_of, report
+from tests.benchmarks.soundtracks import KINDS, Kind, write_soundtrack
+
+# The paper's collection (section 2).
+PAPER_HOURS = 5.24e6
+STAGES = ("decode", "average", "resample", "log-mel", "write")
+QUICK_KINDS = ("wav", "mp4/AAC", "webm/Opus")
+FRONT_END = FrontEnd(resampler=RESAMPLER)
+
+
+def read(media: Path, rate: int) -> None:
+    """The soundtrack as mono blocks of a rate."""
+    for _ in read_waveform(str(media), sample_rate_hz=rate):
+        pass
+
+
+def transform(media: Path) -> None:
+    """The soundtrack as stored patches."""
+    rate = FRONT_END.log_mel.sample_rate_hz
+    waveform = read_waveform(str(media), sample_rate_hz=rate)
+    for patches in stream_patches(waveform, FRONT_END.log_mel):
+        FRONT_END.storage.encode(patches)
+
+
+def repeated(function: Callable[..., None], times: int, *args: object) -> None:
+    """Several times, for short files."""
+    for _ in range(times):
+        function(*args)
+
+
+def measure(
+    kind: Kind, folder: Path, minutes: float, num_rounds: int, working: Lane, extracting: Lane
+) -> dict[str, float]:
+    """CPU seconds per hour of sound, by stage."""
+    folder.mkdir()
+    media = folder / f"soundtrack{kind.suffix}"
+    times = max(1, round(15 / minutes))  # so that each measurement takes a second or so
+    write = functools.partial(write_soundtrack, minutes=minutes, base_seconds=15.0)
+    working(write, media, kind)
+    make = functools.partial(job.make_dataset, num_few=1, num_more=times)
+    _, dataset = working(make, folder / "data", media)
+    output = folder / "features"
+    # The first of each is a warm-up.
+    extracting(functools.partial(job.extract, larger=False), dataset, output)
+    working(transform, media)
+    _, num_samples = working(job.decode_only, media)
+    hours = times * num_samples / kind.sample_rate / 3_600
+
+    rounds = []
+    for _ in range(num_rounds):
+        prefixes = [
+            working(job.decode_only, media, times)[0],
+            working(repeated, read, times, media, kind.sample_rate)[0],
+            working(repeated, read, times, media, FRONT_END.log_mel.sample_rate_hz)[0],
+            working(repeated, transform, times, media)[0],
+            job.steady_cpu_seconds(extracting, dataset, output)[0],
+        ]
+        rounds.append({stage: cpu / hours for stage, cpu in zip(STAGES, prefixes, strict=True)})
+    totals = median_of(rounds)
+    below = [0.0, *totals.values()]
+    result = {stage: totals[stage] - less for stage, less in zip(STAGES, below, strict=False)}
+    result["whole"] = totals["write"]
+    result["over_decode"] = totals["write"] / totals["decode"]
+    result["core_hours"] = totals["write"] * PAPER_HOURS / 3_600
+    return result
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the benchmark."""
+    quick = is_quick(__doc__, argv)
+    names, lengths, num_rounds = (QUICK_KINDS, [5], 1) if quick else (tuple(KINDS), [5, 60], 3)
+    results = {}
+    with tempfile.TemporaryDirectory() as folder, Lane() as working, Lane() as extracting:
+        for minutes in lengths:
+            for index, name in enumerate(names):
+                place = Path(folder, f"{index}-{minutes}")
+                results[f"{name} {minutes} min"] = measure(
+                    KINDS[name], place, minutes, num_rounds, working, extracting
+                )
+    print(
+        markdown(
+            ["CPU s per audio hour", *STAGES, "whole", "over decode", "5.24M hours, core-hours"],
+            [[name, *result.values()] for name, result in results.items()],
+        )
+    )
+    report({name: {k: round(v, 3) for k, v in result.items()} for name, result in results.items()})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

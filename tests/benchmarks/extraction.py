@@ -1,0 +1,242 @@
+"""Claim: extraction costs little more than decoding, and a third of the usual pipeline.
+
+The whole job (`pipelines.extract_features` on FnApiRunner) runs on an mp4 with AAC and a webm with
+Opus, both with a video stream of 500 kbit/s. Its CPU time per hour of sound is the slope between a
+smaller and a larger job, so that the start of a job is stated apart. The floor is a bare loop of
+PyAV over the same audio stream. The usual pipeline is a Beam job of `librosa.load`, librosa's mel
+spectrogram and a list of floats in each `tf.train.Example`, also measured by its slope. (Where
+librosa finds no decoder for mp4, for want of the `ffmpeg` command, the pipeline decodes with PyAV,
+which is cheaper: `naive_decoder` says which.)
+
+    python -m tests.benchmarks.extraction --quick
+"""
+
+import dataclasses
+import functools
+import logging
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import apache_beam as beam
+import av
+import librosa
+import numpy as np
+from apache_beam.options.pipeline_options import PipelineOptions
+from audioread.exceptions import NoBackendError
+
+from features.audio import read_waveform
+from features.logmel import cut_patches
+from features.params import LogMelParams
+from features.quiet import import_tensorflow
+from tests.benchmarks import job
+from tests.benchmarks.log_mel import of_librosa
+from tests.benchmarks.measurement import Lane, is_quick, markdown, median_of, report
+from tests.benchmarks.soundtracks import KINDS, Kind, write_soundtrack
+
+PARAMS = LogMelParams()
+TARGETS = {
+    "over_decode_aac": "<= 1.85",
+    "over_decode_opus": "<= 1.45",
+    "naive_over_ours_aac": ">= 3.5",
+}
+# Half a step of uint8 is 0.022; beside it, triangles in hertz and another resampler.
+MAX_RMS_DIFFERENCE, MAX_MEDIAN_DIFFERENCE = 0.03, 0.02
+
+
+def load(path: str) -> tuple[np.ndarray, str]:
+    """The whole file as 16 kHz mono, and what decoded it."""
+    rate = PARAMS.sample_rate_hz
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # soundfile gives up; audioread is deprecated
+        try:
+            return librosa.load(path, sr=rate, mono=True)[0], "librosa.load"
+        except NoBackendError:
+            pass
+    with av.open(path) as container:
+        stream = container.streams.audio[0]
+        whole = np.concatenate([frame.to_ndarray() for frame in container.decode(stream)], axis=1)
+    mono = librosa.to_mono(whole)
+    return librosa.resample(mono, orig_sr=stream.rate, target_sr=rate), "PyAV"
+
+
+def naive_examples(keyed: tuple[str, str]) -> Iterator[bytes]:
+    """One soundtrack as serialised `tf.train.Example`s, one for each patch."""
+    import tensorflow as tf
+
+    video_id, path = keyed
+    waveform, _ = load(path)
+    for index, patch in enumerate(cut_patches(of_librosa(waveform), PARAMS)):
+        feature = {
+            "video_id": tf.train.Feature(bytes_list=tf.train.BytesList(value=[video_id.encode()])),
+            "patch": tf.train.Feature(float_list=tf.train.FloatList(value=patch.ravel().tolist())),
+            "start_seconds": tf.train.Feature(
+                float_list=tf.train.FloatList(value=[index * PARAMS.patch_hop_seconds])
+            ),
+            "labels": tf.train.Feature(int64_list=tf.train.Int64List(value=[0])),
+        }
+        yield tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
+
+
+def naive_job(media: Path, output: Path, num_videos: int) -> None:
+    """The usual pipeline."""
+    import_tensorflow()
+    options = PipelineOptions(["--runner=FnApiRunner"])
+    # Beam warns that it replaces the files of the round before.
+    logging.getLogger("apache_beam").setLevel(logging.ERROR)
+    with beam.Pipeline(options=options) as pipeline:
+        _ = (
+            pipeline
+            | beam.Create([(f"{index:06d}", str(media)) for index in range(num_videos)])
+            | beam.Reshuffle()
+            | beam.FlatMap(naive_examples)
+            | beam.io.WriteToTFRecord(str(output / "naive"), num_shards=1)
+        )
+
+
+def compare(output: Path, naive_output: Path) -> dict[str, float]:
+    """How far apart the patches of the two are, over one soundtrack that both have."""
+    import_tensorflow()
+    import tensorflow as tf
+
+    (path,) = naive_output.glob("naive-*")
+    patches = {}
+    for data in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+        feature = tf.train.Example.FromString(data).features.feature
+        if feature["video_id"].bytes_list.value[0] == b"000000":
+            start = feature["start_seconds"].float_list.value[0]
+            patches[start] = np.array(feature["patch"].float_list.value, np.float32)
+    theirs = np.stack([patches[start] for start in sorted(patches)]).reshape(
+        -1, *PARAMS.patch_shape
+    )
+    mine = job.log_mel_by_video(output)["000000"]
+    assert abs(len(mine) - len(theirs)) <= 1, (len(mine), len(theirs))
+    num_common = min(len(mine), len(theirs))
+    difference = np.abs(mine[:num_common] - theirs[:num_common])
+    return {
+        "rms_difference": float(np.sqrt(np.mean(difference**2))),
+        "median_difference": float(np.median(difference)),
+        "max_difference": float(difference.max()),
+    }
+
+
+def num_samples_read(media: Path, rate: int) -> int:
+    """How many samples our reader decodes, at the file's own rate."""
+    return sum(len(block) for block in read_waveform(str(media), sample_rate_hz=rate))
+
+
+@dataclasses.dataclass(frozen=True)
+class Lanes:
+    """A process for each contestant; the usual pipeline's also makes what all of them read."""
+
+    decoding: Lane
+    extracting: Lane
+    usual: Lane
+
+
+def measure(
+    kind: Kind,
+    folder: Path,
+    lanes: Lanes,
+    *,
+    minutes: float,
+    num_more: int,
+    num_rounds: int,
+    naive: bool,
+) -> dict[str, float]:
+    """Measure one kind of file: seconds of CPU per hour of sound, and the start of a job."""
+    folder.mkdir()
+    media = folder / f"soundtrack{kind.suffix}"
+    output, naive_output = folder / "features", folder / "naive"
+    naive_output.mkdir()
+    write = functools.partial(write_soundtrack, minutes=minutes, base_seconds=15.0)
+    lanes.usual(write, media, kind)
+    make = functools.partial(job.make_dataset, num_few=1, num_more=num_more)
+    _, dataset = lanes.usual(make, folder / "data", media)
+    # The first job of a process imports and caches; the same holds for the usual pipeline.
+    lanes.extracting(functools.partial(job.extract, larger=False), dataset, output)
+    _, num_read = lanes.extracting(num_samples_read, media, kind.sample_rate)
+    _, num_samples = lanes.decoding(job.decode_only, media)
+    assert num_samples == num_read, (num_samples, num_read)
+    hours = num_samples / kind.sample_rate / 3_600
+
+    if naive:
+        lanes.usual(naive_job, media, naive_output, 1)
+    rounds = []
+    for _ in range(num_rounds):
+        before, _ = lanes.decoding(job.decode_only, media, num_more)
+        more, few = job.steady_cpu_seconds(lanes.extracting, dataset, output)
+        after, _ = lanes.decoding(job.decode_only, media, num_more)
+        one = {
+            "decode": (before + after) / 2 / num_more / hours,
+            "ours": more / num_more / hours,
+            "start": few - more / num_more,
+        }
+        # Ratios within a round: what slows the machine meanwhile slows both.
+        one["over_decode"] = one["ours"] / one["decode"]
+        if naive:
+            double, _ = lanes.usual(naive_job, media, naive_output, 2)
+            single, _ = lanes.usual(naive_job, media, naive_output, 1)
+            one["naive"] = (double - single) / hours
+            one["naive_over_ours"] = one["naive"] / one["ours"]
+        rounds.append(one)
+    result = median_of(rounds)
+    if naive:
+        result |= lanes.usual(compare, output, naive_output)[1]
+        assert result["rms_difference"] <= MAX_RMS_DIFFERENCE, result
+        assert result["median_difference"] <= MAX_MEDIAN_DIFFERENCE, result
+    return result
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the benchmark."""
+    quick = is_quick(__doc__, argv)
+    size = (
+        {"minutes": 5, "num_more": 3, "num_rounds": 2}
+        if quick
+        else {"minutes": 60, "num_more": 2, "num_rounds": 3}
+    )
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Lane() as decoding,
+        Lane() as extracting,
+        Lane() as usual,
+    ):
+        lanes = Lanes(decoding, extracting, usual)
+        aac = measure(KINDS["mp4/AAC"], Path(folder, "aac"), lanes, naive=True, **size)
+        opus = measure(KINDS["webm/Opus"], Path(folder, "opus"), lanes, naive=False, **size)
+        sample = Path(folder, "sample.mp4")
+        usual(functools.partial(write_soundtrack, minutes=0.1), sample, KINDS["mp4/AAC"])
+        _, (_, decoder) = usual(load, str(sample))
+    print(
+        markdown(
+            ["CPU s per audio hour", "decode only", "ours", "over decode", "usual", "start, s"],
+            [
+                [name, one["decode"], one["ours"], one["over_decode"], one.get("naive", "-"),
+                 one["start"]]
+                for name, one in (("mp4/AAC", aac), ("webm/Opus", opus))
+            ],
+        )
+    )  # fmt: skip
+    report(
+        {
+            "over_decode_aac": aac["over_decode"],
+            "over_decode_opus": opus["over_decode"],
+            "naive_over_ours_aac": aac["naive_over_ours"],
+            "naive_decoder": decoder,
+            "ours_aac": aac["ours"],
+            "ours_opus": opus["ours"],
+            "decode_aac": aac["decode"],
+            "decode_opus": opus["decode"],
+            "naive_aac": aac["naive"],
+            "start_seconds": aac["start"],
+            **{name: aac[name] for name in aac if name.endswith("_difference")},
+        }
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,102 @@
+"""Claim: two workers do nearly twice as much as one, and cost does not grow with the corpus.
+
+Speed-up is of wall time, with the start of a job taken out as the slope between a smaller and a
+larger one; the best of several rounds counts, since whatever else runs on the machine takes cores
+from two workers sooner than from one. (It takes two idle cores to show.) Growth is the CPU time of
+a short soundtrack in a corpus of 10,000 over that in a corpus of 100.
+
+    python -m tests.benchmarks.scaling --quick
+"""
+
+import functools
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.benchmarks import job
+from tests.benchmarks.measurement import Lane, is_quick, markdown, report
+from tests.benchmarks.soundtracks import KINDS, write_soundtrack
+
+KIND = KINDS["mp4/AAC"]
+VIDEO_SECONDS = 4.0
+NUM_FEW, NUM_SMALL = 10, 100
+WORKERS = ("--direct_num_workers=2", "--direct_running_mode=multi_processing")
+
+
+def run(lane: Lane, dataset: Path, output: Path, *flags: str, larger: bool) -> tuple[float, float]:
+    """Wall and CPU seconds of a job."""
+    start = time.monotonic()
+    cpu, code = lane(functools.partial(job.extract, larger=larger), dataset, output, *flags)
+    assert code == 0
+    return time.monotonic() - start, cpu
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the benchmark."""
+    num_large, num_rounds = (1_000, 1) if is_quick(__doc__, argv) else (10_000, 3)
+    hours = VIDEO_SECONDS / 3_600
+    with tempfile.TemporaryDirectory() as temporary, Lane() as making, Lane() as lane:
+        folder = Path(temporary)
+        media, output = folder / f"soundtrack{KIND.suffix}", folder / "features"
+        write = functools.partial(write_soundtrack, minutes=VIDEO_SECONDS / 60)
+        making(write, media, KIND)
+        datasets = []
+        for size in (NUM_SMALL, num_large):
+            make = functools.partial(job.make_dataset, num_few=NUM_FEW, num_more=size - NUM_FEW)
+            datasets.append(making(make, folder / str(size), media)[1])
+        small, large = datasets
+        run(lane, small, output, larger=False)  # imports and caches
+
+        walls: dict[str, list[float]] = {"1 few": [], "1 all": [], "2 few": [], "2 all": []}
+        cpus: dict[str, list[float]] = {"few": [], "small": [], "large": []}
+        for _ in range(num_rounds):
+            for _ in range(3):
+                cpus["few"].append(run(lane, small, output, larger=False)[1])
+                cpus["small"].append(run(lane, small, output, larger=True)[1])
+            wall, cpu = run(lane, large, output, larger=True)
+            walls["1 all"].append(wall)
+            cpus["large"].append(cpu)
+            walls["1 few"].append(run(lane, large, output, larger=False)[0])
+            walls["2 all"].append(run(lane, large, output, *WORKERS, larger=True)[0])
+            walls["2 few"].append(run(lane, large, output, *WORKERS, larger=False)[0])
+    best = {name: min(seconds) for name, seconds in walls.items()}
+    cpu = {name: statistics.median(seconds) for name, seconds in cpus.items()}
+    num_more = num_large - NUM_FEW
+    wall_slopes = [best[f"{workers} all"] - best[f"{workers} few"] for workers in (1, 2)]
+    small_cost = (cpu["small"] - cpu["few"]) / (NUM_SMALL - NUM_FEW)
+    large_cost = (cpu["large"] - cpu["few"]) / num_more
+    print(
+        markdown(
+            ["workers", f"wall s of {num_more:,} soundtracks", "wall s of the start"],
+            [
+                [workers, slope, best[f"{workers} few"] - NUM_FEW * slope / num_more]
+                for workers, slope in zip((1, 2), wall_slopes, strict=True)
+            ],
+        )
+    )
+    print()
+    print(
+        markdown(
+            ["corpus", "CPU ms a soundtrack", "CPU s per audio hour"],
+            [
+                [f"{size:,}", 1e3 * cost, cost / hours]
+                for size, cost in ((NUM_SMALL, small_cost), (num_large, large_cost))
+            ],
+        )
+    )
+    report(
+        {
+            "speedup_2_workers": wall_slopes[0] / wall_slopes[1],
+            "growth": large_cost / small_cost,
+            "num_large": num_large,
+            "cpu_ms_per_video": 1e3 * large_cost,
+        }
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
