@@ -5,7 +5,7 @@
     |   `-- features.contract.ContractError    two folders that do not belong together
     |-- JobFailedError           the job ran and did not produce what it should have
     |   `-- TooManyRejectsError  it rejects more than it was allowed to
-    `-- features.audio.AudioError              one soundtrack that cannot be used
+    `-- features.outcome.AudioError            one soundtrack that cannot be used
 
 Anything else that escapes a command is a bug and keeps its traceback.
 """

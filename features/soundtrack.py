@@ -54,7 +54,7 @@ def soundtrack_patches(
       the front end's storage; a few at a time.
 
     Raises:
-      features.audio.AudioError: the soundtrack cannot be used, or not to its end; the patches
+      features.outcome.AudioError: the soundtrack cannot be used, or not to its end; the patches
         before the error are good.
     """
     if sample is None:

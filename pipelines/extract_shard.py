@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from features import contract, record, storage, tfrecord
-from features.audio import AudioError, Outcome
 from features.front_end import FrontEnd
+from features.outcome import AudioError, Outcome
 from features.soundtrack import PatchSample
 from pipelines import resume
 from pipelines.isolation import DecoderProcess, decoder_process

@@ -21,8 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-from features.audio import AudioError, Outcome
 from features.front_end import FrontEnd
+from features.outcome import AudioError, Outcome
 from features.soundtrack import PatchSample, soundtrack_patches
 
 _START_SECONDS = 120.0  # for a child to import what it needs on a busy machine

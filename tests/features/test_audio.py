@@ -20,8 +20,9 @@ import soundfile
 import soxr
 from scipy.signal import correlate
 
-from features.audio import RESAMPLER, AudioError, Outcome, read_waveform
+from features.audio import RESAMPLER, read_waveform
 from features.logmel import hertz_to_mel, log_mel_spectrogram
+from features.outcome import AudioError, Outcome
 from features.params import LogMelParams
 from pipelines.media import FORMATS, MediaFormat, write_media
 

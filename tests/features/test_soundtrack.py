@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy.signal import lfilter
 
-from features.audio import RESAMPLER, AudioError, Outcome
+from features.audio import RESAMPLER
 from features.front_end import FrontEnd, PatchStorage
+from features.outcome import AudioError, Outcome
 from features.soundtrack import PatchSample, soundtrack_patches
 from pipelines.media import MediaFormat, write_media
 

@@ -14,7 +14,7 @@ import pytest
 import soundfile
 
 from features import contract, record, tfrecord
-from features.audio import Outcome
+from features.outcome import Outcome
 from pipelines import extract_features, prepare_dataset
 from pipelines.media import write_media
 from tests.conftest import Corpus

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from features.audio import RESAMPLER, AudioError, Outcome
+from features.audio import RESAMPLER
 from features.front_end import FrontEnd
+from features.outcome import AudioError, Outcome
 from features.soundtrack import soundtrack_patches
 from pipelines import isolation
 from pipelines.isolation import DecoderProcess, decoder_process
