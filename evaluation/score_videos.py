@@ -92,10 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     storage.delete(storage.join(output, contract.SCORES))
     keys = list(sharding.keys(args.split, split["num_shards"]))
     resume.remove_leftovers(output, keys, kinds=(SCORES, FRAMES))
-    storage.write_bytes(
-        storage.join(output, labels.FILE_NAME),
-        storage.read_bytes(storage.join(source, labels.FILE_NAME)),
-    )
+    labels.copy_vocabulary(source, output)
     sidecars = storage.list_files(source, f"{args.split}/*/{PATCHES}-*{resume.SIDECAR_SUFFIX}")
 
     def build(pipeline: beam.Pipeline) -> None:

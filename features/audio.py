@@ -165,7 +165,8 @@ def _mono_blocks(
     origin = (container.start_time or 0) / av.time_base
     seconds = 0.0  # of sound and silence before the next frame
     for frame in frames(container, stream):
-        changed = (frame.format.name, frame.sample_rate, frame.layout.nb_channels) != layout
+        own_layout = (frame.format.name, frame.sample_rate, frame.layout.nb_channels)
+        changed = own_layout != layout
         late = frame.time - origin - seconds if has_clock and frame.time is not None else 0.0
         if (changed or abs(late) > _CLOCK_TOLERANCE_SECONDS) and fifo.samples:
             yield averaged(fifo.read())
@@ -177,8 +178,7 @@ def _mono_blocks(
         if changed:
             if not _MIN_RATE_HZ <= frame.sample_rate <= _MAX_RATE_HZ:
                 raise AudioError(Outcome.CORRUPT, f"a sample rate of {frame.sample_rate} Hz")
-            fifo = av.AudioFifo()
-            layout = (frame.format.name, frame.sample_rate, frame.layout.nb_channels)
+            fifo, layout = av.AudioFifo(), own_layout
         seconds += frame.samples / frame.sample_rate
         frame.pts = None  # the FIFO refuses timestamps with gaps
         fifo.write(frame)
@@ -186,21 +186,24 @@ def _mono_blocks(
             yield averaged(fifo.read(_BLOCK_SAMPLES))
     if fifo.samples:
         yield averaged(fifo.read())
-    if declared_bytes > container.size * (1 + _LENGTH_TOLERANCE):
-        raise AudioError(
-            Outcome.TRUNCATED, f"the file ends at byte {container.size} of {declared_bytes}"
-        )
-    _require_whole(container, stream, seconds)
+    _require_whole(container, stream, seconds, declared_bytes)
 
 
 def _require_whole(
-    container: av.container.InputContainer, stream: av.AudioStream, seconds: float
+    container: av.container.InputContainer,
+    stream: av.AudioStream,
+    seconds: float,
+    declared_bytes: int,
 ) -> None:
-    """Compare what was decoded with the length that the container declares.
+    """Compare the file and what was decoded of it with the lengths that its headers declare.
 
     Raises:
       AudioError: of `Outcome.TRUNCATED`.
     """
+    if declared_bytes > container.size * (1 + _LENGTH_TOLERANCE):
+        raise AudioError(
+            Outcome.TRUNCATED, f"the file ends at byte {container.size} of {declared_bytes}"
+        )
     declared = declared_seconds(container, stream)
     if declared is None:
         return

@@ -90,3 +90,9 @@ class Vocabulary:
 def read_vocabulary(folder: str) -> Vocabulary:
     """Read `labels.parquet` of any folder that carries one."""
     return Vocabulary.from_bytes(storage.read_bytes(storage.join(folder, FILE_NAME)))
+
+
+def copy_vocabulary(source: str, target: str) -> None:
+    """Copy `labels.parquet` from one folder into another, byte for byte."""
+    content = storage.read_bytes(storage.join(source, FILE_NAME))
+    storage.write_bytes(storage.join(target, FILE_NAME), content)

@@ -257,6 +257,16 @@ def _print_of(split: str, video_id: str, video: _VideoSoFar, front_end: FrontEnd
     return VideoPrint(split, video_id, digest, soundprint.make_print(log_mel).tobytes())
 
 
+def damages_of(findings: ShardFindings) -> tuple[Damage, ...]:
+    """What is wrong with one shard."""
+    return findings.damages
+
+
+def prints_of(findings: ShardFindings) -> tuple[VideoPrint, ...]:
+    """The fingerprints of one shard's soundtracks."""
+    return findings.prints
+
+
 def account_of(findings: ShardFindings) -> Iterator[tuple[tuple[str, str], int]]:
     """The summands of one shard: ((split, field), number)."""
     split = findings.key.split

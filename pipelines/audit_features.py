@@ -89,7 +89,7 @@ def _audit(folder: str, features: dict[str, Any], options: PipelineOptions) -> d
             | "ExamineShard" >> beam.Map(audit.examine_shard, folder, rules)
         )
         strays = pipeline | "Strays" >> beam.Create(audit.find_strays(folder, keys))
-        damages = findings | "DamagesOf" >> beam.FlatMap(lambda one: one.damages)
+        damages = findings | "DamagesOf" >> beam.FlatMap(audit.damages_of)
         account = (
             findings
             | "Account" >> beam.FlatMap(audit.account_of)
@@ -107,7 +107,7 @@ def _audit(folder: str, features: dict[str, Any], options: PipelineOptions) -> d
         )
         copies = (
             findings
-            | "PrintsOf" >> beam.FlatMap(lambda one: one.prints)
+            | "PrintsOf" >> beam.FlatMap(audit.prints_of)
             | "FindCopies" >> FindCopies(features["num_videos"])
         )
         copy_counts = (

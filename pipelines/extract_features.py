@@ -128,10 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     storage.delete(storage.join(output, contract.FEATURES))
     rejects.remove_rejects(output)
     resume.remove_leftovers(output, keys, kinds=(PATCHES,))
-    storage.write_bytes(
-        storage.join(output, labels.FILE_NAME),
-        storage.read_bytes(storage.join(source, labels.FILE_NAME)),
-    )
+    labels.copy_vocabulary(source, output)
 
     def build(pipeline: beam.Pipeline) -> None:
         files = storage.list_files(source, dataset.VIDEO_FILES)
