@@ -6,6 +6,7 @@ leave open: typed errors, atomic writes, one listing instead of a stat per file.
 """
 
 import contextlib
+import io
 import os
 import pathlib
 import re
@@ -20,6 +21,7 @@ _SCHEME = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]*://")
 _FILE_SCHEME = "file://"
 # Temporary names start with this and end in a random tag; nothing lists them as results.
 _PARTIAL = ".partial-"
+_WRITE_BYTES = 1 << 20
 
 
 def _filesystems() -> Any:
@@ -103,7 +105,9 @@ def atomic_write(path: str) -> Iterator[IO[bytes]]:
     partial = join(folder, f"{_PARTIAL}{name}-{uuid.uuid4().hex[:12]}")
     try:
         with _filesystems().create(partial, "application/octet-stream", _UNCOMPRESSED) as file:
-            yield file
+            # Beam's local files are written in pieces of 8 KB.
+            with io.BufferedWriter(file, _WRITE_BYTES) as buffered:
+                yield buffered
         _replace(partial, path)
     except BaseException:
         delete(partial)

@@ -233,16 +233,16 @@ def _decode(
     outcome, detail = Outcome.OK, ""
     indices: list[int] = []
     try:
-        for found, patches in decoder.patches(
+        for found in decoder.decode(
             video.uri,
             settings.front_end,
+            spool,
             start_seconds=video.start or 0.0,
             end_seconds=video.end,
             sample=_sample(video, settings),
             timeout_seconds=mode.timeout_seconds,
         ):
             indices += found.tolist()
-            spool.append(patches)
     except AudioError as error:
         outcome, detail = error.outcome, error.detail
         if outcome == Outcome.TRUNCATED and settings.keep_partial and len(spool) > start:
@@ -298,7 +298,6 @@ def _write_records(
     """
     hop = plan.settings.front_end.log_mel.patch_hop_seconds
     num_bytes, digest = 0, hashlib.sha256()
-    spool.flush()
     with storage.atomic_write(path + RECORDS_SUFFIX) as file:
         for video, index, place in order:
             data = record.encode(

@@ -3,7 +3,7 @@
 FFmpeg is a million lines of C that reads untrusted bytes. A worker that dies with it would be
 restarted by its runner on the same file, until the job fails. The child lives as long as its
 worker; a new one is started (0.5 s) only after it had to be killed. It needs neither Beam nor
-TensorFlow, and patches come back through a pipe (23 MB an hour of sound).
+TensorFlow. It writes patches into the file of the worker's spool and sends only their indices.
 """
 
 import atexit
@@ -17,6 +17,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from multiprocessing.connection import Connection, Pipe
+from multiprocessing.reduction import recv_handle, send_handle
 from pathlib import Path
 
 import numpy as np
@@ -24,12 +25,15 @@ import numpy as np
 from features.front_end import FrontEnd
 from features.outcome import AudioError, Outcome
 from features.soundtrack import PatchSample, soundtrack_patches
+from pipelines.spool import PatchSpool, write_patches
 
 _START_SECONDS = 120.0  # for a child to import what it needs on a busy machine
 _END_SECONDS = 10.0  # from the end of its pipe to the end of a process
 _READY = "ready"
-# A minute of sound, 400 KB.
-_PATCHES_PER_MESSAGE = 64
+_PATCHES_PER_MESSAGE = 64  # a minute of sound
+# glibc gives large blocks back to the system as soon as they are free, and faults them in anew for
+# every block of samples: up to a fifth of the CPU of decoding. These let it keep 64 MB.
+_MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)}
 # Children that no thread is using now.
 _idle: list["DecoderProcess"] = []
 
@@ -65,7 +69,7 @@ class DecoderProcess:
                 [sys.executable, "-m", __name__, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 # The packages are found here as in the parent, wherever that was started.
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                env={**os.environ, **_MALLOC, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
                 cwd=Path(__file__).parents[1],
             )
         try:
@@ -76,26 +80,32 @@ class DecoderProcess:
             self.kill()
             raise RuntimeError(f"{__name__} did not start; see its message above")
 
-    def patches(
+    def decode(
         self,
         uri: str,
         front_end: FrontEnd,
+        spool: PatchSpool,
         *,
-        start_seconds: float,
-        end_seconds: float | None,
-        sample: PatchSample | None,
+        start_seconds: float = 0.0,
+        end_seconds: float | None = None,
+        sample: PatchSample | None = None,
         timeout_seconds: float,
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """As `features.soundtrack.soundtrack_patches`, within a time limit.
+    ) -> Iterator[np.ndarray]:
+        """As `features.soundtrack.soundtrack_patches`, within a time limit and into a spool.
+
+        Yields:
+          Indices of the patches that were appended to the spool, int64 [patches].
 
         Raises:
           AudioError: also of `Outcome.TIMEOUT` and `Outcome.DECODER_CRASHED`.
+          OSError: the spool cannot be written, as on a full disk.
           RuntimeError: the child met a bug; the message has its traceback.
         """
         if self._process.poll() is not None:
             self._start()
         deadline = time.monotonic() + timeout_seconds
-        self._connection.send((uri, front_end, start_seconds, end_seconds, sample))
+        self._connection.send((uri, front_end, start_seconds, end_seconds, sample, spool.num_bytes))
+        send_handle(self._connection, spool.fileno(), self._process.pid)
         while True:
             if not self._connection.poll(max(0.0, deadline - time.monotonic())):
                 self.kill()
@@ -104,9 +114,10 @@ class DecoderProcess:
                     f"not done within {timeout_seconds:g} s; the decoder was killed",
                 )
             answer = self._receive()
-            if isinstance(answer, tuple):
+            if isinstance(answer, np.ndarray):
+                spool.extend(len(answer))
                 yield answer
-            elif isinstance(answer, AudioError):
+            elif isinstance(answer, AudioError | OSError):
                 raise answer
             elif answer is None:
                 return
@@ -140,46 +151,45 @@ def _serve(connection: Connection) -> None:
     connection.send(_READY)
     while True:
         try:
-            uri, front_end, start, end, sample = connection.recv()
+            uri, front_end, start, end, sample, offset = connection.recv()
+            file = recv_handle(connection)
         except EOFError:
             return
         try:
             chunks = soundtrack_patches(
                 uri, front_end, start_seconds=start, end_seconds=end, sample=sample
             )
-            for message in _collected(chunks):
-                connection.send(message)
+            for indices in _written(chunks, file, offset):
+                connection.send(indices)
             connection.send(None)
-        except AudioError as error:
-            connection.send(error)
         except (BrokenPipeError, ConnectionResetError):
             return
+        except (AudioError, OSError) as error:
+            connection.send(error)
         except Exception:  # noqa: BLE001 - a bug, for the parent to raise
             connection.send(traceback.format_exc())
+        finally:
+            os.close(file)
 
 
-def _collected(
-    chunks: Iterator[tuple[np.ndarray, np.ndarray]],
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The same patches in fewer messages; the parent spends its time on receiving them."""
-    held: list[tuple[np.ndarray, np.ndarray]] = []
+def _written(
+    chunks: Iterator[tuple[np.ndarray, np.ndarray]], file: int, offset: int
+) -> Iterator[np.ndarray]:
+    """Write patches to a file from `offset` on; yields their indices, those of many at a time."""
+    unsent: list[np.ndarray] = []
     try:
-        for chunk in chunks:
-            held.append(chunk)
-            if sum(len(indices) for indices, _ in held) >= _PATCHES_PER_MESSAGE:
-                yield _joined(held)
-                held = []
+        for indices, patches in chunks:
+            offset += write_patches(file, patches, offset)
+            unsent.append(indices)
+            if sum(map(len, unsent)) >= _PATCHES_PER_MESSAGE:
+                yield np.concatenate(unsent)
+                unsent = []
     except AudioError:
-        if held:  # what comes before an error is good
-            yield _joined(held)
+        if unsent:  # what comes before an error is good
+            yield np.concatenate(unsent)
         raise
-    if held:
-        yield _joined(held)
-
-
-def _joined(held: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    indices, patches = zip(*held, strict=True)
-    return np.concatenate(indices), np.concatenate(patches)
+    if unsent:
+        yield np.concatenate(unsent)
 
 
 def _end_with_parent(parent: int) -> None:

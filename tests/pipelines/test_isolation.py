@@ -1,5 +1,6 @@
 """A decoder that crashes or hangs costs the file that it was decoding, and nothing else."""
 
+import math
 import os
 import signal
 import threading
@@ -17,6 +18,7 @@ from features.outcome import AudioError, Outcome
 from features.soundtrack import soundtrack_patches
 from pipelines import isolation
 from pipelines.isolation import DecoderProcess, decoder_process
+from pipelines.spool import PatchSpool
 
 FRONT_END = FrontEnd(resampler=RESAMPLER)
 
@@ -43,15 +45,12 @@ def child() -> Iterator[DecoderProcess]:
 
 
 def decode(child: DecoderProcess, uri: str, timeout_seconds: float = 60.0) -> np.ndarray:
-    chunks = child.patches(
-        uri,
-        FRONT_END,
-        start_seconds=0.0,
-        end_seconds=None,
-        sample=None,
-        timeout_seconds=timeout_seconds,
-    )
-    return np.concatenate([patches for _, patches in chunks])
+    shape = FRONT_END.log_mel.patch_shape
+    with PatchSpool(math.prod(shape)) as spool:
+        chunks = list(child.decode(uri, FRONT_END, spool, timeout_seconds=timeout_seconds))
+        np.testing.assert_array_equal(np.concatenate(chunks), np.arange(len(spool)))
+        stored = b"".join(spool.read(index) for index in range(len(spool)))
+    return np.frombuffer(stored, np.uint8).reshape(-1, *shape)
 
 
 def test_patches_are_those_of_this_process(child: DecoderProcess, wav: str) -> None:
@@ -109,17 +108,26 @@ def test_a_child_is_used_again_and_not_after_an_error(wav: str) -> None:
 
 
 def test_a_bug_is_raised_with_its_traceback(child: DecoderProcess, wav: str) -> None:
-    with pytest.raises(RuntimeError, match=r"(?s)while decoding .*Traceback.*AttributeError"):
-        list(
-            child.patches(
-                wav,
-                None,  # type: ignore[arg-type]
-                start_seconds=0.0,
-                end_seconds=None,
-                sample=None,
-                timeout_seconds=60.0,
-            )
-        )
+    with (
+        PatchSpool(1) as spool,
+        pytest.raises(RuntimeError, match=r"(?s)while decoding .*Traceback.*AttributeError"),
+    ):
+        no_front_end: FrontEnd = None  # type: ignore[assignment]
+        list(child.decode(wav, no_front_end, spool, timeout_seconds=60.0))
+
+
+def test_a_full_disk_is_no_fault_of_the_file(child: DecoderProcess, wav: str) -> None:
+    class Full(PatchSpool):
+        def fileno(self) -> int:
+            return full.fileno()
+
+    with (
+        open("/dev/full", "wb", buffering=0) as full,  # noqa: PTH123
+        Full(1) as spool,
+        pytest.raises(OSError, match="No space left"),
+    ):
+        list(child.decode(wav, FRONT_END, spool, timeout_seconds=60.0))
+    assert len(decode(child, wav)) == 5
 
 
 def test_the_child_ends_with_its_parent(wav: str) -> None:
