@@ -104,10 +104,12 @@ def atomic_write(path: str) -> Iterator[IO[bytes]]:
     make_folder(folder)
     partial = join(folder, f"{_PARTIAL}{name}-{uuid.uuid4().hex[:12]}")
     try:
-        with _filesystems().create(partial, "application/octet-stream", _UNCOMPRESSED) as file:
+        with (
+            _filesystems().create(partial, "application/octet-stream", _UNCOMPRESSED) as file,
             # Beam's local files are written in pieces of 8 KB.
-            with io.BufferedWriter(file, _WRITE_BYTES) as buffered:
-                yield buffered
+            io.BufferedWriter(file, _WRITE_BYTES) as buffered,
+        ):
+            yield buffered
         _replace(partial, path)
     except BaseException:
         delete(partial)

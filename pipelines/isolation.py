@@ -33,7 +33,7 @@ _READY = "ready"
 _PATCHES_PER_MESSAGE = 64  # a minute of sound
 # glibc gives large blocks back to the system as soon as they are free, and faults them in anew for
 # every block of samples: up to a fifth of the CPU of decoding. These let it keep 64 MB.
-_MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)}
+MEMORY_SETTINGS = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)}
 # Children that no thread is using now.
 _idle: list["DecoderProcess"] = []
 
@@ -68,8 +68,12 @@ class DecoderProcess:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", __name__, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
-                # The packages are found here as in the parent, wherever that was started.
-                env={**os.environ, **_MALLOC, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                env={
+                    **os.environ,
+                    **MEMORY_SETTINGS,
+                    # The packages are found here as in the parent, wherever that was started.
+                    "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+                },
                 cwd=Path(__file__).parents[1],
             )
         try:

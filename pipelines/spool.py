@@ -23,8 +23,8 @@ def write_patches(file: int, patches: np.ndarray | bytes, offset: int) -> int:
     Raises:
       OSError: as on a full disk.
     """
-    data = memoryview(patches if isinstance(patches, bytes) else np.ascontiguousarray(patches))
-    data = data.cast("B")
+    buffer = patches if isinstance(patches, bytes) else np.ascontiguousarray(patches).data
+    data = memoryview(buffer).cast("B")
     written = 0
     while written < len(data):
         written += os.pwrite(file, data[written:], offset + written)

@@ -3,8 +3,8 @@
 Each stage's cost is the difference between two prefixes of the way from file to records: a bare
 PyAV loop; our reader at the file's own rate; the same at 16 kHz; with log-mel and storage; the
 whole job. `average` is collecting frames and averaging channels; `write` is everything that the
-job adds: passing patches between processes, records, checksums, Beam. The start of a job is not
-in it.
+job adds: another process for the decoder, records, checksums, Beam. The start of a job is not in
+it.
 
     python -m tests.benchmarks.codecs --quick
 """
@@ -18,6 +18,7 @@ from pathlib import Path
 from features.audio import RESAMPLER, read_waveform
 from features.front_end import FrontEnd
 from features.logmel import stream_patches
+from pipelines.isolation import MEMORY_SETTINGS
 from tests.benchmarks import job
 from tests.benchmarks.measurement import Lane, is_quick, markdown, median_of, report
 from tests.benchmarks.soundtracks import KINDS, Kind, write_soundtrack
@@ -91,7 +92,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     quick = is_quick(__doc__, argv)
     names, lengths, num_rounds = (QUICK_KINDS, [5], 1) if quick else (tuple(KINDS), [5, 60], 3)
     results = {}
-    with tempfile.TemporaryDirectory() as folder, Lane() as working, Lane() as extracting:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Lane(MEMORY_SETTINGS) as working,
+        Lane() as extracting,
+    ):
         for minutes in lengths:
             for index, name in enumerate(names):
                 place = Path(folder, f"{index}-{minutes}")

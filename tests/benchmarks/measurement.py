@@ -21,6 +21,7 @@ from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
@@ -88,11 +89,15 @@ def run_and_watch_memory(command: Sequence[str]) -> tuple[float, dict[int, tuple
 class Lane:
     """A process that calls functions, one at a time, and says what each cost."""
 
-    def __init__(self) -> None:
+    def __init__(self, environment: Mapping[str, str] = MappingProxyType({})) -> None:
         # One core for each measurement; read by libraries when they are loaded.
-        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-            os.environ[name] = "1"
+        threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+        before = dict(os.environ)
+        os.environ.update({**threads, **environment})
         self._executor = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
+        self._executor.submit(os.getpid).result()  # it is started with the first task
+        os.environ.clear()
+        os.environ.update(before)
 
     def __call__(self, function: Callable[..., Any], *args: Any) -> tuple[float, Any]:
         """(CPU seconds of the process tree, what the function returned)."""

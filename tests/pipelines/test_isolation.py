@@ -108,11 +108,11 @@ def test_a_child_is_used_again_and_not_after_an_error(wav: str) -> None:
 
 
 def test_a_bug_is_raised_with_its_traceback(child: DecoderProcess, wav: str) -> None:
+    no_front_end: FrontEnd = None  # type: ignore[assignment]
     with (
         PatchSpool(1) as spool,
         pytest.raises(RuntimeError, match=r"(?s)while decoding .*Traceback.*AttributeError"),
     ):
-        no_front_end: FrontEnd = None  # type: ignore[assignment]
         list(child.decode(wav, no_front_end, spool, timeout_seconds=60.0))
 
 
