@@ -35,12 +35,13 @@ def write(path: Path, rows: list[dict[str, Any]]) -> None:
 def read(path: Path, layout: ManifestFormat) -> tuple[list[dict[str, Any]], list[Any]]:
     videos: list[dict[str, Any]] = []
     rejects = []
-    for output in manifest.ReadManifest(layout).process(str(path)):
-        if isinstance(output, pa.RecordBatch):
-            videos += output.to_pylist()
-        else:
-            assert output.tag == manifest.REJECTED
-            rejects.append(output.value)
+    for piece in manifest.divide(str(path)):
+        for output in manifest.ReadManifest(layout).process(piece):
+            if isinstance(output, pa.RecordBatch):
+                videos += output.to_pylist()
+            else:
+                assert output.tag == manifest.REJECTED
+                rejects.append(output.value)
     return videos, rejects
 
 
@@ -52,6 +53,7 @@ def test_every_kind_gives_the_same_videos(tmp_path: Path, suffix: str) -> None:
     videos, rejects = read(path, ManifestFormat())
 
     assert rejects == []
+    assert all(video.pop("origin") is None for video in videos)
     assert videos == [
         {
             "id": "007",
@@ -118,7 +120,7 @@ def test_columns_and_split_values_can_be_named(tmp_path: Path) -> None:
         ({"id": "a", "uri": " ", "labels": "x"}, "missing_uri", "uri is empty"),
         ({"id": "a", "uri": "a.wav", "labels": " ; "}, "no_labels", "' ; '"),
         ({"id": "a", "uri": "a.wav", "labels": None}, "no_labels", "None"),
-        ({"id": "a\0b", "uri": "a.wav", "labels": "x"}, "missing_id", "NUL"),
+        ({"id": "a\0b", "uri": "a.wav", "labels": "x"}, "bad_text", "NUL"),
         ({"id": "a", "uri": "a.wav", "labels": "x", "start": "soon"}, "bad_times", "soon"),
         ({"id": "a", "uri": "a.wav", "labels": "x", "start": 5, "end": 5}, "bad_times", "5"),
         ({"id": "a", "uri": "a.wav", "labels": "x", "start": -1}, "bad_times", "-1"),
