@@ -26,9 +26,20 @@ def render_page(document: Mapping[str, Any], coverage: pa.Table) -> str:
         lstrip_blocks=True,
     )
     environment.filters["duration"] = terminal.duration
+    splits = document["splits"]
     shown = coverage.slice(0, _LABELS_SHOWN)
     return environment.get_template("dataset.html").render(
         data=document,
+        subsets=[
+            (
+                split,
+                name,
+                sum(splits[split]["num_videos_by_group"][group] for group in groups),
+                groups,
+            )
+            for split, subsets in document["subsets"].items()
+            for name, groups in subsets.items()
+        ],
         names=coverage["name"]
         .slice(0, len(document["statistics"]["co_occurrence"]["labels"]))
         .to_pylist(),

@@ -298,7 +298,8 @@ def _label_lists(
     rank = np.empty(len(order), np.int64)
     rank[_numpy(order)] = np.arange(len(order))
     keys = rows * max(1, len(order)) + rank[_numpy(encoded.indices)]
-    keys = np.unique(keys[_numpy(pc.not_equal(values, ""))])
+    keys = np.sort(keys[_numpy(pc.not_equal(values, ""))])
+    keys = keys[np.diff(keys, prepend=-1) > 0]
     rows, ranks = np.divmod(keys, max(1, len(order)))
     offsets = np.zeros(num_rows + 1, np.int32)
     np.cumsum(np.bincount(rows, minlength=num_rows), out=offsets[1:])

@@ -5,6 +5,7 @@ strings turns them into indices with the very table that the features were label
 """
 
 import functools
+import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -115,10 +116,10 @@ def _read_vocabulary(
 ) -> Vocabulary:
     """The vocabulary from the asset of a transform graph: one record "count label" a label."""
     (asset,) = storage.list_files(transform_fn, "assets/*")
-    records = tf.data.TFRecordDataset(asset, compression_type="GZIP").as_numpy_iterator()
+    records = tf.data.TFRecordDataset(asset, compression_type="GZIP").batch(10_000)
     counts, ids = [], []
     # Where no label is left, tensorflow-transform invents one, which occurs once.
-    for record in records if num_videos else ():
+    for record in itertools.chain(*records.as_numpy_iterator()) if num_videos else ():
         count, label = record.decode().split(" ", maxsplit=1)
         if int(count) >= min_count:
             counts.append(int(count))
