@@ -142,7 +142,7 @@ def assign_shards(
         number[chosen] = first + strata.groups_of(split, positions[chosen])
     shards_of_group = [strata.num_shards.get(split, {}).get(group, 0) for split, group in keys]
     num_shards = np.array(shards_of_group, np.int32)[number]
-    columns = {
+    columns = {name: batch.column(name) for name in batch.schema.names} | {
         "split": pa.array([split for split, _ in keys]).take(pa.array(number)),
         "group": pa.array([group for _, group in keys]).take(pa.array(number)),
         "shard": pa.array(sharding.shards_of(ids, num_shards)),
@@ -152,8 +152,7 @@ def assign_shards(
     files = (sharding.unit_hashes("file", ids) * num_files).astype(np.int64)
     order = np.argsort(files, kind="stable")
     rows = pa.RecordBatch.from_arrays(
-        [columns.get(name) or batch.column(name) for name in VIDEO_SCHEMA.names],
-        schema=VIDEO_SCHEMA,
+        [columns[name] for name in VIDEO_SCHEMA.names], schema=VIDEO_SCHEMA
     ).take(pa.array(order))
     start = 0
     for index, size in zip(*np.unique(files, return_counts=True), strict=True):

@@ -94,9 +94,8 @@ def lay_strata(
             if videos
         }
         if shards:
-            num_shards[split] = shards
-        if cut:
             nested = itertools.accumulate([group] for group in cut)
+            num_shards[split] = shards
             subsets[split] = {
                 name: [group for group in groups if group in shards]
                 for name, groups in zip(cut, nested, strict=True)
@@ -141,6 +140,11 @@ def _evaluation(
         raise InputError(
             f"--balanced-sets: received {request.balanced[-1]}; the vocabulary has {num_labels} "
             "labels; ask for as many or fewer"
+        )
+    if not survey["videos"][list(SPLITS).index(EVALUATION)]:
+        raise InputError(
+            "--balanced-sets: no video is in the evaluation split; put some into it, or leave out "
+            "the flag"
         )
     # Of the labels that a video is drawn for, the most frequent decides: the smallest label set
     # that has it is the smallest set that holds the video.

@@ -5,7 +5,7 @@ import re
 
 from features.errors import InputError
 
-_SIZE = re.compile(r"[0-9]+|0?\.[0-9]+")
+_SIZE = re.compile(r"[0-9]+|0\.[0-9]+")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

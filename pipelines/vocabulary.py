@@ -145,7 +145,8 @@ def index_labels(batch: pa.RecordBatch, vocabulary: Vocabulary) -> Iterator[Any]
     indexed = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(indices, pa.int32()))
     columns = [indexed if name == _LABELS else batch.column(name) for name in batch.schema.names]
     is_labelled = pa.array(np.diff(offsets) > 0)
-    yield pa.RecordBatch.from_arrays(columns, schema=INDEXED_SCHEMA).filter(is_labelled)
+    if is_labelled.true_count:
+        yield pa.RecordBatch.from_arrays(columns, schema=INDEXED_SCHEMA).filter(is_labelled)
     for video in batch.filter(pc.invert(is_labelled)).to_pylist():
         detail = f"none of its labels is in the vocabulary: {video[_LABELS]}"
         reject = Reject(video["id"], video["uri"], "rare_labels", detail)
