@@ -103,12 +103,11 @@ def plan_strata(
 
 
 class WriteVideos(beam.PTransform):
-    """Arrow batches of `vocabulary.INDEXED_SCHEMA` -> files of `videos/`; one `FileSummary`."""
+    """Arrow batches of `placement.INDEXED_SCHEMA` -> files of `videos/`; one `FileSummary`."""
 
-    def __init__(self, output: str, survey: beam.PCollection, strata: beam.PCollection):
+    def __init__(self, output: str, strata: beam.PCollection):
         super().__init__()
         self._folder = storage.join(output, VIDEOS_FOLDER)
-        self._survey = survey
         self._strata = strata
 
     def expand(self, batches: beam.PCollection) -> beam.PCollection:
@@ -116,20 +115,14 @@ class WriteVideos(beam.PTransform):
         return (
             batches
             | "AssignShards"
-            >> beam.FlatMap(
-                assign_shards,
-                survey=beam.pvalue.AsSingleton(self._survey),
-                strata=beam.pvalue.AsSingleton(self._strata),
-            )
+            >> beam.FlatMap(assign_shards, strata=beam.pvalue.AsSingleton(self._strata))
             | "GroupByFile" >> beam.GroupByKey()
             | "WriteFile" >> beam.Map(_write_file, folder=self._folder)
             | "SumFiles" >> beam.CombineGlobally(FileSummary.of_all)
         )
 
 
-def assign_shards(
-    batch: pa.RecordBatch, survey: Survey, strata: Strata
-) -> Iterator[tuple[str, bytes]]:
+def assign_shards(batch: pa.RecordBatch, strata: Strata) -> Iterator[tuple[str, bytes]]:
     """(file name, rows of `VIDEO_SCHEMA`) for each file that the batch has videos of."""
     ids = batch.column("id").to_pylist()
     splits, positions = batch.column("split").to_numpy(), batch.column("position").to_numpy()
@@ -148,7 +141,7 @@ def assign_shards(
         "shard": pa.array(sharding.shards_of(ids, num_shards)),
         "num_shards": pa.array(num_shards),
     }
-    num_files = math.ceil(int(survey["videos"].sum()) / _VIDEOS_PER_FILE)
+    num_files = math.ceil(strata.num_videos / _VIDEOS_PER_FILE)
     files = (sharding.unit_hashes("file", ids) * num_files).astype(np.int64)
     order = np.argsort(files, kind="stable")
     rows = pa.RecordBatch.from_arrays(

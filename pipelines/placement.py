@@ -26,6 +26,10 @@ PLACED_SCHEMA = pa.schema(
         pa.field("position", pa.float64()),
     ]
 )
+# The same with labels as indices, rising.
+INDEXED_SCHEMA = PLACED_SCHEMA.set(
+    PLACED_SCHEMA.get_field_index("labels"), pa.field("labels", pa.list_(pa.int32()))
+)
 ORIGINS = "origins"
 _ORIGIN_SCHEMA = pa.schema([("origin", pa.string()), ("split", pa.int8())])
 _NUM_PARTITIONS = 256

@@ -159,7 +159,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             present_shards=present_shards,
             output=output,
         )
-        summary = indexed.videos | "Videos" >> dataset.WriteVideos(output, survey, strata)
+        summary = indexed.videos | "Videos" >> dataset.WriteVideos(output, strata)
         reject_counts = (
             (rows[manifest.REJECTED], indexed[manifest.REJECTED])
             | "AllRejects" >> beam.Flatten()

@@ -26,6 +26,7 @@ class Strata:
     """The groups of every split, and how many shards each has.
 
     Attributes:
+      num_videos: of all splits.
       groups: split -> names; a video that no subset holds is in the last.
       ends: float64, rising: where the groups of the training split end, without the last.
       drawn: float64, rising: positions of the evaluation videos that a balanced set holds.
@@ -34,6 +35,7 @@ class Strata:
       subsets: split -> name of a subset -> its groups, as far as they have a video.
     """
 
+    num_videos: int
     groups: Mapping[str, tuple[str, ...]]
     ends: np.ndarray
     drawn: np.ndarray
@@ -100,7 +102,8 @@ def lay_strata(
                 name: [group for group in groups if group in shards]
                 for name, groups in zip(cut, nested, strict=True)
             }
-    return Strata(names, ends, drawn, drawn_groups, num_shards, subsets)
+    num_videos = int(survey["videos"].sum())
+    return Strata(num_videos, names, ends, drawn, drawn_groups, num_shards, subsets)
 
 
 def _training(

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines import sharding
+from pipelines.placement import INDEXED_SCHEMA
 from pipelines.sharding import EVALUATION, SPLITS, TRAIN
 from pipelines.subsets import SubsetRequest
 
@@ -55,7 +56,7 @@ class Survey:
 
 
 class TakeSurvey(beam.CombineFn):
-    """Arrow batches of `vocabulary.SCHEMA` -> one `Survey`.
+    """Arrow batches of `placement.INDEXED_SCHEMA` -> one `Survey`.
 
     Args:
       request: the subsets decide what has to be known of positions.
@@ -68,9 +69,9 @@ class TakeSurvey(beam.CombineFn):
 
     def create_accumulator(self) -> Survey:
         """No video."""
-        return self.add_input(Survey(), None)
+        return self.add_input(Survey(), pa.RecordBatch.from_pylist([], INDEXED_SCHEMA))
 
-    def add_input(self, survey: Survey, batch: pa.RecordBatch | None) -> Survey:
+    def add_input(self, survey: Survey, batch: pa.RecordBatch) -> Survey:
         """One batch more."""
         columns = _Columns.of(batch)
         add_counts(survey.counts, columns.counts(by_position=self._by_position))
@@ -117,10 +118,7 @@ class _Columns:
     label: np.ndarray
 
     @classmethod
-    def of(cls, batch: pa.RecordBatch | None) -> "_Columns":
-        if batch is None:
-            whole = np.zeros(0, np.int64)
-            return cls(whole, np.zeros(0), whole, np.zeros(0, bool), whole, whole)
+    def of(cls, batch: pa.RecordBatch) -> "_Columns":
         start = batch.column("start").fill_null(0.0).to_numpy(zero_copy_only=False)
         end = batch.column("end").to_numpy(zero_copy_only=False)  # NaN where it is not known
         seconds = np.where(np.isnan(end), sharding.MEAN_VIDEO_SECONDS, end - start)

@@ -27,14 +27,10 @@ from tfx_bsl.tfxio.tensor_adapter import TensorAdapterConfig
 from features import storage
 from features.labels import Vocabulary
 from pipelines.manifest import REJECTED
-from pipelines.placement import PLACED_SCHEMA
+from pipelines.placement import INDEXED_SCHEMA
 from pipelines.rejects import Reject
 
 _LABELS = "labels"
-# Placed videos whose labels are indices, rising.
-INDEXED_SCHEMA = PLACED_SCHEMA.set(
-    PLACED_SCHEMA.get_field_index(_LABELS), pa.field(_LABELS, pa.list_(pa.int32()))
-)
 _SCHEMA = pa.schema([(_LABELS, pa.large_list(pa.large_binary()))])
 
 

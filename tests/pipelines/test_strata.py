@@ -6,11 +6,11 @@ import pytest
 
 from features.errors import InputError
 from pipelines import sharding
+from pipelines.placement import INDEXED_SCHEMA
 from pipelines.sharding import SPLITS
 from pipelines.strata import Strata, lay_strata
 from pipelines.subsets import SubsetRequest
 from pipelines.survey import Survey, TakeSurvey
-from pipelines.vocabulary import INDEXED_SCHEMA
 
 NUM_LABELS = 200
 
