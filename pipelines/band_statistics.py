@@ -78,16 +78,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             | "BatchSizes" >> beam.Map(lambda batch: batch.num_rows)
             | "NumPatches" >> beam.CombineGlobally(sum)
         )
-        graph = batches | "Bands" >> bands.AnalyzeBands(shape, transform_dir, temp_dir)
+        written = batches | "Bands" >> bands.AnalyzeBands(shape, transform_dir, temp_dir)
         _ = (
             pipeline
             | "Made" >> beam.Create([made])
             | "Finish"
             >> beam.Map(
                 bands.finish,
-                transform_fn=AsSingleton(graph),
+                written=AsSingleton(written),
                 num_patches=AsSingleton(num_patches),
                 patch_shape=shape,
+                transform_dir=transform_dir,
                 output=folder,
             )
         )

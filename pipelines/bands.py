@@ -9,7 +9,6 @@ from features.quiet import import_tensorflow
 
 import_tensorflow()
 
-import functools
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -52,7 +51,7 @@ def _preprocess(inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
 
 
 class AnalyzeBands(beam.PTransform):
-    """Arrow batches of patches -> the path of the graph, which is also left in `transform_dir`."""
+    """Arrow batches of patches -> the graph in `transform_dir`; one element when it is there."""
 
     def __init__(self, patch_shape: Sequence[int], transform_dir: str, temp_dir: str):
         super().__init__()
@@ -71,8 +70,7 @@ class AnalyzeBands(beam.PTransform):
         )
         with tft_beam.Context(temp_dir=self._temp_dir):
             transform = (batches, config) | tft_beam.AnalyzeDataset(_preprocess)
-            _ = transform | "WriteTransform" >> tft_beam.WriteTransformFn(self._transform_dir)
-        return transform[0]
+            return transform | "WriteTransform" >> tft_beam.WriteTransformFn(self._transform_dir)
 
 
 def read_patches(path: str, number: int, front_end: FrontEnd) -> Iterator[pa.RecordBatch]:
@@ -89,14 +87,16 @@ def read_patches(path: str, number: int, front_end: FrontEnd) -> Iterator[pa.Rec
 
 def finish(
     made: Mapping[str, Any],
-    transform_fn: str,
+    written: None,
     num_patches: int,
     patch_shape: Sequence[int],
+    transform_dir: str,
     output: str,
 ) -> None:
     """The last stage: read the statistics out of the graph and write them."""
-    normalize = functools.partial(tf.saved_model.load(transform_fn).transform_fn)
-    statistics = normalize(**{LOG_MEL: tf.zeros([1, *patch_shape])})
+    del written  # it is there
+    transform = tft.TFTransformOutput(transform_dir)
+    statistics = transform.transform_raw_features({LOG_MEL: tf.zeros([1, *patch_shape])})
     contract.write_root(
         output,
         FILE_NAME,
