@@ -107,7 +107,7 @@ def check(output: Path, num_rows: int, counts: np.ndarray) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark."""
-    largest = 300_000 if is_quick(__doc__, argv) else 2_000_000
+    largest = 200_000 if is_quick(__doc__, argv) else 2_000_000
     sizes = (SMALLEST, largest // 10, largest)
     costs, rows = {}, []
     with tempfile.TemporaryDirectory() as temporary, Lane() as lane:
