@@ -17,6 +17,8 @@ from typing import IO, Any
 
 # Beam's CompressionTypes.UNCOMPRESSED: never by the suffix, a medium named x.gz is still a medium.
 _UNCOMPRESSED = "uncompressed"
+# A regular expression of what is not relative.
+ABSOLUTE = r"^(/|[a-zA-Z][a-zA-Z0-9+.-]*://)"
 _SCHEME = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]*://")
 _FILE_SCHEME = "file://"
 # Temporary names start with this and end in a random tag; nothing lists them as results.
@@ -43,9 +45,7 @@ def resolve(uri: str, base: str) -> str:
     """Make a relative `uri` absolute against the folder `base`; others come back as they are."""
     if uri.startswith(_FILE_SCHEME):
         return uri.removeprefix(_FILE_SCHEME)
-    if _SCHEME.match(uri) or uri.startswith("/"):
-        return uri
-    return join(base, uri)
+    return uri if re.match(ABSOLUTE, uri) else join(base, uri)
 
 
 def parent(path: str) -> str:

@@ -1,30 +1,41 @@
-"""The stages of `prepare_dataset`: videos get label indices, a split and a shard, and are written.
+"""The files of a data set: videos get their group and shard, and are written.
 
 A file of `videos/` holds the videos of a range of hashes, of every split; so two rows of one id
-always meet in one file, and are seen.
+always meet in one file, and are seen. Rows cross the shuffle as Arrow data, some hundreds in one
+element.
 """
 
-import collections
 import dataclasses
 import hashlib
-import itertools
+import io
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import apache_beam as beam
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
 import pyarrow.parquet as pq
 
 from features import contract, labels, storage
 from features.errors import InputError, JobFailedError
 from features.labels import Vocabulary
-from features.params import LogMelParams
-from pipelines import launch, sharding
+from pipelines import corpus_statistics, launch, sharding
+from pipelines.dataset_page import render_page
+from pipelines.label_names import describe_names
+from pipelines.placement import Named
+from pipelines.sharding import EVALUATION, SPLITS
+from pipelines.strata import Strata, lay_strata
+from pipelines.subsets import SubsetRequest
+from pipelines.survey import Survey, add_counts
 
 VIDEOS_FOLDER = "videos"
 # Of the data set's files alone: media may lie in a folder of that name.
 VIDEO_FILES = f"{VIDEOS_FOLDER}/part-*-of-*.parquet"
+COVERAGE = "coverage.parquet"
+PAGE = "dataset.html"
 VIDEO_SCHEMA = pa.schema(
     [
         ("id", pa.string()),
@@ -40,137 +51,141 @@ VIDEO_SCHEMA = pa.schema(
 )
 # A grouped value is one record to a runner (Flink keeps it in memory): 50,000 rows are about 10 MB.
 _VIDEOS_PER_FILE = 50_000
-_NAMED_DUPLICATES = 5
 
 
 @dataclasses.dataclass(frozen=True)
 class FileSummary:
-    """What one file of `videos/` holds, or several together."""
+    """What one file of `videos/` holds, or several together.
 
-    num_videos: Mapping[str, int]  # split -> videos
-    num_shards: Mapping[str, int]  # split -> shards of the whole split
-    digest: int  # a sum over rows: it does not depend on the cut into files
-    num_duplicates: int  # rows whose id another row has
-    duplicate_ids: tuple[str, ...]  # a few of them
+    Attributes:
+      num_videos: (split, group) -> videos.
+      label_videos: group of the evaluation split -> int64 [labels up to the last], videos.
+      digest: a sum over files.
+      duplicates: ids that another row has too, once for each row too many.
+    """
+
+    num_videos: Mapping[tuple[str, str], int]
+    label_videos: Mapping[str, np.ndarray]
+    digest: int
+    duplicates: Named
 
     @classmethod
     def of_all(cls, summaries: Iterable["FileSummary"]) -> "FileSummary":
         """The sum of several."""
-        num_videos: collections.Counter[str] = collections.Counter()
-        num_shards: dict[str, int] = {}
-        digest = num_duplicates = 0
-        duplicate_ids: list[str] = []
+        num_videos: dict[tuple[str, str], int] = {}
+        label_videos: dict[str, np.ndarray] = {}
+        digest, duplicates = 0, Named()
         for summary in summaries:
-            num_videos.update(summary.num_videos)
-            num_shards.update(summary.num_shards)
+            for key, number in summary.num_videos.items():
+                num_videos[key] = num_videos.get(key, 0) + number
+            add_counts(label_videos, summary.label_videos)
             digest += summary.digest
-            num_duplicates += summary.num_duplicates
-            duplicate_ids = sorted([*duplicate_ids, *summary.duplicate_ids])[:_NAMED_DUPLICATES]
-        return cls(
-            dict(sorted(num_videos.items())),
-            num_shards,
-            digest,
-            num_duplicates,
-            tuple(duplicate_ids),
-        )
+            duplicates = Named.of_all([duplicates, summary.duplicates])
+        return cls(num_videos, label_videos, digest, duplicates)
+
+
+def plan_strata(
+    survey: Survey,
+    vocabulary: Vocabulary,
+    request: SubsetRequest,
+    present_shards: Mapping[str, Mapping[str, int]],
+    output: str,
+) -> Strata:
+    """`lay_strata` as a stage.
+
+    Raises:
+      InputError: a subset is larger than what it is taken from.
+    """
+    try:
+        return lay_strata(survey, len(vocabulary), request, present_shards)
+    except InputError as error:
+        launch.fail(output, error)
 
 
 class WriteVideos(beam.PTransform):
-    """Arrow batches of `manifest.SCHEMA` -> files of `videos/`; returns one `FileSummary`."""
+    """Arrow batches of `placement.INDEXED_SCHEMA` -> files of `videos/`; one `FileSummary`."""
 
-    def __init__(
-        self, output: str, vocabulary: beam.PCollection, present_shards: Mapping[str, int]
-    ):
+    def __init__(self, output: str, strata: beam.PCollection):
         super().__init__()
-        self._present_shards = present_shards
         self._folder = storage.join(output, VIDEOS_FOLDER)
-        self._vocabulary = vocabulary
+        self._strata = strata
 
     def expand(self, batches: beam.PCollection) -> beam.PCollection:
-        """Count the splits, assign shards, group by file, write."""
-        sizes = (
-            batches
-            | "Sizes" >> beam.FlatMap(_sizes)
-            | "SumSizes" >> beam.CombinePerKey(beam.combiners.TupleCombineFn(sum, sum))
-        )
+        """Assign groups and shards, group by file, write."""
         return (
             batches
             | "AssignShards"
-            >> beam.FlatMap(
-                _assign,
-                vocabulary=beam.pvalue.AsSingleton(self._vocabulary),
-                sizes=beam.pvalue.AsDict(sizes),
-                present_shards=self._present_shards,
-            )
+            >> beam.FlatMap(assign_shards, strata=beam.pvalue.AsSingleton(self._strata))
             | "GroupByFile" >> beam.GroupByKey()
             | "WriteFile" >> beam.Map(_write_file, folder=self._folder)
             | "SumFiles" >> beam.CombineGlobally(FileSummary.of_all)
         )
 
 
-def _sizes(batch: pa.RecordBatch) -> Iterator[tuple[str, tuple[int, float]]]:
-    """(split, (1, seconds)) of each row; the paper's average where the length is not known."""
-    starts, ends = batch.column("start").to_pylist(), batch.column("end").to_pylist()
-    for split, start, end in zip(_splits(batch), starts, ends, strict=True):
-        yield split, (1, sharding.MEAN_VIDEO_SECONDS if end is None else end - (start or 0.0))
-
-
-def _splits(batch: pa.RecordBatch) -> Iterator[str]:
-    """The split of each row: the manifest's own, else by the hash of the id."""
-    ids, splits = batch.column("id").to_pylist(), batch.column("split").to_pylist()
-    for video_id, split in zip(ids, splits, strict=True):
-        yield split or sharding.split_of(video_id)
-
-
-def _assign(
-    batch: pa.RecordBatch,
-    vocabulary: Vocabulary,
-    sizes: Mapping[str, tuple[int, float]],
-    present_shards: Mapping[str, int],
-) -> Iterator[tuple[str, tuple[Any, ...]]]:
-    """(file name, row of `VIDEO_SCHEMA`) for each row; native types, which shuffle cheaply."""
-    index_of = {label: index for index, label in enumerate(vocabulary.ids)}
-    num_shards = {
-        split: sharding.num_shards(num_videos, seconds, LogMelParams(), present_shards.get(split))
-        for split, (num_videos, seconds) in sizes.items()
+def assign_shards(batch: pa.RecordBatch, strata: Strata) -> Iterator[tuple[str, bytes]]:
+    """(file name, rows of `VIDEO_SCHEMA`) for each file that the batch has videos of."""
+    ids = batch.column("id").to_pylist()
+    splits, positions = batch.column("split").to_numpy(), batch.column("position").to_numpy()
+    # Every group of every split has a number.
+    keys = [(split, group) for split in SPLITS for group in strata.groups[split]]
+    number = np.empty(len(ids), np.int64)
+    for place, split in enumerate(SPLITS):
+        chosen = splits == place
+        first = keys.index((split, strata.groups[split][0]))
+        number[chosen] = first + strata.groups_of(split, positions[chosen])
+    shards_of_group = [strata.num_shards.get(split, {}).get(group, 0) for split, group in keys]
+    num_shards = np.array(shards_of_group, np.int32)[number]
+    columns = {name: batch.column(name) for name in batch.schema.names} | {
+        "split": pa.array([split for split, _ in keys]).take(pa.array(number)),
+        "group": pa.array([group for _, group in keys]).take(pa.array(number)),
+        "shard": pa.array(sharding.shards_of(ids, num_shards)),
+        "num_shards": pa.array(num_shards),
     }
-    num_files = math.ceil(sum(num_videos for num_videos, _ in sizes.values()) / _VIDEOS_PER_FILE)
-    for video, split in zip(batch.to_pylist(), _splits(batch), strict=True):
-        key = sharding.shard_of(video["id"], split, num_shards[split])
-        file_index = int(sharding.unit_hash("file", video["id"]) * num_files)
-        yield (
-            f"part-{file_index:05d}-of-{num_files:05d}.parquet",
-            (
-                video["id"],
-                video["uri"],
-                video["start"],
-                video["end"],
-                sorted(index_of[label] for label in video["labels"]),
-                *dataclasses.astuple(key),
-            ),
-        )
+    num_files = math.ceil(strata.num_videos / _VIDEOS_PER_FILE)
+    files = (sharding.unit_hashes("file", ids) * num_files).astype(np.int64)
+    order = np.argsort(files, kind="stable")
+    rows = pa.RecordBatch.from_arrays(
+        [columns[name] for name in VIDEO_SCHEMA.names], schema=VIDEO_SCHEMA
+    ).take(pa.array(order))
+    start = 0
+    for index, size in zip(*np.unique(files, return_counts=True), strict=True):
+        name = f"part-{index:05d}-of-{num_files:05d}.parquet"
+        yield name, rows.slice(start, size).serialize().to_pybytes()
+        start += size
 
 
-def _write_file(keyed: tuple[str, Iterable[tuple[Any, ...]]], folder: str) -> FileSummary:
-    name, rows = keyed
-    videos = [dict(zip(VIDEO_SCHEMA.names, row, strict=True)) for row in rows]
-    videos.sort(key=lambda video: (video["id"], video["split"], video["uri"]))
+def _write_file(keyed: tuple[str, Iterable[bytes]], folder: str) -> FileSummary:
+    name, parts = keyed
+    batches = [pa.ipc.read_record_batch(pa.py_buffer(part), VIDEO_SCHEMA) for part in parts]
+    # Of rows with one id the order decides nothing: the job is refused.
+    videos = pa.Table.from_batches(batches).sort_by("id").combine_chunks()
     with storage.atomic_write(storage.join(folder, name)) as file:
-        pq.write_table(pa.Table.from_pylist(videos, VIDEO_SCHEMA), file)
-    ids = [video["id"] for video in videos]
-    duplicates = [b for a, b in itertools.pairwise(ids) if a == b]
+        pq.write_table(videos, file)
+    ids = videos["id"]
+    sizes = videos.group_by(["split", "group"]).aggregate([([], "count_all")]).to_pylist()
+    evaluation = videos.filter(pc.equal(videos["split"], EVALUATION))
     return FileSummary(
-        num_videos=collections.Counter(video["split"] for video in videos),
-        num_shards={video["split"]: video["num_shards"] for video in videos},
-        digest=sum(_row_digest(video) for video in videos),
-        num_duplicates=len(duplicates),
-        duplicate_ids=tuple(duplicates[:_NAMED_DUPLICATES]),
+        num_videos={(row["split"], row["group"]): row["count_all"] for row in sizes},
+        label_videos={
+            group: _label_videos(evaluation.filter(pc.equal(evaluation["group"], group)))
+            for group in pc.unique(evaluation["group"]).to_pylist()
+        },
+        digest=_digest(videos),
+        duplicates=Named.of(ids[1:].filter(pc.equal(ids[1:], ids[:-1])).to_pylist()),
     )
 
 
-def _row_digest(video: Mapping[str, Any]) -> int:
-    text = contract.canonical_json(video)
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
+def _label_videos(videos: pa.Table) -> np.ndarray:
+    return np.bincount(pc.list_flatten(videos["labels"]).to_numpy())
+
+
+def _digest(videos: pa.Table) -> int:
+    """Of the rows of a file, as text: how Arrow lays them out in memory may change."""
+    place = videos.schema.get_field_index("labels")
+    indices = pc.cast(videos["labels"], pa.list_(pa.string()))
+    text = io.BytesIO()
+    pyarrow.csv.write_csv(videos.set_column(place, "labels", pc.binary_join(indices, " ")), text)
+    return int.from_bytes(hashlib.blake2b(text.getbuffer(), digest_size=8).digest(), "big")
 
 
 def write_labels(vocabulary: Vocabulary, output: str) -> str:
@@ -183,14 +198,19 @@ def finish(
     made: Mapping[str, Any],
     vocabulary: Vocabulary,
     labels_written: str,
+    label_names: Mapping[str, str] | None,
+    survey: Survey,
+    strata: Strata,
     summary: FileSummary,
+    straddling: Named,
     rejects: Mapping[str, int],
+    request: SubsetRequest,
     output: str,
 ) -> None:
     """The last stage: check the counts and write `dataset.json`, or fail the job.
 
     Raises:
-      InputError: the manifest has an id twice.
+      InputError: the manifest has an id twice, or an origin in two splits.
       JobFailedError: no row of the manifest could be used.
     """
     num_videos, num_rejects = sum(summary.num_videos.values()), sum(rejects.values())
@@ -202,34 +222,52 @@ def finish(
                 f"see {storage.join(output, 'rejects')}"
             ),
         )
-    if summary.num_duplicates:
-        named = ", ".join(map(repr, summary.duplicate_ids))
+    if summary.duplicates.number:
         launch.fail(
             output,
             InputError(
-                f"column id: {summary.num_duplicates} rows repeat an id of another row: "
-                f"{named}{', ...' if summary.num_duplicates > _NAMED_DUPLICATES else ''}; an id "
-                "may occur once, since a soundtrack in two splits would be evaluated on what it "
-                "was trained on: remove the rows"
+                f"column id: {summary.duplicates.number} rows repeat an id of another row: "
+                f"{summary.duplicates}; an id may occur once, since a soundtrack in two splits "
+                "would be evaluated on what it was trained on: remove the rows"
             ),
         )
-    contract.write_root(
-        output,
-        contract.DATASET,
-        {
-            **made,
-            "fingerprint": f"{summary.digest % 2**64:016x}",
-            "vocabulary": {"num_labels": len(vocabulary), "fingerprint": labels_written},
-            "num_rows": num_videos + num_rejects,
-            "num_videos": num_videos,
-            "num_rejects": num_rejects,
-            "rejects": rejects,
-            "splits": {
-                split: {
-                    "num_videos": count,
-                    "num_shards": {sharding.ALL: summary.num_shards[split]},
-                }
-                for split, count in summary.num_videos.items()
-            },
+    if straddling.number:
+        launch.fail(
+            output,
+            InputError(
+                f"column group: {straddling.number} groups have videos in more than one split: "
+                f"{straddling}; the network would be evaluated on what it was trained on: put "
+                "each group into one split, or leave the split of all its videos to the hash"
+            ),
+        )
+    coverage = corpus_statistics.coverage_table(vocabulary, survey, summary.label_videos, request)
+    with storage.atomic_write(storage.join(output, COVERAGE)) as file:
+        pq.write_table(coverage, file)
+    num_groups = {
+        split: {group: summary.num_videos.get((split, group), 0) for group in groups}
+        for split, groups in strata.num_shards.items()
+    }
+    named = {} if label_names is None else describe_names(label_names, vocabulary.ids)
+    document = {
+        **made,
+        "fingerprint": f"{summary.digest % 2**64:016x}",
+        "vocabulary": {"num_labels": len(vocabulary), "fingerprint": labels_written, **named},
+        "num_rows": num_videos + num_rejects,
+        "num_videos": num_videos,
+        "num_rejects": num_rejects,
+        "rejects": rejects,
+        "splits": {
+            split: {
+                "num_videos": sum(num_groups[split].values()),
+                "num_videos_by_group": num_groups[split],
+                "num_shards": dict(groups),
+            }
+            for split, groups in sorted(strata.num_shards.items())
         },
-    )
+        "subsets": strata.subsets,
+        "balanced_sets": corpus_statistics.balanced_sets(coverage, request, strata, num_groups),
+        "statistics": corpus_statistics.statistics(survey, vocabulary),
+    }
+    page = render_page(document, coverage)
+    storage.write_bytes(storage.join(output, PAGE), page.encode())
+    contract.write_root(output, contract.DATASET, document)

@@ -44,6 +44,14 @@ def _parser() -> argparse.ArgumentParser:
         help="which splits to extract; default: all that the data set has",
     )
     add(
+        "--subset",
+        nargs="+",
+        default=[],
+        metavar="S=NAME",
+        help="only a subset of a split, for example train=23000 evaluation=400; of other splits "
+        "all is extracted",
+    )
+    add(
         "--patch-dtype",
         choices=("uint8", "float16"),
         default="uint8",
@@ -89,7 +97,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     args, options = launch.parse(_parser(), argv)
     source, output = storage.absolute(args.dataset), storage.absolute(args.output)
     data = contract.read_root(source, contract.DATASET)
+    if "subsets" not in data:
+        raise contract.ContractError(
+            f"{source} is of an earlier version, which cut no subsets; run "
+            "`python -m pipelines.prepare_dataset` again: it opens no media"
+        )
     splits = _splits(args.splits, data["splits"])
+    num_shards = _groups(args.subset, data, splits)
     front_end = FrontEnd(resampler=RESAMPLER, storage=PatchStorage(dtype=args.patch_dtype))
     if args.patches_per_video is not None and args.patches_per_video < 1:
         raise InputError(f"--patches-per-video: received {args.patches_per_video}; give 1 or more")
@@ -106,8 +120,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         max_reject_fraction=args.max_reject_fraction,
     )
     contract.claim_output(output, contract.FEATURES, inputs=(source,))
-    _compare_with_present(output, settings, data, splits, force=args.force)
-    num_shards = {split: data["splits"][split]["num_shards"] for split in sorted(splits)}
+    _compare_with_present(output, settings, data, num_shards, force=args.force)
     keys = [key for split, counts in num_shards.items() for key in sharding.keys(split, counts)]
     made = {
         "made_by": contract.made_by(),
@@ -121,7 +134,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         "patches_per_video": args.patches_per_video,
         "max_reject_fraction": args.max_reject_fraction,
         "num_shards": num_shards,
-        "num_videos_planned": sum(data["splits"][split]["num_videos"] for split in splits),
+        "only_subset": args.subset,
+        "subsets": {
+            split: {
+                name: groups
+                for name, groups in data["subsets"].get(split, {}).items()
+                if set(groups) <= set(counts)
+            }
+            for split, counts in num_shards.items()
+        },
+        "num_videos_planned": sum(
+            data["splits"][split]["num_videos_by_group"][group]
+            for split, counts in num_shards.items()
+            for group in counts
+        ),
     }
     # The root JSON goes first: from here on the folder is unfinished. Shards of this plan stay:
     # their sidecars decide whether they are kept.
@@ -179,7 +205,7 @@ def _compare_with_present(
     output: str,
     settings: Settings,
     data: Mapping[str, Any],
-    splits: frozenset[str],
+    num_shards: Mapping[str, Mapping[str, int]],
     *,
     force: bool,
 ) -> None:
@@ -202,12 +228,21 @@ def _compare_with_present(
         present = now
     changed = [field for field in now if now[field] != present.get(field)]
     finished = contract.find_root(output, contract.FEATURES) or {"splits": {}}
-    left_out = sorted(set(finished["splits"]) - set(splits))
+    left_out = sorted(set(finished["splits"]) - set(num_shards))
     if left_out:
         raise InputError(
-            f"--splits: {output} also has {', '.join(left_out)}, which would be lost; ask for "
-            f"all of them, --splits {','.join(sorted({*splits, *left_out}))}: what is there is kept"
+            f"--splits: {output} also has {', '.join(left_out)}, which would be lost; ask for all "
+            f"of them, --splits {','.join(sorted({*num_shards, *left_out}))}: what is there is kept"
         )
+    for split, counts in num_shards.items():
+        # Groups that the data set has no more are made anew under other names.
+        present_groups = set(finished["splits"].get(split, {}).get("num_shards", {}))
+        lost = sorted((present_groups & set(data["splits"][split]["num_shards"])) - set(counts))
+        if lost:
+            raise InputError(
+                f"--subset: {output} also has {', '.join(lost)} of {split}, which would be lost; "
+                "ask for the larger subset, or for all: what is there is kept"
+            )
     for field in changed:
         change = f"{output}: {field} was {present.get(field)!r} and is {now[field]!r} now"
         if field in _DECODED_ANEW and not force:
@@ -216,6 +251,25 @@ def _compare_with_present(
             )
         print(f"{change}: shards that differ are made anew", file=sys.stderr)
     storage.write_bytes(path, json.dumps(now, indent=2).encode())
+
+
+def _groups(
+    texts: Sequence[str], data: Mapping[str, Any], splits: frozenset[str]
+) -> dict[str, dict[str, int]]:
+    """["train=23000"] -> shards by split and group, of all groups of the other splits."""
+    num_shards = {split: dict(data["splits"][split]["num_shards"]) for split in sorted(splits)}
+    for text in texts:
+        split, _, name = text.partition("=")
+        subsets = data["subsets"].get(split, {})
+        if split not in splits or name not in subsets:
+            known = [f"{one}={name}" for one in splits for name in data["subsets"].get(one, {})]
+            raise InputError(
+                f"--subset: received {text!r}; the data set has "
+                f"{' '.join(sorted(known)) or 'none'}; make them with the flags --subsets and "
+                "--balanced-sets of pipelines.prepare_dataset"
+            )
+        num_shards[split] = {group: num_shards[split][group] for group in subsets[name]}
+    return num_shards
 
 
 def _splits(text: str, available: dict) -> frozenset[str]:

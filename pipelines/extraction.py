@@ -6,7 +6,7 @@ Only rows of videos (about 200 bytes) are grouped; patches never leave the eleme
 import collections
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import apache_beam as beam
@@ -52,7 +52,7 @@ class ExtractShards(beam.PTransform):
         videos = (
             paths
             | "SpreadFiles" >> beam.Reshuffle()
-            | "ReadVideos" >> beam.FlatMap(read_videos, frozenset(self._num_shards))
+            | "ReadVideos" >> beam.FlatMap(read_videos, self._num_shards)
         )
         # In a small corpus the hash leaves a shard without a video; it gets its file all the same.
         every_shard = (
@@ -105,12 +105,19 @@ def _too_many(num_rejects: int, num_videos: int, limit: float, output: str) -> s
     )
 
 
-def read_videos(path: str, splits: frozenset[str]) -> Iterator[tuple[tuple, list[tuple]]]:
-    """One file of `videos/` as (shard key, rows of its videos), in native types."""
+def read_videos(
+    path: str, groups: Mapping[str, Collection[str]]
+) -> Iterator[tuple[tuple, list[tuple]]]:
+    """One file of `videos/` as (shard key, rows of its videos), in native types.
+
+    Args:
+      path: of the file.
+      groups: split -> its groups that are wanted.
+    """
     rows_by_shard: dict[tuple, list[tuple]] = collections.defaultdict(list)
     with storage.open_read(path) as file:
         for row in pq.read_table(file, schema=dataset.VIDEO_SCHEMA).to_pylist():
-            if row["split"] in splits:
+            if row["group"] in groups.get(row["split"], ()):
                 key = (row["split"], row["group"], row["shard"], row["num_shards"])
                 video = (row["id"], row["uri"], row["start"], row["end"], tuple(row["labels"]))
                 rows_by_shard[key].append(video)
@@ -132,9 +139,10 @@ def rejects_of(sidecar: Mapping[str, Any]) -> Iterator[Reject]:
 
 def account_of(sidecar: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], int]]:
     """The summands of one sidecar: ((split, field), number)."""
-    split = sidecar["key"]["split"]
+    split, group = sidecar["key"]["split"], sidecar["key"]["group"]
     for field in _COUNTS:
         yield (split, field), sidecar[field]
+        yield (split, f"{group}/{field}"), sidecar[field]
     # A sum of digests does not depend on the order in which shards are finished. In halves, since
     # Beam's integers have 64 bits.
     digest = contract.fingerprint([sidecar["key"], sidecar["sha256"]])
@@ -163,6 +171,10 @@ def finish(
         split: {
             **{field: account[split, field] for field in _COUNTS},
             "num_shards": num_shards,
+            "groups": {
+                group: {field: account[split, f"{group}/{field}"] for field in _COUNTS}
+                for group in num_shards
+            },
             "fingerprint": digest_of(account, split),
         }
         for split, num_shards in made["num_shards"].items()

@@ -12,6 +12,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -95,7 +96,7 @@ def run(build: Callable[[beam.Pipeline], None], options: PipelineOptions, output
         raise kind(failure["message"]) from None
 
 
-def fail(output: str, error: InputError | JobFailedError) -> None:
+def fail(output: str, error: InputError | JobFailedError) -> NoReturn:
     """From within a stage: leave the reason and fail the job.
 
     Raises:

@@ -12,9 +12,12 @@ from apache_beam.pvalue import AsSingleton
 
 from features import contract, storage, terminal
 from features.errors import OK, InputError, run_command
-from pipelines import dataset, launch, manifest, rejects, sharding
+from pipelines import dataset, launch, manifest, placement, rejects
+from pipelines.label_names import read_label_names
 from pipelines.sharding import SPLITS
-from pipelines.vocabulary import BuildVocabulary
+from pipelines.subsets import SubsetRequest
+from pipelines.survey import TakeSurvey
+from pipelines.vocabulary import BuildVocabulary, index_labels
 
 _DESCRIPTION = """\
 Turn a manifest of labelled videos into a data set: label vocabulary with counts
@@ -22,9 +25,11 @@ and priors, splits, shards. No media file is opened.
 
 The manifest is CSV, JSON lines or Parquet (a path or a glob pattern), one row a
 video: an id, a media URI (relative ones are resolved against the manifest), and
-labels; optionally a split, and start and end in seconds. Without a split column
-a stable hash of the id puts 70 % of the videos into train, 20 % into validation
-and 10 % into evaluation.
+labels; optionally a split, start and end in seconds, and a group, such as the
+uploader. Without a split column a stable hash of the group, or else of the id,
+puts 70 % of the videos into train, 20 % into validation and 10 % into
+evaluation. Large manifests are read in parallel: Parquet and JSON lines in
+pieces, CSV by file.
 """
 
 
@@ -47,6 +52,46 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--start-column", help="seconds; default: start, if the manifest has it")
     add("--end-column", help="seconds; default: end, if the manifest has it")
+    add(
+        "--group-column",
+        help="what a video was taken from, such as its uploader or the original recording: one "
+        "group is in one split; default: group, if the manifest has it",
+    )
+    add(
+        "--label-names",
+        metavar="FILE",
+        help="display names of the labels: CSV or Parquet with the columns id (or mid) and name "
+        "(or display_name)",
+    )
+    add(
+        "--min-count",
+        metavar="N",
+        type=int,
+        default=1,
+        help="leave out labels of fewer videos; default: 1",
+    )
+    add("--top-k", metavar="K", type=int, help="keep only the K most frequent labels")
+    add(
+        "--subsets",
+        metavar="N,N",
+        default="",
+        help="nested subsets of the training split, in videos or as fractions below 1: "
+        "23000,70000,700000",
+    )
+    add(
+        "--balanced-sets",
+        metavar="L,L",
+        default="",
+        help="balanced subsets of the evaluation split, one for each of these numbers of most "
+        "frequent labels: 400,3087,30871",
+    )
+    add(
+        "--examples-per-class",
+        metavar="N",
+        type=int,
+        default=33,
+        help="of a balanced set; default: 33",
+    )
     return parser
 
 
@@ -60,9 +105,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         split=args.split_column,
         start=args.start_column,
         end=args.end_column,
+        group=args.group_column,
         label_separator=args.label_separator,
         **({"split_values": _split_values(args.split_values)} if args.split_values else {}),
     )
+    request = SubsetRequest.parse(args.subsets, args.balanced_sets, args.examples_per_class)
+    for flag, value in (("--min-count", args.min_count), ("--top-k", args.top_k)):
+        if value is not None and value < 1:
+            raise InputError(f"{flag}: received {value}; give 1 or more")
+    label_names = None if args.label_names is None else read_label_names(args.label_names)
     source, output = storage.absolute(args.manifest), storage.absolute(args.output)
     paths = manifest.find_manifests(source, layout, need_split=bool(args.split_values))
     made = {"made_by": contract.made_by(), "manifest": source}
@@ -70,9 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     transform_dir = storage.join(output, "transform")
     temp_dir = storage.join(output, f"transform_temp-{uuid.uuid4().hex[:12]}")
     present = contract.find_root(output, contract.DATASET) or {"splits": {}}
-    present_shards = {
-        split: entry["num_shards"][sharding.ALL] for split, entry in present["splits"].items()
-    }
+    present_shards = {split: entry["num_shards"] for split, entry in present["splits"].items()}
     # The root JSON goes first: from here on the folder is unfinished. Nothing is removed that the
     # job did not write: media may lie in the same folder.
     storage.delete(storage.join(output, contract.DATASET))
@@ -85,13 +134,37 @@ def main(argv: Sequence[str] | None = None) -> int:
         rows = (
             pipeline
             | "Manifests" >> beam.Create(paths)
-            | "Spread" >> beam.Reshuffle()
+            | "SpreadFiles" >> beam.Reshuffle()
+            | "Divide" >> beam.FlatMap(manifest.divide)
+            | "SpreadPieces" >> beam.Reshuffle()
             | "Read" >> beam.ParDo(manifest.ReadManifest(layout)).with_outputs(main="videos")
         )
-        vocabulary = rows.videos | "Vocabulary" >> BuildVocabulary(transform_dir, temp_dir)
+        placed = rows.videos | "Place" >> beam.FlatMap(placement.place).with_outputs(main="videos")
+        vocabulary = placed.videos | "Vocabulary" >> BuildVocabulary(
+            transform_dir,
+            temp_dir,
+            min_count=args.min_count,
+            top_k=args.top_k,
+            names=label_names or {},
+        )
         labels_written = vocabulary | "WriteLabels" >> beam.Map(dataset.write_labels, output)
-        summary = rows.videos | "Videos" >> dataset.WriteVideos(output, vocabulary, present_shards)
-        reject_counts = rows[manifest.REJECTED] | "Rejects" >> rejects.WriteRejects(output)
+        indexed = placed.videos | "IndexLabels" >> beam.FlatMap(
+            index_labels, vocabulary=AsSingleton(vocabulary)
+        ).with_outputs(main="videos")
+        survey = indexed.videos | "Survey" >> beam.CombineGlobally(TakeSurvey(request))
+        strata = survey | "Strata" >> beam.Map(
+            dataset.plan_strata,
+            vocabulary=AsSingleton(vocabulary),
+            request=request,
+            present_shards=present_shards,
+            output=output,
+        )
+        summary = indexed.videos | "Videos" >> dataset.WriteVideos(output, strata)
+        reject_counts = (
+            (rows[manifest.REJECTED], indexed[manifest.REJECTED])
+            | "AllRejects" >> beam.Flatten()
+            | "Rejects" >> rejects.WriteRejects(output)
+        )
         _ = (
             pipeline
             | "Made" >> beam.Create([made])
@@ -100,8 +173,13 @@ def main(argv: Sequence[str] | None = None) -> int:
                 dataset.finish,
                 vocabulary=AsSingleton(vocabulary),
                 labels_written=AsSingleton(labels_written),
+                label_names=label_names,
+                survey=AsSingleton(survey),
+                strata=AsSingleton(strata),
                 summary=AsSingleton(summary),
+                straddling=AsSingleton(placed[placement.ORIGINS] | placement.FindStraddling()),
                 rejects=AsSingleton(reject_counts),
+                request=request,
                 output=output,
             )
         )

@@ -28,6 +28,7 @@ def extraction_flags(features: Mapping[str, Any], folder: str) -> list[str]:
             if features["patches_per_video"]
             else []
         ),
+        *(["--subset", *subset] if (subset := features.get("only_subset")) else []),
     ]
 
 

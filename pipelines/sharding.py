@@ -7,7 +7,9 @@ drawn by hash, so that a shard is a random sample of its split.
 import dataclasses
 import hashlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+
+import numpy as np
 
 from features.params import LogMelParams
 
@@ -21,8 +23,8 @@ SHARD_BYTES = 150e6
 MEAN_VIDEO_SECONDS = 4.6 * 60
 # Small corpora still get several shards a split, to be worked on and interleaved at random.
 _SMALL_NUM_SHARDS, _SMALL_VIDEOS_PER_SHARD = 16, 4
-# One group for now of what later are nested training subsets and balanced evaluation sets.
-ALL = "all"
+# The group of a split that is not cut into subsets, and of what no subset of one that is holds.
+ALL, REST = "all", "rest"
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -45,14 +47,22 @@ def unit_hash(purpose: str, key: str) -> float:
     return (int.from_bytes(digest, "big") >> 11) / 2**53
 
 
-def split_of(video_id: str) -> str:
-    """The split of a video by the hash of its id."""
-    position = unit_hash("split", video_id)
-    for split, share in SPLITS.items():
-        position -= share
-        if position < 0:
-            return split
-    return EVALUATION  # the shares' rounding
+def unit_hashes(purpose: str, keys: Iterable[str]) -> np.ndarray:
+    """float64 [keys]: `unit_hash` of each."""
+    person = purpose.encode()
+    digests = [hashlib.blake2b(key.encode(), digest_size=8, person=person).digest() for key in keys]
+    return (np.frombuffer(b"".join(digests), ">u8") >> 11) / 2**53
+
+
+def splits_of(keys: Iterable[str]) -> np.ndarray:
+    """int8 [keys]: the place in `SPLITS` of the split that the hash of a key draws."""
+    bounds = np.cumsum([*SPLITS.values()])[:-1]  # the last split has the shares' rounding
+    return np.searchsorted(bounds, unit_hashes("split", keys), side="right").astype(np.int8)
+
+
+def split_of(key: str) -> str:
+    """The split that the hash of a key draws: of a video's id, or of what it was taken from."""
+    return list(SPLITS)[splits_of([key])[0]]
 
 
 def num_shards(
@@ -61,10 +71,10 @@ def num_shards(
     """Shards for so many videos: about `SHARD_BYTES` of uint8 patches each.
 
     Args:
-      num_videos: of the split.
+      num_videos: of the group.
       seconds: of all its videos together, as far as they are known.
       params: of the front end.
-      present: shards that the split has already, of a smaller or larger corpus. They are kept while
+      present: shards that the group has already, of a smaller or larger corpus. They are kept while
         they are within a factor of two of the right size, so that videos stay in their shards and
         a corpus that grows is not extracted anew.
     """
@@ -73,6 +83,11 @@ def num_shards(
     small = min(_SMALL_NUM_SHARDS, math.ceil(num_videos / _SMALL_VIDEOS_PER_SHARD))
     best = max(small, math.ceil(patches * patch_bytes / SHARD_BYTES))
     return present if present is not None and present / 2 <= best <= 2 * present else best
+
+
+def shards_of(video_ids: Iterable[str], num_shards: np.ndarray) -> np.ndarray:
+    """int32 [videos]: the shard of each video, out of so many (one number, or one a video)."""
+    return (unit_hashes("shard", video_ids) * num_shards).astype(np.int32)
 
 
 def shard_of(video_id: str, split: str, num_shards: int, group: str = ALL) -> ShardKey:

@@ -60,7 +60,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 def read_records(folder: Path, split: str) -> list[record.PatchRecord]:
     records = []
-    for path in sorted(folder.glob(f"{split}/all/*.tfrecord")):
+    for path in sorted(folder.glob(f"{split}/*/*.tfrecord")):
         with path.open("rb") as file:
             records += [record.decode(data) for data in tfrecord.read_records(file, str(path))]
     return records
@@ -503,3 +503,39 @@ def test_a_full_disk_is_said_and_work_goes_on_when_there_is_room(
     assert done
     assert done.items() <= mtimes(small_disk / "out").items()
     assert digests(small_disk / "out") == digests(features)
+
+
+def test_subsets_are_folders_that_can_be_extracted_alone(
+    corpus: Corpus, dataset: Path, features: Path, tmp_path: Path
+) -> None:
+    subsets = ["--subsets", "2,0.5", "--balanced-sets", "1,3", "--examples-per-class", "1"]
+    data, some = tmp_path / "dataset", tmp_path / "some"
+    prepare_dataset.main(["--manifest", str(corpus.manifest), "--output", str(data), *subsets])
+    planned = contract.read_root(str(data), contract.DATASET)
+
+    extract(data, some, "--subset", "train=2", "evaluation=1")
+    first = digests(some)
+    document = contract.read_root(str(some), contract.FEATURES)
+    assert document["subsets"] == {
+        "train": {"2": ["2"]},
+        "validation": {},
+        "evaluation": {"1": ["1"]},
+    }
+    assert set(document["splits"]["train"]["num_shards"]) == {"2"}
+    assert {path.split("/")[1] for path in first if path.startswith("train/")} == {"2"}
+    assert document["splits"]["train"]["num_videos"] == 2
+    with pytest.raises(InputError, match=r"--subset: received 'train=7'.*train=0.5 train=2"):
+        extract(data, some, "--subset", "train=7")
+
+    # The rest comes to what is there; what is there already would not be given up.
+    document = extract(data, some)
+    assert document["subsets"] == planned["subsets"]
+    assert first.items() <= digests(some).items()
+    assert {
+        (one.video_id, one.start_seconds, one.patch) for one in read_records(some, "train")
+    } == {(one.video_id, one.start_seconds, one.patch) for one in read_records(features, "train")}
+    for counts in document["splits"].values():
+        for field in ("num_videos", "num_patches", "num_bytes"):
+            assert counts[field] == sum(group[field] for group in counts["groups"].values())
+    with pytest.raises(InputError, match=r"--subset: .* also has 0\.5, rest of train"):
+        extract(data, some, "--subset", "train=2")

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
@@ -35,12 +36,13 @@ def write(path: Path, rows: list[dict[str, Any]]) -> None:
 def read(path: Path, layout: ManifestFormat) -> tuple[list[dict[str, Any]], list[Any]]:
     videos: list[dict[str, Any]] = []
     rejects = []
-    for output in manifest.ReadManifest(layout).process(str(path)):
-        if isinstance(output, pa.RecordBatch):
-            videos += output.to_pylist()
-        else:
-            assert output.tag == manifest.REJECTED
-            rejects.append(output.value)
+    for piece in manifest.divide(str(path)):
+        for output in manifest.ReadManifest(layout).process(piece):
+            if isinstance(output, pa.RecordBatch):
+                videos += output.to_pylist()
+            else:
+                assert output.tag == manifest.REJECTED
+                rejects.append(output.value)
     return videos, rejects
 
 
@@ -52,6 +54,7 @@ def test_every_kind_gives_the_same_videos(tmp_path: Path, suffix: str) -> None:
     videos, rejects = read(path, ManifestFormat())
 
     assert rejects == []
+    assert all(video.pop("origin") is None for video in videos)
     assert videos == [
         {
             "id": "007",
@@ -118,7 +121,7 @@ def test_columns_and_split_values_can_be_named(tmp_path: Path) -> None:
         ({"id": "a", "uri": " ", "labels": "x"}, "missing_uri", "uri is empty"),
         ({"id": "a", "uri": "a.wav", "labels": " ; "}, "no_labels", "' ; '"),
         ({"id": "a", "uri": "a.wav", "labels": None}, "no_labels", "None"),
-        ({"id": "a\0b", "uri": "a.wav", "labels": "x"}, "missing_id", "NUL"),
+        ({"id": "a\0b", "uri": "a.wav", "labels": "x"}, "bad_text", "NUL"),
         ({"id": "a", "uri": "a.wav", "labels": "x", "start": "soon"}, "bad_times", "soon"),
         ({"id": "a", "uri": "a.wav", "labels": "x", "start": 5, "end": 5}, "bad_times", "5"),
         ({"id": "a", "uri": "a.wav", "labels": "x", "start": -1}, "bad_times", "-1"),
@@ -251,3 +254,71 @@ def test_file_uris_are_paths(tmp_path: Path) -> None:
     write(path, [{"id": "a", "uri": "file:///media/a b.wav", "labels": "x"}])
 
     assert read(path, ManifestFormat())[0][0]["uri"] == "/media/a b.wav"
+
+
+def random_cell(rng: np.random.Generator, column: str) -> Any:
+    words = [
+        "",
+        " ",
+        "a",
+        " b ",
+        "Dog;Cat;Dog",
+        ";",
+        "x\0y",
+        "音楽; Cat",
+        "train",
+        "7",
+        "1.5",
+        "-2",
+    ]
+    words += ["file:///m/a b.wav", "gs://b/c", "rel/d.wav", "nan", "inf", "1e3", "  ", "/abs"]
+    if column == "labels" and rng.random() < 0.5:
+        return [str(word) for word in rng.choice(words, rng.integers(0, 4))]
+    return None if rng.random() < 0.1 else str(rng.choice(words))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_columns_and_single_rows_are_parsed_alike(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    names = ("id", "uri", "labels", "split", "start", "end", "group")
+    labels_are_lists = bool(seed % 2)
+    rows = [{name: random_cell(rng, name) for name in names} for _ in range(400)]
+    rows = [row for row in rows if isinstance(row["labels"], list) == labels_are_lists]
+    for row in rows[:200]:  # most of which can be used
+        row.update(id=f"v{rng.integers(1000)}", uri="a.wav", split=None, start="0.5", end="7")
+    # A slice, as readers give them.
+    arrays = {name: pa.array([rows[0][name], *(row[name] for row in rows)])[1:] for name in names}
+    # Lists are never taken as columns.
+    singly = {name: [row[name] for row in rows] for name in names}
+
+    by_column, column_rejects = manifest.parse_rows(arrays, ManifestFormat(), "/m")
+    by_row, row_rejects = manifest.parse_rows(singly, ManifestFormat(), "/m")
+
+    def in_order(batch: pa.RecordBatch) -> list[str]:
+        return sorted(map(repr, batch.to_pylist()))
+
+    assert in_order(by_column) == in_order(by_row)
+    assert sorted(column_rejects) == sorted(row_rejects)
+    assert by_column.num_rows > 50
+    assert len(column_rejects) > 50
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_pieces_of_a_file_hold_every_row_once(
+    tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manifest, "_BYTES_PER_PIECE", 97)
+    monkeypatch.setattr(manifest, "_ROWS_PER_PIECE", 20)
+    path = tmp_path / f"videos{suffix}"
+    rows = [{"id": f"é{i}", "uri": "x" * (i % 50) + ".wav", "labels": "a\nb"} for i in range(100)]
+    if suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=7)
+    else:
+        write(path, rows)
+
+    pieces = list(manifest.divide(str(path)))
+    videos, rejects = read(path, ManifestFormat())
+
+    assert len(pieces) > 4
+    assert [video["id"] for video in videos] == [row["id"] for row in rows]
+    assert rejects == []

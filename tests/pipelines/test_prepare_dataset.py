@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -196,3 +197,207 @@ def test_a_manifest_that_cannot_be_read_to_its_end_is_refused(tmp_path: Path) ->
 
     with pytest.raises(InputError, match="cannot be read to its end as csv"):
         prepare(str(path), tmp_path / "out")
+
+
+def test_rare_labels_are_left_out_with_the_videos_that_have_no_other(tmp_path: Path) -> None:
+    rows = [(f"v{i}", f"{i}.wav", "common") for i in range(8)]
+    rows += [
+        ("w0", "w0.wav", "common;twice"),
+        ("w1", "w1.wav", "twice;once"),
+        ("x", "x.wav", "odd"),
+    ]
+    manifest = write_manifest(tmp_path / "m.csv", rows)
+
+    document = prepare(manifest, tmp_path / "min", "--min-count=2")
+    assert read_vocabulary(str(tmp_path / "min")).ids == ("common", "twice")
+    assert document["rejects"] == {"rare_labels": 1}
+    assert {video["id"]: video["labels"] for video in read_videos(tmp_path / "min")}["w1"] == [1]
+    document = prepare(manifest, tmp_path / "top", "--top-k=1")
+    assert read_vocabulary(str(tmp_path / "top")).ids == ("common",)
+    assert document["rejects"] == {"rare_labels": 2}
+    with pytest.raises(JobFailedError, match=r"none of the 11 rows.*'rare_labels': 11"):
+        prepare(manifest, tmp_path / "none", "--min-count=100")
+    with pytest.raises(InputError, match="--top-k: received 0"):
+        prepare(manifest, tmp_path / "none", "--top-k=0")
+
+
+def test_names_of_labels_come_from_a_side_file(tmp_path: Path) -> None:
+    rows = [("a", "a.wav", "/m/1;/m/2"), ("b", "b.wav", "/m/1;/m/3"), ("c", "c.wav", "/m/1")]
+    manifest = write_manifest(tmp_path / "m.csv", rows)
+    # As AudioSet ships it: ids in the second column, names with commas in quotes.
+    names = tmp_path / "class_labels_indices.csv"
+    names.write_text('index,mid,display_name\n0,/m/1,"Dog, bark"\n1,/m/2,""\n2,/m/9,Гитара\n')
+
+    document = prepare(manifest, tmp_path / "out", "--label-names", str(names))
+
+    vocabulary = read_vocabulary(str(tmp_path / "out"))
+    assert vocabulary.ids == ("/m/1", "/m/3", "/m/2")
+    assert vocabulary.names == ("Dog, bark", "/m/3", "/m/2")
+    assert document["vocabulary"]["num_unnamed_labels"] == 2
+    assert document["vocabulary"]["num_unused_names"] == 1
+    assert "Dog, bark" in (tmp_path / "out" / "dataset.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("id,name\na,A\na,B\n", r"'a' is called 'A' and 'B'"),
+        ("label,name\na,A\n", r"no column 'id' or 'mid'; it has 'label', 'name'"),
+        ("", "cannot be read"),
+    ],
+)
+def test_side_file_that_cannot_be_one_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    manifest = write_manifest(tmp_path / "m.csv", [("a", "a.wav", "a")])
+    (tmp_path / "names.csv").write_text(text)
+
+    with pytest.raises(InputError, match=message):
+        prepare(manifest, tmp_path / "out", "--label-names", str(tmp_path / "names.csv"))
+
+
+def test_no_origin_is_in_two_splits(tmp_path: Path) -> None:
+    header = "id,uri,labels,uploader"
+    rows = [(f"v{i}", f"{i}.wav", "x", f"u{i % 60}" if i % 5 else "") for i in range(400)]
+    manifest = write_manifest(tmp_path / "m.csv", rows, header)
+
+    prepare(manifest, tmp_path / "out", "--group-column=uploader")
+
+    split_of = {video["id"]: video["split"] for video in read_videos(tmp_path / "out")}
+    for video_id, _, _, uploader in rows:
+        assert split_of[video_id] == sharding.split_of(uploader or video_id)
+    assert set(split_of.values()) == {"train", "validation", "evaluation"}
+
+
+def test_origin_that_the_manifest_puts_into_two_splits_is_refused(tmp_path: Path) -> None:
+    header = "id,uri,labels,split,group"
+    rows = [(f"v{i}", f"{i}.wav", "x", "train", f"u{i // 2}") for i in range(40)]
+    rows[7] = ("v7", "7.wav", "x", "evaluation", "u3")
+    # Its other video is drawn by the hash of the group.
+    other = next(split for split in sharding.SPLITS if split != sharding.split_of("u9"))
+    rows[18:20] = [("v18", "18.wav", "x", other, "u9"), ("v19", "19.wav", "x", "", "u9")]
+    manifest = write_manifest(tmp_path / "m.csv", rows, header)
+
+    with pytest.raises(InputError, match=r"column group: 2 groups have videos in.*'u3', 'u9';"):
+        prepare(manifest, tmp_path / "out")
+
+
+def test_statistics_and_coverage(tmp_path: Path) -> None:
+    header = "id,uri,labels,split,end"
+    rows = [(f"v{i}", f"{i}.wav", "a;b" if i % 4 else "a", "train", "15") for i in range(40)]
+    rows += [(f"w{i}", f"{i}.wav", "a;b;c" if i < 3 else "c", "evaluation", "") for i in range(10)]
+    manifest = write_manifest(tmp_path / "m.csv", rows, header)
+
+    document = prepare(
+        manifest, tmp_path / "out", "--balanced-sets=2,3", "--examples-per-class=4", "--subsets=10"
+    )
+
+    statistics = document["statistics"]
+    assert statistics["labels_per_video"]["histogram"] == {"1": 17, "2": 30, "3": 3}
+    assert statistics["labels_per_video"]["mean"] == (17 + 60 + 9) / 50
+    train, evaluation = (statistics["splits"][split] for split in ("train", "evaluation"))
+    assert train["known_hours"] == train["hours"] == round(40 * 15 / 3600, 3)
+    assert (evaluation["num_known_lengths"], evaluation["hours"]) == (0, round(10 * 276 / 3600, 3))
+    assert (train["num_labels"], train["num_absent_labels"]) == (2, 1)
+    co_occurrence = statistics["co_occurrence"]
+    assert co_occurrence["labels"] == ["a", "b", "c"]
+    assert co_occurrence["num_videos"] == [[43, 33, 3], [33, 33, 3], [3, 3, 10]]
+    # The 2-label set takes the 3 videos of a and b; for c come 4 videos by position.
+    drawn = sorted(rows[40:], key=lambda row: sharding.unit_hash("position", row[0]))[:4]
+    more = sum(row[2] == "c" for row in drawn)
+    coverage = pq.read_table(tmp_path / "out" / "coverage.parquet").to_pydict()
+    assert coverage["train"] == [40, 30, 0]
+    assert coverage["evaluation"] == [3, 3, 10]
+    assert coverage["balanced_2"] == [3, 3, None]
+    assert coverage["balanced_3"] == [3, 3, 3 + more]
+    assert document["balanced_sets"]["2"]["num_short"] == 2
+    assert document["balanced_sets"]["3"]["num_videos"] == 3 + more
+    assert document["balanced_sets"]["3"]["examples"]["max"] == 3 + more
+    assert document["subsets"]["train"] == {"10": ["10"]}
+    assert document["splits"]["train"]["num_videos_by_group"] == {"10": 10, "rest": 30}
+    page = (tmp_path / "out" / "dataset.html").read_text()
+    for anchor in ("splits", "subsets", "balanced", "labels"):
+        assert f'<table id="{anchor}">' in page
+    assert "http" not in page.replace("http-equiv", "")
+
+
+def test_subset_that_is_too_large_fails_with_the_size(tmp_path: Path) -> None:
+    manifest = write_manifest(
+        tmp_path / "m.csv", [("a", "a.wav", "x", "train")], "id,uri,labels,split"
+    )
+
+    with pytest.raises(InputError, match=r"--subsets: 5 is 5 videos; the training split has 1"):
+        prepare(manifest, tmp_path / "out", "--subsets=5")
+    with pytest.raises(InputError, match=r"--balanced-sets: no video is in the evaluation split"):
+        prepare(manifest, tmp_path / "out", "--balanced-sets=1")
+
+
+def test_hostile_rows_cost_only_themselves(tmp_path: Path) -> None:
+    many = [f"label {i:03d}" for i in range(300)]
+    rows: list[dict[str, Any]] = [
+        {"id": "300 labels", "uri": "a.wav", "labels": many},
+        {"id": "quotes", "uri": "b.wav", "labels": ['Say "hi", loudly', "موسيقى", "音楽;and more"]},
+        {"id": "mixed", "uri": "c.wav", "labels": "label 001;label 002"},
+        {"id": 7, "uri": "d.wav", "labels": ["label 001"], "end": "12"},
+        {"id": "nul label", "uri": "e.wav", "labels": ["a\0b", "label 001"]},
+        {"id": "nul\0", "uri": "e.wav", "labels": ["label 001"]},
+        {"id": "no labels", "uri": "e.wav", "labels": []},
+        {"id": "endless", "uri": "e.wav", "labels": ["label 001"], "end": 1e999},
+    ]
+    manifest = tmp_path / "m.jsonl"
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    document = prepare(str(manifest), tmp_path / "out")
+
+    vocabulary = read_vocabulary(str(tmp_path / "out"))
+    labels = {
+        video["id"]: {vocabulary.ids[label] for label in video["labels"]}
+        for video in read_videos(tmp_path / "out")
+    }
+    assert labels == {
+        "300 labels": set(many),
+        "quotes": {'Say "hi", loudly', "موسيقى", "音楽;and more"},
+        "mixed": {"label 001", "label 002"},
+        "7": {"label 001"},
+    }
+    assert document["rejects"] == {"bad_text": 2, "bad_times": 1, "no_labels": 1}
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (
+            {"id": [1], "media": ["a"], "labels": ["x"]},
+            "no column 'uri' for the uri; it has 'id', 'media'",
+        ),
+        ({"id": [{"a": 1}], "uri": ["a"], "labels": ["x"]}, r"none of the 1 rows.*bad_type"),
+        ({"id": ["a"], "uri": ["a"], "labels": [{"x": 0.5}]}, r"none of the 1 rows.*bad_type"),
+    ],
+)
+def test_parquet_of_a_wrong_schema(tmp_path: Path, columns: dict[str, Any], message: str) -> None:
+    pq.write_table(pa.table(columns), tmp_path / "m.parquet")
+
+    with pytest.raises((InputError, JobFailedError), match=message):
+        prepare(str(tmp_path / "m.parquet"), tmp_path / "out")
+
+
+def test_any_number_of_workers_gives_the_same_data_set(tmp_path: Path) -> None:
+    header = "id,uri,labels,group"
+    rows = [(f"v{i}", f"{i}.wav", f"l{i % 7};l{i % 11}", f"u{i % 90}") for i in range(600)]
+    for index in range(4):
+        write_manifest(tmp_path / f"m{index}.csv", rows[index::4], header)
+    write_manifest(tmp_path / "all.csv", rows, header)
+    flags = ["--subsets=100,0.5", "--balanced-sets=3,11", "--examples-per-class=5"]
+
+    one = prepare(str(tmp_path / "all.csv"), tmp_path / "one", *flags)
+    two = prepare(
+        str(tmp_path / "m*.csv"),
+        tmp_path / "two",
+        *flags,
+        "--direct_num_workers=2",
+        "--direct_running_mode=multi_processing",
+    )
+
+    for field in one.keys() - {"made_by", "manifest"}:
+        assert one[field] == two[field], field
+    for name in ("coverage.parquet", "labels.parquet"):
+        assert pq.read_table(tmp_path / "one" / name) == pq.read_table(tmp_path / "two" / name)
+    assert read_videos(tmp_path / "one") == read_videos(tmp_path / "two")

@@ -1,0 +1,60 @@
+"""Table 1 of the paper: example labels by decade of their prior.
+
+python -m evaluation.paper.table1 --dataset dataset
+"""
+
+import argparse
+from collections.abc import Sequence
+
+import numpy as np
+
+from features import contract, storage
+from features.errors import OK, InputError, run_command
+from features.labels import Vocabulary, read_vocabulary
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m evaluation.paper.table1",
+        description="Print example labels of a data set by decade of their prior, as Markdown.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--dataset", required=True, help="folder made by pipelines.prepare_dataset")
+    parser.add_argument(
+        "--examples", type=int, default=5, help="labels of each decade to show; default: 5"
+    )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    args = _parser().parse_args(argv)
+    if args.examples < 1:
+        raise InputError(f"--examples: received {args.examples}; give 1 or more")
+    folder = storage.absolute(args.dataset)
+    contract.read_root(folder, contract.DATASET)
+    print(render(read_vocabulary(folder), args.examples))
+    return OK
+
+
+def render(vocabulary: Vocabulary, num_examples: int) -> str:
+    """The table; the examples of a decade are its most frequent labels.
+
+    A prior of 1 is in the decade below it.
+    """
+    # In integers: a prior is count / num_videos, and log10 of 0.001 is not quite -3.
+    decades = np.zeros(len(vocabulary), np.int64)
+    counts = vocabulary.counts
+    while (counts * 10 ** (decades + 1) < vocabulary.num_videos).any():
+        decades += counts * 10 ** (decades + 1) < vocabulary.num_videos
+    lines = ["| Label prior | Labels | Example labels |", "|---|---|---|"]
+    for decade in np.unique(decades).tolist():
+        labels = np.flatnonzero(decades == decade)
+        names = ", ".join(vocabulary.names[label] for label in labels[:num_examples])
+        upper, lower = (f"{10.0**-exponent:g}" for exponent in (decade, decade + 1))
+        lines.append(f"| {lower} ... {upper} | {len(labels):,} | {names.replace('|', '&#124;')} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    run_command(main)

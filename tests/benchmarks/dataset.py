@@ -1,0 +1,136 @@
+"""Claim: the cost of preparing a data set is linear in its rows, in memory that fits a laptop.
+
+A synthetic corpus has labels of the paper's priors: 30,871 of them, from 0.2 down to 1e-6, five a
+video on average. It goes through the whole job with a vocabulary, splits, nested training subsets
+and balanced evaluation sets, as a command of its own that is watched. `cpu_s_per_million_rows` is
+what each million rows costs at the largest size, the start of a job subtracted; `growth` is the
+cost of a row there over that at a tenth of it. `peak_gb` is the resident memory of the process.
+The data set is checked against counts that NumPy made of the same rows.
+
+    python -m tests.benchmarks.dataset --quick
+"""
+
+import functools
+import resource
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import scipy.optimize
+
+from tests.benchmarks.measurement import Lane, is_quick, markdown, report, run_and_watch_memory
+
+NUM_LABELS, LABELS_PER_VIDEO = 30_871, 5
+HIGHEST_PRIOR, LOWEST_PRIOR = 0.2, 1e-6
+SMALLEST = 5_000
+_ROWS_PER_GROUP = 100_000
+
+
+def priors() -> np.ndarray:
+    """Zipf-Mandelbrot, c / (rank + q) ** s, through both ends with the sum that is asked for."""
+    ranks = np.arange(1, NUM_LABELS + 1)
+
+    def law(q: float) -> np.ndarray:
+        s = np.log(HIGHEST_PRIOR / LOWEST_PRIOR) / np.log((NUM_LABELS + q) / (1 + q))
+        return HIGHEST_PRIOR * ((1 + q) / (ranks + q)) ** s
+
+    q = scipy.optimize.brentq(lambda q: law(q).sum() - LABELS_PER_VIDEO, 0.0, 10_000.0)
+    return law(q)
+
+
+def write_manifest(path: Path, num_rows: int) -> np.ndarray:
+    """Write a manifest; returns [labels] how many videos bear each."""
+    rng = np.random.default_rng(num_rows)
+    names = pa.array([f"/m/{rank:06x}" for rank in range(NUM_LABELS)])
+    cumulated = np.cumsum(priors() / LABELS_PER_VIDEO)
+    counts = np.zeros(NUM_LABELS, np.int64)
+    schema = pa.schema(
+        {
+            "id": pa.string(),
+            "uri": pa.string(),
+            "labels": pa.list_(pa.string()),
+            "end": pa.float64(),
+        }
+    )
+    with pq.ParquetWriter(path, schema) as writer:
+        for first in range(0, num_rows, _ROWS_PER_GROUP):
+            size = min(_ROWS_PER_GROUP, num_rows - first)
+            drawn = np.searchsorted(cumulated, rng.random((size, LABELS_PER_VIDEO)))
+            drawn = drawn.clip(max=NUM_LABELS - 1)
+            keys = np.unique(np.arange(size)[:, None] * NUM_LABELS + drawn)
+            counts += np.bincount(keys % NUM_LABELS, minlength=NUM_LABELS)
+            ids = pa.array([f"{number:011d}" for number in range(first, first + size)])
+            offsets = pa.array(np.arange(size + 1) * LABELS_PER_VIDEO, pa.int32())
+            labels = pa.ListArray.from_arrays(offsets, names.take(pa.array(drawn.ravel())))
+            uris = pa.array([f"gs://corpus/media/{name}.mp4" for name in ids.to_pylist()])
+            seconds = pa.array(rng.exponential(276, size) + 1)
+            writer.write_table(pa.table([ids, uris, labels, seconds], schema=schema))
+    return counts
+
+
+def command(manifest: Path, output: Path, num_rows: int) -> list[str]:
+    """The job with everything that it can be asked for."""
+    subsets = ",".join(str(num_rows // share) for share in (3000, 1000, 100, 10))
+    flags = ["--manifest", str(manifest), "--output", str(output), "--subsets", subsets]
+    # The smallest corpus has 2,430 of the labels.
+    flags += ["--balanced-sets", "400" if num_rows == SMALLEST else "400,3087"]
+    return [sys.executable, "-m", "pipelines.prepare_dataset", *flags]
+
+
+def run_job(manifest: Path, output: Path, num_rows: int) -> tuple[float, float]:
+    """(CPU seconds, peak GB) of the job."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    _, processes = run_and_watch_memory(command(manifest, output, num_rows))
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return seconds, max(megabytes for _, megabytes in processes.values()) / 1000
+
+
+def check(output: Path, num_rows: int, counts: np.ndarray) -> None:
+    """The data set says what NumPy counted."""
+    from features.labels import read_vocabulary
+
+    vocabulary = read_vocabulary(str(output))
+    ranks = [int(label.removeprefix("/m/"), 16) for label in vocabulary.ids]
+    assert (counts[ranks] == vocabulary.counts).all()
+    assert counts.sum() == vocabulary.counts.sum()
+    videos = pq.read_table(output / "videos", columns=["split", "group"])
+    assert videos.num_rows == num_rows
+    train = videos.filter(pa.compute.equal(videos["split"], "train"))["group"].to_numpy()
+    smallest = f"{num_rows // 3000}"
+    assert abs((train == smallest).sum() / int(smallest) - 1) <= 0.01, (train == smallest).sum()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the benchmark."""
+    largest = 200_000 if is_quick(__doc__, argv) else 2_000_000
+    sizes = (SMALLEST, largest // 10, largest)
+    costs, rows = {}, []
+    with tempfile.TemporaryDirectory() as temporary, Lane() as lane:
+        for num_rows in sizes:
+            manifest, output = Path(temporary, "manifest.parquet"), Path(temporary, f"{num_rows}")
+            _, counts = lane(functools.partial(write_manifest, num_rows=num_rows), manifest)
+            costs[num_rows] = run_job(manifest, output, num_rows)
+            lane(check, output, num_rows, counts)
+            rows.append([f"{num_rows:,}", *costs[num_rows]])
+    start = costs[sizes[0]][0]
+    per_row = {size: (costs[size][0] - start) / (size - sizes[0]) for size in sizes[1:]}
+    print(markdown(["rows", "CPU s", "peak GB"], rows))
+    report(
+        {
+            "cpu_s_per_million_rows": per_row[largest] * 1e6,
+            "peak_gb": costs[largest][1],
+            "growth": per_row[largest] / per_row[largest // 10],
+            "rows": largest,
+            "start_cpu_s": start,
+        }
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

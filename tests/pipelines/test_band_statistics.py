@@ -1,0 +1,64 @@
+"""The statistics of the bands against NumPy, the graph against their formula."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from features import contract, record, tfrecord
+from features.errors import InputError
+from features.front_end import FrontEnd
+from pipelines import band_statistics, bands, extract_features, prepare_dataset
+from tests.conftest import Corpus
+
+
+@pytest.fixture(scope="module")
+def features(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bands")
+    dataset, output = str(folder / "dataset"), str(folder / "features")
+    prepare_dataset.main(["--manifest", str(corpus.manifest), "--output", dataset])
+    extract_features.main(["--dataset", dataset, "--output", output, "--splits=train"])
+    return folder / "features"
+
+
+def test_statistics_and_graph(features: Path) -> None:
+    import tensorflow_transform as tft
+
+    assert band_statistics.main(["--features", str(features), "--patches=10000"]) == 0
+
+    document = contract.read_root(str(features), contract.FEATURES)
+    front_end = FrontEnd.from_json(document["front_end"])
+    stored = []
+    for path in sorted(features.glob("train/*/*.tfrecord")):
+        with path.open("rb") as file:
+            stored += [record.decode(one).patch for one in tfrecord.read_records(file, str(path))]
+    patches = front_end.storage.decode(np.frombuffer(b"".join(stored), np.uint8))
+    patches = patches.reshape(-1, *front_end.log_mel.patch_shape)
+    wide = patches.astype(np.float64)
+    statistics = contract.read_root(str(features), bands.FILE_NAME)
+    assert statistics["num_patches"] == len(patches) == document["num_patches"]
+    assert statistics["features_fingerprint"] == document["splits"]["train"]["fingerprint"]
+    mean, deviation = statistics["mean"], statistics["standard_deviation"]
+    np.testing.assert_allclose(mean, wide.mean(axis=(0, 1)), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(deviation, wide.std(axis=(0, 1)), rtol=1e-5)
+
+    transform = tft.TFTransformOutput(str(features / "transform"))
+    normalised = transform.transform_raw_features({bands.LOG_MEL: patches[:7]})[bands.LOG_MEL]
+    expected = (patches[:7] - np.float32(mean)) / np.float32(deviation)
+    np.testing.assert_array_equal(normalised.numpy(), expected)
+    layer = transform.transform_features_layer()
+    np.testing.assert_array_equal(layer({bands.LOG_MEL: patches[:7]})[bands.LOG_MEL], expected)
+
+
+def test_a_sample_is_some_patches_of_every_shard(features: Path) -> None:
+    band_statistics.main(["--features", str(features), "--patches=4"])
+
+    num_shards = len(list(features.glob("train/*/*.tfrecord")))
+    assert contract.read_root(str(features), bands.FILE_NAME)["num_patches"] <= 4 + num_shards
+
+
+def test_features_without_training_patches_are_refused(tmp_path: Path) -> None:
+    contract.write_root(str(tmp_path), contract.FEATURES, {"splits": {}})
+
+    with pytest.raises(InputError, match="split train has no patches"):
+        band_statistics.main(["--features", str(tmp_path)])
