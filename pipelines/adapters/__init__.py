@@ -1,0 +1,1 @@
+"""Data sets as their publishers ship them, read into one shape: `listing.Listing`."""

@@ -1,0 +1,137 @@
+"""A publisher's listing and the media on disk -> a manifest, and an account of what is missing."""
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from features import storage
+from pipelines.adapters.disk import locate
+from pipelines.adapters.listing import Clip, Listing
+from pipelines.rejects import Reject
+
+MANIFEST, LABEL_NAMES = "manifest.parquet", "label_names.csv"
+COVERAGE, LEFT_OUT = "coverage.csv", "left_out.csv"
+# The columns of every manifest, and two of a published data set. `recording` names the original
+# that a clip was cut from, or its uploader: clips of one must not be in two splits.
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("uri", pa.string()),
+        ("labels", pa.list_(pa.string())),
+        ("split", pa.string()),
+        ("start", pa.float64()),
+        ("end", pa.float64()),
+        ("recording", pa.string()),
+        ("published_split", pa.string()),
+    ]
+)
+_MISSING, _OTHER_SPLIT = "missing_media", "other_split"
+
+
+@dataclass(frozen=True)
+class Imported:
+    """Rows of a manifest, and what became of the rest.
+
+    Attributes:
+      rows: of `SCHEMA`.
+      left_out: clips without medium or of another split, and rows that the adapter rejected.
+      listed, found: (published split, label) -> clips that are listed, and of them in `rows`.
+    """
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    left_out: list[Reject] = field(default_factory=list)
+    listed: Counter[tuple[str, str]] = field(default_factory=Counter)
+    found: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    def straddling(self) -> list[str]:
+        """Recordings with clips in more than one split, sorted."""
+        splits: dict[str, set[str]] = {}
+        for row in self.rows:
+            if row["recording"] and row["split"]:
+                splits.setdefault(row["recording"], set()).add(row["split"])
+        return sorted(recording for recording, within in splits.items() if len(within) > 1)
+
+
+def match(
+    listing: Listing,
+    media: Mapping[str, str],
+    split_values: Mapping[str, str],
+    missing_uri: str | None = None,
+) -> Imported:
+    """Find the medium of each clip.
+
+    Args:
+      listing: what is published.
+      media: file name without suffix -> path, as of `disk.index_media`.
+      split_values: the publisher's word for a split -> ours; clips of others are left out.
+      missing_uri: clips whose medium is missing are kept under this URI, with {} for the likeliest
+        of its file names; None to leave them out.
+    """
+    imported = Imported(left_out=list(listing.rejects))
+    for clip in listing.clips:
+        keys = [(clip.published_split or "", label) for label in clip.labels]
+        imported.listed.update(keys)
+        if clip.published_split is not None and clip.published_split not in split_values:
+            detail = f"split is {clip.published_split!r}, not one of {sorted(split_values)}"
+            imported.left_out.append(Reject(clip.id, clip.uri or "", _OTHER_SPLIT, detail))
+            continue
+        names = (*clip.file_names, *clip.cut_file_names)
+        place = locate(clip, media)
+        if place is None and missing_uri is not None:
+            place = missing_uri.format(names[0]), not clip.file_names
+        if place is None:
+            detail = f"no file {' or '.join(names[:2])} of any suffix"
+            imported.left_out.append(Reject(clip.id, "", _MISSING, detail))
+            continue
+        imported.found.update(keys)
+        imported.rows.append(_row(clip, *place, split_values))
+    return imported
+
+
+def _row(clip: Clip, uri: str, cut: bool, split_values: Mapping[str, str]) -> dict[str, Any]:
+    published = clip.published_split
+    return {
+        "id": clip.id,
+        "uri": uri,
+        "labels": list(clip.labels),
+        "split": None if published is None else split_values[published],
+        "start": None if cut else clip.start,
+        "end": None if cut else clip.end,
+        "recording": clip.recording,
+        "published_split": published,
+    }
+
+
+def write_label_names(label_names: Mapping[str, str], folder: str) -> None:
+    """Write `label_names.csv`: id, name."""
+    _write_csv(storage.join(folder, LABEL_NAMES), ("id", "name"), label_names.items())
+
+
+def write(imported: Imported, label_names: Mapping[str, str], folder: str) -> str:
+    """Write the manifest and the files beside it; returns the manifest's path."""
+    write_label_names(label_names, folder)
+    _write_csv(storage.join(folder, LEFT_OUT), Reject._fields, imported.left_out)
+    coverage = [
+        (split, label, label_names.get(label, label), count, imported.found[split, label])
+        for (split, label), count in sorted(imported.listed.items())
+    ]
+    header = ("published_split", "label", "name", "listed", "imported")
+    _write_csv(storage.join(folder, COVERAGE), header, coverage)
+    path = storage.join(folder, MANIFEST)
+    with storage.atomic_write(path) as file:
+        pq.write_table(pa.Table.from_pylist(imported.rows, SCHEMA), file)
+    return path
+
+
+def _write_csv(path: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    storage.write_bytes(path, text.getvalue().encode())
