@@ -7,6 +7,7 @@ at which the sounds are heard. The same seed and number of soundtracks give the 
 """
 
 import argparse
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -110,28 +111,30 @@ def _plan_events(
     """Each class again and again, and a few strays."""
     for sound_class in sound_classes:
         decibels = rng.uniform(*EVENT_DECIBELS)
-        places = in_turn(
-            iter(lambda: rng.uniform(*EVENT_SECONDS), None),
+        yield from in_turn(
+            (_event(sound_class, EVENT_SECONDS, decibels, rng) for _ in itertools.count()),
             seconds=seconds,
             gap_seconds=GAP_SECONDS,
             shortest=EVENT_SECONDS[0],
             rng=rng,
         )
-        for start, duration in places:
-            yield _event(sound_class, start, duration, decibels)
     # Real labels are incomplete: here and there something else is heard for a moment.
     for _ in range(rng.integers(3)):
         stray_class = SOUND_CLASSES[rng.integers(len(SOUND_CLASSES))]
-        duration = rng.uniform(*STRAY_SECONDS)
-        start = rng.uniform(0.0, seconds - duration)
-        stray = _event(stray_class, start, duration, rng.uniform(*EVENT_DECIBELS))
-        yield replace(stray, labelled=False)
+        stray = _event(stray_class, STRAY_SECONDS, rng.uniform(*EVENT_DECIBELS), rng)
+        yield replace(stray, start=rng.uniform(0.0, seconds - stray.seconds), labelled=False)
 
 
-def _event(sound_class: SoundClass, start: float, seconds: float, decibels: float) -> Event:
-    labels = tuple(sorted(sound_class.labels))
-    sound = SyntheticSound(sound_class)
-    return Event(sound_class.name, labels, sound, start, seconds, decibels)
+def _event(
+    sound_class: SoundClass, seconds: tuple[float, float], decibels: float, rng: Generator
+) -> Event:
+    return Event(
+        source=sound_class.name,
+        labels=tuple(sorted(sound_class.labels)),
+        sound=SyntheticSound(sound_class),
+        seconds=rng.uniform(*seconds),
+        decibels=decibels,
+    )
 
 
 def assign_splits(soundtracks: Sequence[Soundtrack]) -> list[str]:

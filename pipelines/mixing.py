@@ -5,18 +5,19 @@ known exactly.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 import soxr
 from numpy.random import Generator
 
+from features.params import LogMelParams
 from pipelines.media import MediaFormat
 from pipelines.synthesis import colored_noise
 
-# The classifier hears up to 8 kHz, so nothing is mixed above; it saves two thirds of the time.
-MIX_RATE_HZ = 16_000
+# The front end hears up to 8 kHz, so nothing is mixed above; it saves two thirds of the time.
+MIX_RATE_HZ = LogMelParams().sample_rate_hz
 # Exponents of `Noise`, from nearly white to nearly brown.
 NOISE_EXPONENTS = (0.3, 1.6)
 _LOUDNESS_DECIBELS = (-30.0, -18.0)  # root mean square of the whole, full scale being 0
@@ -51,19 +52,24 @@ class Event:
         source: what is heard, as a class or a clip.
         labels: of the sound, specific and generic.
         sound: makes the samples.
-        start: seconds from the start of the soundtrack.
         seconds: duration.
         decibels: root mean square over that of the background.
+        start: seconds from the start of the soundtrack.
         labelled: whether the soundtrack bears the labels.
     """
 
     source: str
     labels: tuple[str, ...]
     sound: Sound
-    start: float
     seconds: float
     decibels: float
+    start: float = 0.0
     labelled: bool = True
+
+    @property
+    def end(self) -> float:
+        """Seconds from the start of the soundtrack."""
+        return self.start + self.seconds
 
 
 @dataclass(frozen=True)
@@ -122,32 +128,33 @@ def mix(soundtrack: Soundtrack) -> np.ndarray:
 
 
 def in_turn(
-    durations: Iterable[float],
+    events: Iterable[Event],
     *,
     seconds: float,
     gap_seconds: tuple[float, float],
     shortest: float,
     rng: Generator,
-) -> list[tuple[float, float]]:
-    """Places sounds one after another, until they or the soundtrack are at an end.
+) -> list[Event]:
+    """Places events one after another, until they or the soundtrack are at an end.
 
     Args:
-        durations: of the sounds, in seconds; endless or not.
+        events: whose `start` is still open; endless or not, and only asked for where there is room.
         seconds: of the soundtrack, `shortest` or more.
-        gap_seconds: least and most from the end of a sound to the next; negative where they may
+        gap_seconds: least and most from the end of an event to the next; negative where they may
             overlap.
-        shortest: a sound is cut at the end of the soundtrack, but not to less than this.
-        rng: draws the gaps, and what lies before the first sound.
+        shortest: an event is cut at the end of the soundtrack, but not to less than this.
+        rng: draws the gaps, and what lies before the first event.
 
     Returns:
-        Start and duration of one sound or more, in seconds.
+        One event or more.
     """
-    placed: list[tuple[float, float]] = []
-    start = 0.0
-    for duration in durations:
-        placed.append((start, min(duration, seconds - start)))
-        start = max(0.0, sum(placed[-1]) + rng.uniform(*gap_seconds))
+    placed: list[Event] = []
+    start = end = 0.0
+    for event in events:
+        placed.append(replace(event, start=start, seconds=min(event.seconds, seconds - start)))
+        end = max(end, placed[-1].end)
+        start = max(0.0, placed[-1].end + rng.uniform(*gap_seconds))
         if start > seconds - shortest:
             break
-    lead = rng.uniform(0.0, seconds - max(start + duration for start, duration in placed))
-    return [(lead + start, duration) for start, duration in placed]
+    lead = rng.uniform(0.0, seconds - end)
+    return [replace(event, start=lead + event.start) for event in placed]

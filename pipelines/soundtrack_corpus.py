@@ -88,7 +88,7 @@ def event_table(soundtracks: Sequence[Soundtrack]) -> pa.Table:
             "id": soundtrack.key,
             "label": label,
             "start": event.start,
-            "end": event.start + event.seconds,
+            "end": event.end,
             "labelled": event.labelled,
             "source": event.source,
         }

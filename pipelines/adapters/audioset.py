@@ -16,7 +16,8 @@ from pathlib import PurePath
 from features import storage
 from features.errors import InputError
 from pipelines.adapters import ontology
-from pipelines.adapters.listing import Clip, Listing, read_rows
+from pipelines.adapters.listing import Clip, Listing
+from pipelines.csv_rows import read_rows
 from pipelines.rejects import Reject
 from pipelines.sharding import EVALUATION, TRAIN
 

@@ -10,7 +10,8 @@ import argparse
 from pathlib import PurePath
 
 from features import storage
-from pipelines.adapters.listing import Clip, Listing, label_name, read_rows
+from pipelines.adapters.listing import Clip, Listing, label_name
+from pipelines.csv_rows import read_rows
 from pipelines.rejects import Reject
 from pipelines.sharding import EVALUATION, TRAIN, VALIDATION
 

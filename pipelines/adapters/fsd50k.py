@@ -12,7 +12,8 @@ from typing import Any
 
 from features import storage
 from features.errors import InputError
-from pipelines.adapters.listing import Clip, Listing, label_name, read_rows
+from pipelines.adapters.listing import Clip, Listing, label_name
+from pipelines.csv_rows import read_rows
 from pipelines.rejects import Reject
 from pipelines.sharding import EVALUATION, TRAIN, VALIDATION
 

@@ -1,9 +1,7 @@
 """A publisher's listing and the media on disk -> a manifest, and an account of what is missing."""
 
-import csv
-import io
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +11,9 @@ import pyarrow.parquet as pq
 from features import storage
 from pipelines.adapters.disk import locate
 from pipelines.adapters.listing import Clip, Listing
+from pipelines.csv_rows import write_rows
 from pipelines.rejects import Reject
+from pipelines.sharding import split_of
 
 MANIFEST, LABEL_NAMES = "manifest.parquet", "label_names.csv"
 COVERAGE, LEFT_OUT = "coverage.csv", "left_out.csv"
@@ -100,7 +100,10 @@ def _row(clip: Clip, uri: str, cut: bool, split_values: Mapping[str, str]) -> di
         "id": clip.id,
         "uri": uri,
         "labels": list(clip.labels),
-        "split": None if published is None else split_values[published],
+        # Clips of one recording sound alike: a split that nobody gave is drawn by recording.
+        "split": split_of(clip.recording or clip.id)
+        if published is None
+        else split_values[published],
         "start": None if cut else clip.start,
         "end": None if cut else clip.end,
         "recording": clip.recording,
@@ -110,28 +113,20 @@ def _row(clip: Clip, uri: str, cut: bool, split_values: Mapping[str, str]) -> di
 
 def write_label_names(label_names: Mapping[str, str], folder: str) -> None:
     """Write `label_names.csv`: id, name."""
-    _write_csv(storage.join(folder, LABEL_NAMES), ("id", "name"), label_names.items())
+    write_rows(storage.join(folder, LABEL_NAMES), ("id", "name"), label_names.items())
 
 
 def write(imported: Imported, label_names: Mapping[str, str], folder: str) -> str:
     """Write the manifest and the files beside it; returns the manifest's path."""
     write_label_names(label_names, folder)
-    _write_csv(storage.join(folder, LEFT_OUT), Reject._fields, imported.left_out)
+    write_rows(storage.join(folder, LEFT_OUT), Reject._fields, imported.left_out)
     coverage = [
         (split, label, label_names.get(label, label), count, imported.found[split, label])
         for (split, label), count in sorted(imported.listed.items())
     ]
     header = ("published_split", "label", "name", "listed", "imported")
-    _write_csv(storage.join(folder, COVERAGE), header, coverage)
+    write_rows(storage.join(folder, COVERAGE), header, coverage)
     path = storage.join(folder, MANIFEST)
     with storage.atomic_write(path) as file:
         pq.write_table(pa.Table.from_pylist(imported.rows, SCHEMA), file)
     return path
-
-
-def _write_csv(path: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    storage.write_bytes(path, text.getvalue().encode())

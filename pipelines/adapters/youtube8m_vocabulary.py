@@ -7,7 +7,8 @@ names are written, for a manifest of your own whose labels are these entities.
 import argparse
 
 from features import storage
-from pipelines.adapters.listing import Listing, read_rows
+from pipelines.adapters.listing import Listing
+from pipelines.csv_rows import read_rows
 
 FILE_NAME = "vocabulary.csv"
 LABEL_IDS = ("KnowledgeGraphId", "Index")

@@ -210,7 +210,7 @@ def test_patterns_that_are_refused(tmp_path: Path, pattern: str, message: str) -
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "no such file; --source is the publisher's folder"),
+        (None, r"meta/esc50\.csv: no such file"),
         (b"", "no column 'filename', 'fold', .* it has no header"),
         (b"filename,category\na.wav,dog\n", "no column 'fold', 'target', 'esc10'"),
         (published.ESC50.encode("utf-16"), "cannot be read as CSV"),
