@@ -9,6 +9,7 @@ ID_30.000_40.000, are of media that hold the segment alone.
 """
 
 import argparse
+import functools
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import PurePath
@@ -105,24 +106,28 @@ def _clip(
     if unknown or not labels:
         detail = f"labels are {row['positive_labels']!r}"
         raise _BadRowError("unknown_label" if unknown else "no_labels", f"{detail}, see {LABELS}")
-    video, start_ms, end_ms = row["YTID"], round(1000 * start), round(1000 * end)
-    times = (
-        f"{start_ms}_{end_ms}",
-        f"{start_ms}",
-        f"{start:.3f}_{end:.3f}",
-        f"{start:.0f}_{end:.0f}",
-        f"{start:.0f}-{end:.0f}",
-    )
-    # Many tools cannot take a file name that begins with a dash, as one YouTube id in 64 does.
-    names_of_video = (video, f"Y{video}")
-    names_of_segment = tuple(f"{name}_{text}" for name in names_of_video for text in times)
+    video = row["YTID"]
     return Clip(
-        id=f"{video}_{start_ms}",
+        id=f"{video}_{round(1000 * start)}",
         labels=labels,
-        file_names=() if cut else names_of_video,
-        cut_file_names=(*names_of_segment, *(names_of_video if cut else ())),
+        # Many tools cannot take a file name that begins with a dash, as one YouTube id in 64 does.
+        file_names=(video, f"Y{video}"),
+        cut_endings=(*_endings(start, end), *([""] if cut else [])),
         published_split=published_split,
         recording=video,
         start=start,
         end=end,
+    )
+
+
+@functools.cache  # a million segments share a thousand of them
+def _endings(start: float, end: float) -> tuple[str, ...]:
+    """What download scripts put behind the id of a video."""
+    start_ms, end_ms = round(1000 * start), round(1000 * end)
+    return (
+        f"_{start_ms}_{end_ms}",
+        f"_{start_ms}",
+        f"_{start:.3f}_{end:.3f}",
+        f"_{start:.0f}_{end:.0f}",
+        f"_{start:.0f}-{end:.0f}",
     )

@@ -44,10 +44,10 @@ def locate(clip: Clip, media: Mapping[str, str]) -> tuple[str, bool] | None:
 
 
 def _found(clip: Clip, media: Mapping[str, str]) -> Iterator[tuple[str, bool]]:
-    for names, cut in ((clip.file_names, False), (clip.cut_file_names, True)):
-        for name in names:
-            if name in media:
-                yield media[name], cut
+    for ending in ("", *clip.cut_endings):
+        for name in clip.file_names:
+            if name + ending in media:
+                yield media[name + ending], ending in clip.cut_endings
 
 
 def check_lengths(clips: Iterable[Clip], rows: Iterable[Mapping[str, Any]]) -> None:

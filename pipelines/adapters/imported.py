@@ -81,12 +81,11 @@ def match(
             detail = f"split is {clip.published_split!r}, not one of {sorted(split_values)}"
             imported.left_out.append(Reject(clip.id, clip.uri or "", _OTHER_SPLIT, detail))
             continue
-        names = (*clip.file_names, *clip.cut_file_names)
         place = locate(clip, media)
         if place is None and missing_uri is not None:
-            place = missing_uri.format(names[0]), not clip.file_names
+            place = missing_uri.format(clip.file_names[0]), "" in clip.cut_endings
         if place is None:
-            detail = f"no file {' or '.join(names[:2])} of any suffix"
+            detail = f"no file {' or '.join(clip.file_names)} of any suffix"
             imported.left_out.append(Reject(clip.id, "", _MISSING, detail))
             continue
         imported.found.update(keys)

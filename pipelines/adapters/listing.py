@@ -18,14 +18,15 @@ class Clip:
     Attributes:
       id: the publisher's.
       labels: ids of labels.
-      file_names: what its medium may be called on disk, in any folder and with any suffix; the
+      file_names: what its medium may be called on disk, in any folder and without the suffix; the
         likelier first.
       uri: where it is, if the publisher says so.
       published_split: the publisher's word for the split or fold it is in.
       recording: the original recording that it was cut from, or who uploaded that; clips of one
         recording belong into one split.
       start, end: the part of the medium that the labels are of, in seconds.
-      cut_file_names: as `file_names`, of media that hold that part alone.
+      cut_endings: what follows a file name where the medium holds that part alone; nothing, where
+        all media do.
     """
 
     id: str
@@ -36,7 +37,7 @@ class Clip:
     recording: str | None = None
     start: float | None = None
     end: float | None = None
-    cut_file_names: tuple[str, ...] = ()
+    cut_endings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

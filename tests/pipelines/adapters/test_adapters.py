@@ -26,7 +26,7 @@ def test_audioset_segments(tmp_path: Path) -> None:
     assert first.labels == ("/m/bark", "/m/music")
     assert first.published_split == "balanced_train"
     assert first.file_names == ("--aaaaaaaaa", "Y--aaaaaaaaa")
-    assert {"--aaaaaaaaa_30000_40000", "Y--aaaaaaaaa_30_40"} <= {*first.cut_file_names}
+    assert {"_30000_40000", "_30.000_40.000", "_30_40", "_30000"} < {*first.cut_endings}
     assert listing.label_names["/t/dd00001"] == "Male speech, man speaking"
     assert listing.split_values["unbalanced_train"] == "train"
     assert listing.split_values["eval"] == "evaluation"
