@@ -6,31 +6,15 @@ python -m pipelines.import_dataset esc50 --source ESC-50-master --output esc50
 import argparse
 from collections import Counter
 from collections.abc import Sequence
-from types import ModuleType
 from typing import Any
 
 from features import storage
-from features.errors import OK, InputError, run_command
+from features.errors import OK, run_command
 from pipelines import split_values
-from pipelines.adapters import (
-    audioset,
-    disk,
-    esc50,
-    folder_per_label,
-    fsd50k,
-    imported,
-    youtube8m_vocabulary,
-)
+from pipelines.adapters import ADAPTERS, imported
 from pipelines.adapters.imported import Imported
 from pipelines.adapters.listing import Listing
 
-ADAPTERS: dict[str, ModuleType] = {
-    "audioset": audioset,
-    "esc50": esc50,
-    "fsd50k": fsd50k,
-    "youtube8m-vocabulary": youtube8m_vocabulary,
-    "folder-per-label": folder_per_label,
-}
 # Of labels alone; and those whose clips are where the publisher's folder has them.
 _WITHOUT_CLIPS = {"youtube8m-vocabulary"}
 _WITHOUT_PLACES = {*_WITHOUT_CLIPS, "folder-per-label"}
@@ -99,19 +83,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{len(listing.label_names)} labels, and no list of videos")
         print(f"wrote {storage.join(args.output, imported.LABEL_NAMES)}")
         return OK
-    folder = storage.absolute(args.media or args.source)
-    values = split_values.parse(args.split_values) if args.split_values else listing.split_values
-    missing_uri = args.keep_missing and storage.join(folder, "{}" + args.keep_missing)
-    media = {} if args.adapter in _WITHOUT_PLACES else disk.index_media(folder)
-    found = imported.match(listing, media, values, missing_uri)
-    if not found.rows:
-        raise InputError(
-            f"none of {len(listing.clips)} clips can be used; the first is left out because: "
-            f"{found.left_out[0].detail if found.left_out else 'there is none'}; --media {folder} "
-            f"has {len(media)} media files"
-        )
-    disk.check_lengths(listing.clips, found.rows)
-    imported.write(found, listing.label_names, output)
+    found = imported.import_listing(
+        listing,
+        storage.absolute(args.media or args.source),
+        output,
+        split_values=split_values.parse(args.split_values) if args.split_values else None,
+        missing_suffix=args.keep_missing,
+    )
     print(_report(listing, found))
     print(f"wrote {args.output}")
     return OK

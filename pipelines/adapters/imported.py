@@ -1,7 +1,7 @@
 """A publisher's listing and the media on disk -> a manifest, and an account of what is missing."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from features import storage
-from pipelines.adapters.disk import locate
+from features.errors import InputError
+from pipelines.adapters.disk import check_lengths, index_media, locate
 from pipelines.adapters.listing import Clip, Listing
 from pipelines.csv_rows import write_rows
 from pipelines.rejects import Reject
@@ -58,11 +59,53 @@ class Imported:
         return sorted(recording for recording, within in splits.items() if len(within) > 1)
 
 
+def import_listing(
+    listing: Listing,
+    media_folder: str,
+    output: str,
+    *,
+    split_values: Mapping[str, str] | None = None,
+    missing_suffix: str | None = None,
+) -> Imported:
+    """Find the media of a data set, and write its manifest and the files beside it.
+
+    Args:
+      listing: what is published.
+      media_folder: holds the media, at any depth.
+      output: folder to write.
+      split_values: the publisher's word for a split -> ours; None for the listing's own.
+      missing_suffix: clips whose medium is missing are kept with this suffix; None to leave them
+        out.
+
+    Raises:
+      InputError: no clip can be used, or the media are not what they are taken for.
+    """
+    in_place = all(clip.uri is not None for clip in listing.clips)
+    media = {} if in_place else index_media(media_folder)
+    found = match(
+        listing,
+        media,
+        listing.split_values if split_values is None else split_values,
+        None
+        if missing_suffix is None
+        else lambda name: storage.join(media_folder, name + missing_suffix),
+    )
+    if not found.rows:
+        raise InputError(
+            f"none of {len(listing.clips)} clips can be used; the first is left out because: "
+            f"{found.left_out[0].detail if found.left_out else 'there is none'}; {media_folder} "
+            f"has {len(media)} media files"
+        )
+    check_lengths(listing.clips, found.rows)
+    write(found, listing.label_names, output)
+    return found
+
+
 def match(
     listing: Listing,
     media: Mapping[str, str],
     split_values: Mapping[str, str],
-    missing_uri: str | None = None,
+    missing_uri: Callable[[str], str] | None = None,
 ) -> Imported:
     """Find the medium of each clip.
 
@@ -70,8 +113,8 @@ def match(
       listing: what is published.
       media: file name without suffix -> path, as of `disk.index_media`.
       split_values: the publisher's word for a split -> ours; clips of others are left out.
-      missing_uri: clips whose medium is missing are kept under this URI, with {} for the likeliest
-        of its file names; None to leave them out.
+      missing_uri: clips whose medium is missing are kept under the URI that this makes of the
+        likeliest of its file names; None to leave them out.
     """
     imported = Imported(left_out=list(listing.rejects))
     for clip in listing.clips:
@@ -83,7 +126,7 @@ def match(
             continue
         place = locate(clip, media)
         if place is None and missing_uri is not None:
-            place = missing_uri.format(clip.file_names[0]), "" in clip.cut_endings
+            place = missing_uri(clip.file_names[0]), "" in clip.cut_endings
         if place is None:
             detail = f"no file {' or '.join(clip.file_names)} of any suffix"
             imported.left_out.append(Reject(clip.id, "", _MISSING, detail))

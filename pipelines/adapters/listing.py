@@ -1,8 +1,4 @@
-"""What a publisher's files say of a data set, before anybody looks for its media.
-
-Every adapter has `read`, which gives a `Listing`; `add_arguments` and `from_arguments` are its
-flags on a command line.
-"""
+"""What a publisher's files say of a data set, before anybody looks for its media."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
