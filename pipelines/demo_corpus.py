@@ -2,29 +2,27 @@
 
     python -m pipelines.demo_corpus --output corpus --soundtracks 64 --seed 1
 
-writes corpus/media/demo0000.mp4, ... and corpus/manifest.csv. The same seed and number of
-soundtracks give the same bytes.
+writes corpus/media/demo0000.mp4, ..., corpus/manifest.csv, and corpus/events.parquet with the times
+at which the sounds are heard. The same seed and number of soundtracks give the same bytes.
 """
 
 import argparse
-import csv
-import sys
+import itertools
 from collections import Counter
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
-from functools import partial
-from multiprocessing import get_context
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import soxr
 from numpy.random import Generator
 
-from pipelines.media import FORMATS, MediaFormat, write_media
-from pipelines.synthesis import SOUND_CLASSES, SoundClass, colored_noise, synthesise
+from features.errors import OK, run_command
+from pipelines import soundtrack_corpus
+from pipelines.media import FORMATS
+from pipelines.mixing import MIX_RATE_HZ, NOISE_EXPONENTS, Event, Noise, Soundtrack, in_turn
+from pipelines.sharding import EVALUATION, TRAIN, VALIDATION
+from pipelines.synthesis import SOUND_CLASSES, SoundClass, synthesise
 
-MANIFEST_COLUMNS = ("id", "uri", "labels", "split")
 MAX_LABELS = 4
 MIN_SOUNDTRACKS = 3  # one for each split
 VALIDATION_SHARE, EVALUATION_SHARE = 1 / 8, 0.28
@@ -32,56 +30,39 @@ VALIDATION_SHARE, EVALUATION_SHARE = 1 / 8, 0.28
 VALIDATION_EXAMPLES, EVALUATION_EXAMPLES = 1, 2
 SECOND_CLASS_SHARE = 0.9
 
-# The classifier hears up to 8 kHz, so nothing is made above; it saves two thirds of the time.
-SYNTHESIS_RATE = 16_000
 SOUNDTRACK_SECONDS = (15.0, 40.0)
 EVENT_SECONDS = (1.0, 4.0)
 GAP_SECONDS = (0.3, 1.5)
 STRAY_SECONDS = (0.3, 0.8)
 EVENT_DECIBELS = (0.0, 15.0)  # over the background, one draw per class and soundtrack
-LOUDNESS_DECIBELS = (-30.0, -18.0)  # root mean square of the whole, full scale being 0
-PEAK = 0.9
 
 
 @dataclass(frozen=True)
-class Soundtrack:
-    """What a soundtrack will be, before it is rendered.
+class SyntheticSound:
+    """An instance of a class, as long as is wanted."""
 
-    Attributes:
-        key: the id in the manifest.
-        media_format: kind of file.
-        sound_classes: one or two classes to be heard in it.
-        seconds: duration.
-        seed: seed words of the random numbers it is rendered with.
-    """
+    sound_class: SoundClass
 
-    key: str
-    media_format: MediaFormat
-    sound_classes: tuple[SoundClass, ...]
-    seconds: float
-    seed: tuple[int, ...]
-
-    @property
-    def labels(self) -> frozenset[str]:
-        """Specific and generic labels of everything heard on purpose."""
-        return frozenset().union(*(sound_class.labels for sound_class in self.sound_classes))
-
-    @property
-    def uri(self) -> str:
-        """Location relative to the manifest."""
-        return f"media/{self.key}{self.media_format.suffix}"
+    def samples(self, num_samples: int, rng: Generator) -> np.ndarray:
+        """float64 [num_samples] with a root mean square of 1."""
+        return synthesise(
+            self.sound_class, num_samples=num_samples, sample_rate=MIX_RATE_HZ, rng=rng
+        )
 
 
-def plan_soundtracks(*, seed: int, count: int) -> list[Soundtrack]:
+def plan_soundtracks(
+    *, seed: int, count: int, seconds: tuple[float, float] = SOUNDTRACK_SECONDS
+) -> list[Soundtrack]:
     """Decides on the contents of a corpus.
 
     Args:
         seed: of the corpus, 0 or more.
         count: number of soundtracks.
+        seconds: shortest and longest duration of a soundtrack.
 
     Returns:
-        `count` soundtracks. Each depends on `seed` and its index alone: a longer corpus begins
-        with a shorter one.
+        `count` soundtracks, all for training so far. Each depends on `seed` and its index alone: a
+        longer corpus begins with a shorter one.
     """
     rng = np.random.default_rng(seed)
     frequencies = np.array([sound_class.frequency for sound_class in SOUND_CLASSES])
@@ -107,79 +88,53 @@ def plan_soundtracks(*, seed: int, count: int) -> list[Soundtrack]:
                 for other in SOUND_CLASSES
             ]
             sound_classes.append(next_class(fits))
+        duration = rng.uniform(*seconds)
+        own = np.random.default_rng((seed, index))
         soundtracks.append(
             Soundtrack(
                 key=f"demo{index:04d}",
+                split=TRAIN,
                 media_format=FORMATS[index % len(FORMATS)],
-                sound_classes=tuple(sound_classes),
-                seconds=rng.uniform(*SOUNDTRACK_SECONDS),
-                seed=(seed, index),
+                seconds=duration,
+                background=Noise(own.uniform(*NOISE_EXPONENTS)),
+                events=tuple(_plan_events(sound_classes, duration, own)),
+                # Not that of the plan, whose numbers would come again.
+                seed=(seed, index, 1),
             )
         )
     return soundtracks
 
 
-def render(soundtrack: Soundtrack) -> np.ndarray:
-    """Makes the samples of a soundtrack: events that come and go over background noise.
-
-    Returns:
-        float32 [num_samples, num_channels] in [-1, 1), at the rate of the soundtrack's format.
-    """
-    rng = np.random.default_rng(soundtrack.seed)
-    num_samples = int(soundtrack.seconds * SYNTHESIS_RATE)
-    exponent = rng.uniform(0.3, 1.6)
-    mix = np.stack(
-        [
-            colored_noise(
-                num_samples=num_samples, sample_rate=SYNTHESIS_RATE, exponent=exponent, rng=rng
-            )
-            for _ in range(soundtrack.media_format.num_channels)
-        ],
-        axis=1,
-    )  # [num_samples, num_channels]
-
-    for sound_class in soundtrack.sound_classes:
-        gain = _decibels(EVENT_DECIBELS, rng)
-        # The first gap leaves room for one event whatever the duration.
-        start = rng.uniform(0.0, GAP_SECONDS[1])
-        while start < soundtrack.seconds - EVENT_SECONDS[0]:
-            seconds = min(rng.uniform(*EVENT_SECONDS), soundtrack.seconds - start)
-            _add_event(mix, sound_class, start, seconds, gain, rng)
-            start += seconds + rng.uniform(*GAP_SECONDS)
-
+def _plan_events(
+    sound_classes: Sequence[SoundClass], seconds: float, rng: Generator
+) -> Iterator[Event]:
+    """Each class again and again, and a few strays."""
+    for sound_class in sound_classes:
+        decibels = rng.uniform(*EVENT_DECIBELS)
+        yield from in_turn(
+            (_event(sound_class, EVENT_SECONDS, decibels, rng) for _ in itertools.count()),
+            seconds=seconds,
+            gap_seconds=GAP_SECONDS,
+            shortest=EVENT_SECONDS[0],
+            rng=rng,
+        )
     # Real labels are incomplete: here and there something else is heard for a moment.
     for _ in range(rng.integers(3)):
         stray_class = SOUND_CLASSES[rng.integers(len(SOUND_CLASSES))]
-        seconds = rng.uniform(*STRAY_SECONDS)
-        start = rng.uniform(0.0, soundtrack.seconds - seconds)
-        gain = _decibels(EVENT_DECIBELS, rng)
-        _add_event(mix, stray_class, start, seconds, gain, rng)
-
-    mix = soxr.resample(mix, SYNTHESIS_RATE, soundtrack.media_format.sample_rate)
-    loudness = _decibels(LOUDNESS_DECIBELS, rng) / np.sqrt(np.mean(mix**2))
-    return (mix * min(loudness, PEAK / np.abs(mix).max())).astype(np.float32)
+        stray = _event(stray_class, STRAY_SECONDS, rng.uniform(*EVENT_DECIBELS), rng)
+        yield replace(stray, start=rng.uniform(0.0, seconds - stray.seconds), labelled=False)
 
 
-def _add_event(
-    mix: np.ndarray,
-    sound_class: SoundClass,
-    start_seconds: float,
-    seconds: float,
-    gain: float,
-    rng: Generator,
-) -> None:
-    """Adds a sound to `mix` ([num_samples, num_channels]), at a random place between channels."""
-    sound = synthesise(
-        sound_class, num_samples=int(seconds * SYNTHESIS_RATE), sample_rate=SYNTHESIS_RATE, rng=rng
+def _event(
+    sound_class: SoundClass, seconds: tuple[float, float], decibels: float, rng: Generator
+) -> Event:
+    return Event(
+        source=sound_class.name,
+        labels=tuple(sorted(sound_class.labels)),
+        sound=SyntheticSound(sound_class),
+        seconds=rng.uniform(*seconds),
+        decibels=decibels,
     )
-    balance = rng.uniform(0.5, 1.0, mix.shape[1])
-    start = int(start_seconds * SYNTHESIS_RATE)
-    mix[start : start + len(sound)] += gain * sound[:, np.newaxis] * balance
-
-
-def _decibels(limits: tuple[float, float], rng: Generator) -> float:
-    """Draws a level between limits in decibels; returns it as a factor of amplitude."""
-    return 10 ** (rng.uniform(*limits) / 20)
 
 
 def assign_splits(soundtracks: Sequence[Soundtrack]) -> list[str]:
@@ -194,48 +149,32 @@ def assign_splits(soundtracks: Sequence[Soundtrack]) -> list[str]:
     Returns:
         "train", "validation" or "evaluation" for each soundtrack.
     """
-    occurrences = Counter(c.name for s in soundtracks for c in s.sound_classes)
-    splits = ["train"] * len(soundtracks)
+    classes = [classes_of(soundtrack) for soundtrack in soundtracks]
+    occurrences = Counter(name for names in classes for name in names)
+    splits = [TRAIN] * len(soundtracks)
     for split, share, examples in (
-        ("evaluation", EVALUATION_SHARE, EVALUATION_EXAMPLES),
-        ("validation", VALIDATION_SHARE, VALIDATION_EXAMPLES),
+        (EVALUATION, EVALUATION_SHARE, EVALUATION_EXAMPLES),
+        (VALIDATION, VALIDATION_SHARE, VALIDATION_EXAMPLES),
     ):
         chosen: Counter[str] = Counter()
         for _ in range(max(1, round(share * len(soundtracks)))):
             needs = [
                 sum(
-                    (1.0 if chosen[c.name] < examples else -1.0) / occurrences[c.name]
-                    for c in soundtrack.sound_classes
+                    (1.0 if chosen[name] < examples else -1.0) / occurrences[name] for name in names
                 )
-                if taken == "train"
+                if taken == TRAIN
                 else -np.inf
-                for soundtrack, taken in zip(soundtracks, splits, strict=True)
+                for names, taken in zip(classes, splits, strict=True)
             ]
             best = int(np.argmax(needs))  # the first of equals
             splits[best] = split
-            chosen.update(c.name for c in soundtracks[best].sound_classes)
+            chosen.update(classes[best])
     return splits
 
 
-def write_soundtrack(soundtrack: Soundtrack, directory: Path) -> None:
-    """Renders a soundtrack and encodes it below `directory`."""
-    write_media(
-        directory / soundtrack.uri,
-        render(soundtrack),
-        sample_rate=soundtrack.media_format.sample_rate,
-        codec=soundtrack.media_format.codec,
-        video=soundtrack.media_format.video,
-    )
-
-
-def write_manifest(path: Path, soundtracks: Sequence[Soundtrack], splits: Sequence[str]) -> None:
-    """Writes one row per soundtrack, under the header `MANIFEST_COLUMNS`."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(MANIFEST_COLUMNS)
-        for soundtrack, split in zip(soundtracks, splits, strict=True):
-            labels = ";".join(sorted(soundtrack.labels))
-            writer.writerow((soundtrack.key, soundtrack.uri, labels, split))
+def classes_of(soundtrack: Soundtrack) -> list[str]:
+    """The classes that are heard in a soundtrack on purpose, in the order in which they came."""
+    return list(dict.fromkeys(event.source for event in soundtrack.events if event.labelled))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -249,8 +188,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--output",
         type=Path,
         required=True,
-        help="directory for manifest.csv and media/; made if missing, files of the same name "
-        "are overwritten",
+        help="folder for manifest.csv, events.parquet and media/; made if missing, files of the "
+        "same name are overwritten",
     )
     parser.add_argument(
         "--soundtracks",
@@ -266,27 +205,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     arguments = parser.parse_args(argv)
 
-    try:
-        (arguments.output / "media").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        parser.error(
-            f"cannot make a directory at --output {arguments.output} ({error.strerror}); "
-            "name one in a place you may write to"
-        )
-    soundtracks = plan_soundtracks(seed=arguments.seed, count=arguments.soundtracks)
-    with ProcessPoolExecutor(mp_context=get_context("spawn")) as executor:
-        for _ in executor.map(partial(write_soundtrack, directory=arguments.output), soundtracks):
-            pass
-    # Last, so that a manifest stands for a corpus that is complete.
-    write_manifest(arguments.output / "manifest.csv", soundtracks, assign_splits(soundtracks))
-
-    minutes = sum(soundtrack.seconds for soundtrack in soundtracks) / 60
-    labels = frozenset().union(*(soundtrack.labels for soundtrack in soundtracks))
-    print(
-        f"wrote {len(soundtracks)} soundtracks, {minutes:.0f} minutes, {len(labels)} labels "
-        f"to {arguments.output}"
-    )
-    return 0
+    planned = plan_soundtracks(seed=arguments.seed, count=arguments.soundtracks)
+    soundtracks = [
+        replace(soundtrack, split=split)
+        for soundtrack, split in zip(planned, assign_splits(planned), strict=True)
+    ]
+    with soundtrack_corpus.process_pool(None) as executor:
+        soundtrack_corpus.write_corpus(soundtracks, arguments.output, executor)
+    print(soundtrack_corpus.describe(soundtracks, arguments.output))
+    return OK
 
 
 def _whole_number(minimum: int) -> Callable[[str], int]:
@@ -307,4 +234,4 @@ def _whole_number(minimum: int) -> Callable[[str], int]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -53,8 +53,12 @@ def synthesise(
     Returns:
         float64 [num_samples] with a root mean square of 1, faded in and out.
     """
-    sound = sound_class.synthesiser(num_samples, sample_rate, rng)
-    seconds = _seconds(num_samples, sample_rate)
+    return faded(sound_class.synthesiser(num_samples, sample_rate, rng), sample_rate)
+
+
+def faded(sound: np.ndarray, sample_rate: int) -> np.ndarray:
+    """Fades a sound ([num_samples]) in and out, and gives it a root mean square of 1."""
+    seconds = _seconds(len(sound), sample_rate)
     sound = sound * np.clip(np.minimum(seconds, seconds[::-1]) / FADE_SECONDS, 0.0, 1.0)
     return sound / max(float(np.sqrt(np.mean(sound**2))), 1e-9)
 

@@ -17,9 +17,11 @@ from features import contract, record, tfrecord
 from features.errors import InputError, JobFailedError
 from features.front_end import FrontEnd
 from pipelines import audit, audit_features, extract_features, media, prepare_dataset
-from pipelines.demo_corpus import Soundtrack, plan_soundtracks, render, write_soundtrack
+from pipelines.demo_corpus import plan_soundtracks
 from pipelines.media import MediaFormat, write_media
+from pipelines.mixing import Soundtrack, mix
 from pipelines.sharding import ShardKey
+from pipelines.soundtrack_corpus import write_soundtrack
 
 # A folder `data/esc10` in any folder beside this repository.
 MANIFESTS = sorted(Path(__file__).parents[3].glob("*/data/esc10/clips.csv"))
@@ -69,8 +71,7 @@ def write_manifest(path: Path, rows: list[tuple[str, str, str, str]]) -> Path:
 
 @pytest.fixture(scope="module")
 def soundtracks() -> list[Soundtrack]:
-    planned = plan_soundtracks(seed=5, count=NUM_SOUNDTRACKS)
-    return [dataclasses.replace(soundtrack, seconds=8.0) for soundtrack in planned]
+    return plan_soundtracks(seed=5, count=NUM_SOUNDTRACKS, seconds=(8.0, 8.0))
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +143,7 @@ def test_planted_copies_are_found_and_nothing_else(
     rows = list(rows)
     for index in range(NUM_LEAKS):
         kind, bitrate, gain, delay = COPIES[index % len(COPIES)]
-        original = render(soundtracks[index]).mean(axis=1, keepdims=True)
+        original = mix(soundtracks[index]).mean(axis=1, keepdims=True)
         copied = gain * soxr.resample(
             original, soundtracks[index].media_format.sample_rate, kind.sample_rate
         )

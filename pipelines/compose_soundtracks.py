@@ -1,0 +1,182 @@
+"""Labelled clips -> a corpus of longer soundtracks whose labels are of the whole, as real media.
+
+python -m pipelines.compose_soundtracks --clips clips.parquet --output corpus --soundtracks 400
+"""
+
+import argparse
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from features import storage
+from features.errors import OK, InputError, run_command
+from pipelines import clips, composition, soundtrack_corpus
+from pipelines.clips import AudibleClip
+from pipelines.composition import Composition
+from pipelines.csv_rows import read_rows, write_rows
+from pipelines.media import FORMATS
+from pipelines.rejects import Reject
+
+LEFT_OUT = "left_out.csv"
+_LABEL_COLUMNS = ("label", "generic_labels")
+_DESCRIPTION = """\
+Mix labelled clips into soundtracks of several events with gaps between them,
+over a background. A soundtrack bears the labels of all its events, as a video
+does; the times of the events are kept aside. Clips of one split are heard in
+soundtracks of that split alone.
+
+--clips is a manifest (id, uri, labels; optionally split, start, end), such as
+import_dataset writes, or a folder with one folder a label. Without splits, a
+stable hash of the id draws them: give them where clips of one recording could
+be in two. Silence within clips is left out.
+
+Written into the output folder:
+  media/            the soundtracks
+  manifest.csv      id, uri, labels, split
+  events.parquet    id, label, start, end (seconds), labelled, source (the
+                    clip): a row for each label of each event
+  left_out.csv      id, uri, reason, detail of clips that cannot be used
+The same clips and flags give the same bytes, whatever the number of workers.
+"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.compose_soundtracks",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--clips", required=True, metavar="PATH", help="manifest or folder of labelled clips")
+    add("--output", required=True, metavar="FOLDER", type=Path, help="folder to write")
+    add("--soundtracks", type=int, default=100, metavar="N", help="how many (default: 100)")
+    for flag, kind, default, text in (
+        ("--seconds", float, (15.0, 40.0), "length of a soundtrack"),
+        ("--events", int, (2, 5), "events of a soundtrack, as many as have room"),
+        ("--gap", float, (0.5, 3.0), "seconds between events; negative: they may overlap"),
+        ("--event-seconds", float, (0.3, 5.0), "of an event; longer sounds are cut"),
+        ("--snr", float, (0.0, 15.0), "decibels of an event over the background"),
+    ):
+        shown = f"{text} (default: {default[0]:g} {default[1]:g})"
+        add(flag, nargs=2, type=kind, default=default, metavar=("MIN", "MAX"), help=shown)
+    add(
+        "--background",
+        metavar="PATH",
+        help="manifest or folder of recordings to hear behind the events, whose labels do not "
+        "count (default: noise)",
+    )
+    add(
+        "--generic-labels",
+        metavar="FILE",
+        help="CSV with the columns label and generic_labels (separated by ;): what a clip of the "
+        "label is labelled with too",
+    )
+    names = [media_format.suffix.removeprefix(".") for media_format in FORMATS]
+    add(
+        "--formats",
+        nargs="+",
+        choices=names,
+        default=names,
+        metavar="NAME",
+        help=f"kinds of file, in turn (default: {' '.join(names)})",
+    )
+    add("--seed", type=int, default=1, help="0 or more (default: 1)")
+    add("--workers", type=int, metavar="N", help="processes (default: one a core)")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    args = _parser().parse_args(argv)
+    plan = _composition(args)
+    labelled, rejects = clips.read_clips(args.clips)
+    behind: list[clips.Clip] = []
+    if args.background is not None:
+        behind, more = clips.read_clips(args.background, pattern="(?P<label>.*)")
+        rejects += more
+    with soundtrack_corpus.process_pool(args.workers) as executor:
+        audible, silent = clips.find_audible(
+            labelled, shortest=plan.event_seconds[0], executor=executor
+        )
+        backgrounds, useless = clips.find_audible(
+            behind, shortest=plan.event_seconds[0], executor=executor
+        )
+        rejects += silent + useless
+        _require(audible, rejects, args.clips)
+        if args.generic_labels is not None:
+            parents = _read_generic_labels(args.generic_labels)
+            audible = composition.add_generic_labels(audible, parents, args.generic_labels)
+        soundtracks = composition.plan(audible, backgrounds, plan)
+        soundtrack_corpus.write_corpus(soundtracks, args.output, executor)
+    write_rows(str(args.output / LEFT_OUT), Reject._fields, rejects)
+    for reason, count in sorted(Counter(reject.reason for reject in rejects).items()):
+        print(f"  left out: {count} clips, {reason}")
+    splits = Counter(soundtrack.split for soundtrack in soundtracks)
+    print(", ".join(f"{count} {split}" for split, count in splits.items()))
+    print(soundtrack_corpus.describe(soundtracks, args.output))
+    return OK
+
+
+def _composition(args: argparse.Namespace) -> Composition:
+    """The flags, checked."""
+    least = {"--seconds": 0.0, "--events": 1, "--event-seconds": 0.1}
+    for flag in ("--seconds", "--events", "--gap", "--event-seconds", "--snr"):
+        low, high = getattr(args, flag.removeprefix("--").replace("-", "_"))
+        if not least.get(flag, low) <= low <= high:
+            raise InputError(
+                f"{flag}: received {low:g} {high:g}; give MIN and MAX, with MIN not above MAX"
+                + (f" and not below {least[flag]:g}" if flag in least else "")
+            )
+    if args.seconds[0] < args.event_seconds[0]:
+        raise InputError(
+            f"--seconds: received {args.seconds[0]:g}, which has no room for an event of "
+            f"--event-seconds {args.event_seconds[0]:g}"
+        )
+    for flag, value, minimum in (
+        ("--soundtracks", args.soundtracks, 1),
+        ("--seed", args.seed, 0),
+        ("--workers", args.workers, 1),
+    ):
+        if value is not None and value < minimum:
+            raise InputError(f"{flag}: received {value}; give {minimum} or more")
+    by_name = {media_format.suffix.removeprefix("."): media_format for media_format in FORMATS}
+    return Composition(
+        num_soundtracks=args.soundtracks,
+        seconds=tuple(args.seconds),
+        events=tuple(args.events),
+        gap_seconds=tuple(args.gap),
+        event_seconds=tuple(args.event_seconds),
+        decibels=tuple(args.snr),
+        formats=[by_name[name] for name in args.formats],
+        seed=args.seed,
+    )
+
+
+def _require(audible: Sequence[AudibleClip], rejects: Sequence[Reject], path: str) -> None:
+    """Check that there is something to mix, and that the manifest can say what it is."""
+    if not audible:
+        first = f"; the first: {rejects[0].reason}, {rejects[0].detail}" if rejects else ""
+        raise InputError(f"--clips {path}: no clip can be used, of {len(rejects)}{first}")
+    separator = soundtrack_corpus.LABEL_SEPARATOR
+    for one in audible:
+        for label in one.clip.labels:
+            if separator in label:
+                raise InputError(
+                    f"--clips {path}: the label {label!r} holds {separator!r}, which separates "
+                    "labels in the manifest to be written; rename it"
+                )
+
+
+def _read_generic_labels(path: str) -> dict[str, list[str]]:
+    """Label -> the generic labels right above it."""
+    separator = soundtrack_corpus.LABEL_SEPARATOR
+    parents: dict[str, list[str]] = {}
+    for row in read_rows(storage.absolute(path), _LABEL_COLUMNS):
+        generic = [label.strip() for label in row["generic_labels"].split(separator)]
+        parents.setdefault(row["label"], []).extend(filter(None, generic))
+    return parents
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,384 @@
+"""Clips of known tones are composed through the command; the media are decoded and looked at."""
+
+import itertools
+from collections.abc import Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from features.audio import read_waveform
+from features.errors import InputError
+from features.outcome import Outcome
+from pipelines import clips, compose_soundtracks, composition
+from pipelines.adapters import folder_per_label, imported
+from pipelines.clips import AudibleClip, Clip
+from pipelines.composition import Composition
+from pipelines.media import FORMATS, write_media
+from pipelines.mixing import Event, Noise, in_turn
+from pipelines.sharding import EVALUATION, TRAIN, VALIDATION
+
+RATE = 16_000
+# Label -> frequency of its tone.
+TONES = {"low": 500.0, "middle": 1500.0, "high": 4500.0}
+GENERIC_LABELS = "label,generic_labels\nlow,Sound;Deep\nmiddle,Sound\nSound,Anything\n"
+# A folder `data/esc10` in any folder beside this repository.
+ESC10 = sorted(Path(__file__).parents[3].glob("*/data/esc10/clips.csv"))
+
+
+def write_clip(path: Path, frequency: float, sounding: list[tuple[float, float]]) -> None:
+    """Four seconds of silence with a tone between these times."""
+    time = np.arange(4 * RATE) / RATE
+    heard = sum(((time >= first) & (time < last)).astype(float) for first, last in sounding)
+    samples = (0.3 * heard * np.sin(2 * np.pi * frequency * time)).astype(np.float32)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_media(path, samples[:, None], sample_rate=RATE, codec="pcm_s16le")
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two clips of each tone for each of two splits; a silent one, a short one, and no medium."""
+    folder = tmp_path_factory.mktemp("clips")
+    rows = ["id,uri,labels,split"]
+    for split in (TRAIN, EVALUATION):
+        for label, frequency in TONES.items():
+            for number in range(2):
+                name = f"{split}-{label}-{number}"
+                write_clip(folder / f"{name}.wav", frequency, [(0.5, 1.5 + number)])
+                rows.append(f"{name},{name}.wav,{label},{split}")
+    write_clip(folder / "silent.wav", 500.0, [])
+    write_clip(folder / "short.wav", 500.0, [(1.0, 1.1)])
+    (folder / "broken.wav").write_text("no medium")
+    rows += [f"{name},{name}.wav,low,train" for name in ("silent", "short", "broken")]
+    (folder / "clips.csv").write_text("\n".join(rows) + "\n")
+    (folder / "generic.csv").write_text(GENERIC_LABELS)
+    return folder / "clips.csv"
+
+
+def compose(manifest: Path, output: Path, *flags: str) -> Path:
+    command = ["--clips", str(manifest), "--output", str(output), "--soundtracks", "6"]
+    generic = ["--generic-labels", str(manifest.parent / "generic.csv")]
+    length = ["--seconds", "8", "12", "--events", "1", "3", "--gap", "0.5", "1.5"]
+    formats = ["--formats", "wav", "mp4", "ogg", "--snr", "6", "12"]
+    assert compose_soundtracks.main([*command, *generic, *length, *formats, *flags]) == 0
+    return output
+
+
+@pytest.fixture(scope="module")
+def corpus(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return compose(manifest, tmp_path_factory.mktemp("corpus"), "--workers", "1")
+
+
+def rows_of(corpus: Path) -> list[dict[str, str]]:
+    header, *rows = (corpus / "manifest.csv").read_text().splitlines()
+    return [dict(zip(header.split(","), row.split(","), strict=True)) for row in rows]
+
+
+def events_of(corpus: Path) -> list[dict]:
+    return pq.read_table(corpus / "events.parquet").to_pylist()
+
+
+def samples_of(path: Path) -> np.ndarray:
+    return np.concatenate(list(read_waveform(str(path), sample_rate_hz=RATE)))
+
+
+def test_any_number_of_workers_gives_the_same_bytes(
+    manifest: Path, corpus: Path, tmp_path: Path
+) -> None:
+    again = compose(manifest, tmp_path, "--workers", "2")
+
+    files = {path.relative_to(corpus) for path in corpus.rglob("*") if path.is_file()}
+    assert len(files) == 6 + 3
+    assert {path.relative_to(again) for path in again.rglob("*") if path.is_file()} == files
+    for path in files:
+        assert (again / path).read_bytes() == (corpus / path).read_bytes(), path
+
+
+def test_labels_are_those_of_the_events_with_the_generic_ones(corpus: Path) -> None:
+    rows, events = rows_of(corpus), events_of(corpus)
+
+    assert len(rows) == 6
+    for row in rows:
+        own = {event["label"] for event in events if event["id"] == row["id"]}
+        specific = own & TONES.keys()
+        assert set(row["labels"].split(";")) == own
+        assert ("Sound" in own) == ("Anything" in own) == bool(specific & {"low", "middle"})
+        assert ("Deep" in own) == ("low" in specific)
+        assert 1 <= len(specific) <= 3
+
+
+def test_clips_are_heard_in_their_own_split_and_equally_often(corpus: Path) -> None:
+    rows, events = rows_of(corpus), events_of(corpus)
+
+    assert [row["split"] for row in rows] == ["train"] * 3 + ["evaluation"] * 3
+    split_of = {row["id"]: row["split"] for row in rows}
+    heard = {(event["id"], event["start"]): event["source"] for event in events}
+    for (soundtrack, _), source in heard.items():
+        assert source.startswith(split_of[soundtrack])
+    times = [list(heard.values()).count(source) for source in set(heard.values())]
+    assert max(times) - min(times) <= 1
+
+
+def test_tones_are_heard_at_the_times_of_their_events_and_nowhere_else(corpus: Path) -> None:
+    events = [event for event in events_of(corpus) if event["label"] in TONES]
+    for row in rows_of(corpus):
+        samples = samples_of(corpus / row["uri"])
+        own = [event for event in events if event["id"] == row["id"]]
+        assert 8 <= len(samples) / RATE <= 12.1
+        block = RATE // 20
+        spectra = np.abs(np.fft.rfft(samples[: len(samples) // block * block].reshape(-1, block)))
+        middles = (np.arange(len(spectra)) + 0.5) * block / RATE
+        for label, frequency in TONES.items():
+            power = spectra[:, round(frequency * block / RATE)] ** 2
+            times = [(event["start"], event["end"]) for event in own if event["label"] == label]
+            # Codecs smear and delay by some milliseconds.
+            inside = np.any([(middles > a + 0.1) & (middles < b - 0.1) for a, b in times], axis=0)
+            near = np.any([(middles > a - 0.1) & (middles < b + 0.1) for a, b in times], axis=0)
+            if times:
+                assert power[inside].min() > 3 * np.median(power[~near]), (row["id"], label)
+                assert power[inside].min() > np.quantile(power[~near], 0.99), (row["id"], label)
+
+
+def test_events_have_the_gaps_and_the_level_that_were_asked_for(corpus: Path) -> None:
+    events = [event for event in events_of(corpus) if event["label"] in TONES]
+    row = rows_of(corpus)[0]
+    assert row["uri"].endswith(".wav")
+    samples = samples_of(corpus / row["uri"])
+    heard = np.zeros(len(samples), bool)
+    for event in (event for event in events if event["id"] == row["id"]):
+        heard[int(event["start"] * RATE) - 200 : int(event["end"] * RATE) + 200] = True
+        # As long as the clip is audible: 1 or 2 s, to a frame of the search for silence.
+        assert event["end"] - event["start"] == pytest.approx(
+            1.0 + int(event["source"][-1]), abs=0.06
+        )
+    background = np.mean(samples[~heard] ** 2)
+    for event in (event for event in events if event["id"] == row["id"]):
+        first, last = int(event["start"] * RATE), int(event["end"] * RATE)
+        ratio = np.mean(samples[first:last] ** 2) / background - 1
+        # 6 to 12 dB; up to 6 dB less, where the sound is not in front of this channel.
+        assert -0.5 <= 10 * np.log10(ratio) <= 12.5
+    for soundtrack in {event["id"] for event in events}:
+        own = sorted((e["start"], e["end"]) for e in events if e["id"] == soundtrack)
+        gaps = [later[0] - earlier[1] for earlier, later in itertools.pairwise(own)]
+        assert all(0.5 <= gap <= 1.5 for gap in gaps)
+
+
+def test_clips_that_cannot_be_heard_are_left_out(corpus: Path) -> None:
+    lines = (corpus / "left_out.csv").read_text().splitlines()[1:]
+
+    assert {line.split(",")[0]: line.split(",")[2] for line in lines} == {
+        "silent": "silent",
+        "short": "too_short",
+        "broken": "corrupt",
+    }
+
+
+def test_another_seed_gives_another_corpus(manifest: Path) -> None:
+    audible = [AudibleClip(Clip(str(i), "x.wav", ("a",), TRAIN), ((0.0, 3.0),)) for i in range(9)]
+
+    assert plan(audible) == plan(audible)
+    assert plan(audible) != plan(audible, seed=2)
+
+
+def plan(
+    audible: list[AudibleClip], backgrounds: list[AudibleClip] | None = None, **changes
+) -> list[composition.Soundtrack]:
+    flags = {
+        "num_soundtracks": 10,
+        "seconds": (10.0, 20.0),
+        "events": (2, 4),
+        "gap_seconds": (0.0, 1.0),
+        "event_seconds": (0.5, 2.0),
+        "decibels": (0.0, 10.0),
+        "formats": FORMATS,
+        "seed": 1,
+    }
+    return composition.plan(audible, backgrounds or [], Composition(**{**flags, **changes}))
+
+
+def clip(name: str, split: str, *, seconds: float = 3.0) -> AudibleClip:
+    return AudibleClip(Clip(name, f"{name}.wav", ("label",), split), ((0.5, 0.5 + seconds),))
+
+
+def test_splits_share_the_soundtracks_as_they_share_the_clips() -> None:
+    audible = [clip(f"t{i}", TRAIN) for i in range(70)]
+    audible += [clip(f"v{i}", VALIDATION) for i in range(20)]
+    audible += [clip(f"e{i}", EVALUATION) for i in range(10)]
+
+    splits = [soundtrack.split for soundtrack in plan(audible, num_soundtracks=100)]
+
+    assert (splits.count(TRAIN), splits.count(VALIDATION), splits.count(EVALUATION)) == (69, 20, 11)
+    assert len(plan(audible, num_soundtracks=3)) == 3
+    with pytest.raises(InputError, match="--soundtracks: received 2 for clips of the splits train"):
+        plan(audible, num_soundtracks=2)
+
+
+def test_long_sounds_are_cut_anywhere_in_them() -> None:
+    sounds = [
+        event.sound
+        for soundtrack in plan([clip("long", TRAIN, seconds=60)], num_soundtracks=50)
+        for event in soundtrack.events
+    ]
+
+    starts = np.array([sound.start for sound in sounds])
+    assert all(sound.end - sound.start == pytest.approx(2.0) for sound in sounds)
+    assert starts.min() < 5
+    assert starts.max() > 50
+    assert starts.max() <= 58.5
+
+
+def test_backgrounds_stay_in_their_split() -> None:
+    audible = [clip("a", TRAIN), clip("b", EVALUATION)]
+    behind = [clip("train-wind", TRAIN, seconds=9), clip("evaluation-wind", EVALUATION, seconds=9)]
+
+    for soundtrack in plan(audible, behind):
+        assert soundtrack.background.uri == f"{soundtrack.split}-wind.wav"
+    assert all(isinstance(soundtrack.background, Noise) for soundtrack in plan(audible))
+    with pytest.raises(InputError, match="--background: no recording is in the split evaluation"):
+        plan(audible, behind[:1])
+
+
+def test_recordings_behind_the_events(manifest: Path, tmp_path: Path) -> None:
+    """A hum, shorter than the soundtracks: it is repeated."""
+    for split in (TRAIN, EVALUATION):
+        write_clip(tmp_path / "hum" / f"{split}.wav", 100.0, [(0.0, 4.0)])
+    rows = [f"{split},hum/{split}.wav,hum,{split}" for split in (TRAIN, EVALUATION)]
+    (tmp_path / "hum.csv").write_text("\n".join(["id,uri,labels,split", *rows]) + "\n")
+
+    corpus = compose(
+        manifest, tmp_path / "out", "--background", str(tmp_path / "hum.csv"), "--soundtracks", "2"
+    )
+
+    for row in rows_of(corpus):
+        assert "hum" not in row["labels"]
+        samples = samples_of(corpus / row["uri"])
+        seconds = samples[: len(samples) // RATE * RATE].reshape(-1, RATE)
+        assert np.abs(np.fft.rfft(seconds))[:, 100].min() > 50
+
+
+def events_of_length(seconds: list[float]) -> Iterator[Event]:
+    return (Event("", (), Noise(1.0), seconds=one, decibels=0.0) for one in seconds)
+
+
+def test_events_in_turn() -> None:
+    rng = np.random.default_rng(3)
+    for _ in range(100):
+        placed = in_turn(
+            events_of_length([3.0, 1.0, 5.0, 4.0]),
+            seconds=10.0,
+            gap_seconds=(0.5, 1.0),
+            shortest=0.5,
+            rng=rng,
+        )
+        assert 3 <= len(placed) <= 3  # 3 + 1 + 5 and two gaps leave less than half a second
+        assert placed[0].start >= 0
+        assert placed[-1].end <= 10.0 + 1e-9
+        assert all(event.seconds >= 0.5 for event in placed)
+
+    overlapping = in_turn(
+        events_of_length([3.0, 3.0]), seconds=9.0, gap_seconds=(-2.0, -2.0), shortest=1.0, rng=rng
+    )
+    assert overlapping[1].start == pytest.approx(overlapping[0].start + 1.0)
+
+
+@pytest.fixture(scope="module")
+def executor() -> Iterator[Executor]:
+    with ThreadPoolExecutor(1) as executor:
+        yield executor
+
+
+def test_a_clip_is_cut_at_its_long_silences(tmp_path: Path, executor: Executor) -> None:
+    # Half a second belongs to the sound, one and a half does not.
+    write_clip(tmp_path / "a.wav", 700.0, [(0.2, 0.6), (1.1, 1.5), (3.0, 3.9)])
+    whole = Clip("a", str(tmp_path / "a.wav"), ("a",), TRAIN)
+    part = Clip("b", str(tmp_path / "a.wav"), ("a",), TRAIN, start=1.0, end=3.5)
+
+    audible, rejects = clips.find_audible([whole, part], shortest=0.3, executor=executor)
+
+    assert rejects == []
+    assert np.allclose(audible[0].parts, [(0.2, 1.5), (3.0, 3.9)], atol=0.03)
+    assert np.allclose(audible[1].parts, [(1.1, 1.5), (3.0, 3.5)], atol=0.03)
+
+
+def test_what_cannot_be_decoded_is_told(tmp_path: Path, executor: Executor) -> None:
+    _, rejects = clips.find_audible(
+        [Clip("gone", str(tmp_path / "gone.wav"), ("a",), TRAIN)], shortest=0.3, executor=executor
+    )
+
+    assert [(reject.id, reject.reason) for reject in rejects] == [("gone", Outcome.NOT_FOUND)]
+
+
+def test_folder_of_labels(tmp_path: Path) -> None:
+    for index in range(40):
+        path = tmp_path / ("rain", "wind")[index % 2] / f"{index}.wav"
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+
+    found, rejects = clips.read_clips(str(tmp_path))
+
+    assert len(found) == 40
+    assert {clip.labels for clip in found} == {("rain",), ("wind",)}
+    # Drawn by a hash of the id, 70 : 20 : 10.
+    assert {clip.split for clip in found} == {TRAIN, VALIDATION, EVALUATION}
+    assert rejects == []
+
+
+def test_generic_labels_that_are_refused(manifest: Path, tmp_path: Path) -> None:
+    audible = [AudibleClip(Clip("1", "1.wav", ("dog",), TRAIN), ((0.0, 1.0),))]
+
+    with pytest.raises(InputError, match=r"g\.csv: no clip has the label 'dgo'; remove it"):
+        composition.add_generic_labels(audible, {"dgo": ["animal"]}, "g.csv")
+    with pytest.raises(InputError, match=r"g\.csv: '\w+' is above '\w+' is above .*; remove one"):
+        composition.add_generic_labels(audible, {"dog": ["animal"], "animal": ["dog"]}, "g.csv")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--seconds", "9", "8"], "--seconds: received 9 8; give MIN and MAX"),
+        (["--seconds", "0.2", "8"], "has no room for an event"),
+        (["--events", "0", "3"], "--events: received 0 3; .* not below 1"),
+        (["--soundtracks", "0"], "--soundtracks: received 0; give 1 or more"),
+        (["--workers", "0"], "--workers: received 0; give 1 or more"),
+        (["--seed", "-1"], "--seed: received -1; give 0 or more"),
+    ],
+)
+def test_flags_that_are_refused(
+    manifest: Path, tmp_path: Path, flags: list[str], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        compose(manifest, tmp_path, *flags)
+
+
+def test_clips_of_which_none_can_be_used_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "clips.csv").write_text("id,uri,labels\na,a.wav,dog\n")
+
+    with pytest.raises(InputError, match="no clip can be used, of 1; the first: not_found"):
+        compose_soundtracks.main(
+            ["--clips", str(tmp_path / "clips.csv"), "--output", str(tmp_path / "out")]
+        )
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(not ESC10, reason="no data/esc10/clips.csv beside the repository")
+def test_real_clips(tmp_path: Path) -> None:
+    """As the documentation does it."""
+    listing = folder_per_label.read(
+        str(ESC10[0].parent / "audio"),
+        pattern=r"(?P<label>.+)/(?P<id>(?P<split>\d)-(?P<recording>\d+)-.)\.ogg",
+    )
+    folds = {"1": TRAIN, "2": TRAIN, "3": VALIDATION, "4": EVALUATION}
+    path = imported.write(
+        imported.match(listing, {}, folds), listing.label_names, str(tmp_path / "clips")
+    )
+    flags = ["--clips", path, "--output", str(tmp_path / "corpus"), "--soundtracks", "8"]
+
+    assert compose_soundtracks.main(flags) == 0
+
+    rows, events = rows_of(tmp_path / "corpus"), events_of(tmp_path / "corpus")
+    split_of = {row["id"]: row["split"] for row in rows}
+    assert {row["split"] for row in rows} == {TRAIN, VALIDATION, EVALUATION}
+    assert all(split_of[event["id"]] == folds[event["source"][0]] for event in events)
+    assert (tmp_path / "corpus" / "left_out.csv").read_text().count("\n") == 1
