@@ -15,9 +15,8 @@ from pipelines.adapters import ADAPTERS, imported
 from pipelines.adapters.imported import Imported
 from pipelines.adapters.listing import Listing
 
-# Of labels alone; and those whose clips are where the publisher's folder has them.
-_WITHOUT_CLIPS = {"youtube8m-vocabulary"}
-_WITHOUT_PLACES = {*_WITHOUT_CLIPS, "folder-per-label"}
+# Those whose clips are where the publisher's folder has them.
+_WITHOUT_PLACES = {*imported.LABELS_ALONE, "folder-per-label"}
 _DESCRIPTION = """\
 Turn the files that a data set is published as into a manifest for
 prepare_dataset. Nothing is downloaded; no medium is opened, but a few to see
@@ -25,8 +24,8 @@ whether they are as long as they should be. Clips whose media are not there are
 left out, and counted by split and label.
 
 Written into the output folder:
-  manifest.parquet  id, uri, labels, split, start, end, recording (the original
-                    that a clip was cut from, or its uploader), published_split
+  manifest.parquet  id, uri, labels, split, start, end, group (the recording that
+                    a clip was cut from, or its uploader), published_split
   label_names.csv   id, name: what a person calls each label
   coverage.csv      by published split and label: clips listed, clips imported
   left_out.csv      id, uri, reason, detail of the others
@@ -61,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
                 metavar="SUFFIX",
                 help="keep clips whose media are missing, as MEDIA/NAME with this suffix",
             )
-        if name not in _WITHOUT_CLIPS:
+        if name not in imported.LABELS_ALONE:
             add(
                 "--split-values",
                 nargs="+",
@@ -78,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     args.source, output = storage.absolute(args.source), storage.absolute(args.output)
     listing: Listing = ADAPTERS[args.adapter].from_arguments(args)
-    if args.adapter in _WITHOUT_CLIPS:
+    if args.adapter in imported.LABELS_ALONE:
         imported.write_label_names(listing.label_names, output)
         print(f"{len(listing.label_names)} labels, and no list of videos")
         print(f"wrote {storage.join(args.output, imported.LABEL_NAMES)}")
@@ -97,10 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _report(listing: Listing, found: Imported) -> str:
     """Counts by reason, by published split, and the labels that miss most of their clips."""
-    num_rows, num_left_out = len(found.rows), len(found.left_out)
-    lines = [f"{num_rows + num_left_out} clips = {num_rows} imported + {num_left_out} left out"]
-    reasons = Counter(reject.reason for reject in found.left_out)
-    lines += [f"  left out: {count} {reason}" for reason, count in sorted(reasons.items())]
+    lines = [found.account()]
     listed = Counter(clip.published_split or "none" for clip in listing.clips)
     there = Counter(row["published_split"] or "none" for row in found.rows)
     lines.append(_table_row("published split", "listed", "imported"))

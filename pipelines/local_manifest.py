@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-from pipelines.manifest import SCHEMA, ManifestFormat, ReadManifest, find_manifests
+from pipelines.manifest import SCHEMA, ManifestFormat, ReadManifest, divide, find_manifests
 from pipelines.rejects import Reject
 
 
@@ -16,9 +16,10 @@ def read_manifest(pattern: str) -> tuple[pa.Table, list[Reject]]:
     batches: list[pa.RecordBatch] = []
     rejects: list[Reject] = []
     for path in find_manifests(pattern, layout):
-        for found in ReadManifest(layout).process(path):
-            if isinstance(found, pa.RecordBatch):
-                batches.append(found)
-            else:
-                rejects.append(found.value)
+        for piece in divide(path):
+            for found in ReadManifest(layout).process(piece):
+                if isinstance(found, pa.RecordBatch):
+                    batches.append(found)
+                else:
+                    rejects.append(found.value)
     return pa.Table.from_batches(batches, SCHEMA), rejects

@@ -12,9 +12,9 @@ from apache_beam.pvalue import AsSingleton
 
 from features import contract, storage, terminal
 from features.errors import OK, InputError, run_command
-from pipelines import dataset, launch, manifest, placement, rejects
+from pipelines import dataset, launch, manifest, placement, rejects, split_values
+from pipelines.adapters import ADAPTERS, imported
 from pipelines.label_names import read_label_names
-from pipelines.sharding import SPLITS
 from pipelines.subsets import SubsetRequest
 from pipelines.survey import TakeSurvey
 from pipelines.vocabulary import BuildVocabulary, index_labels
@@ -38,6 +38,14 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--manifest", required=True, help="path or glob pattern: .csv, .jsonl or .parquet")
     add("--output", required=True, help="folder of the data set to write")
+    add(
+        "--adapter",
+        choices=["csv", *(name for name in ADAPTERS if name not in imported.LABELS_ALONE)],
+        default="csv",
+        help="--manifest is a folder as this publisher ships it, imported into OUTPUT/imported; "
+        "pipelines.import_dataset has more flags; default: csv, a manifest of your own",
+    )
+    add("--media", metavar="FOLDER", help="of the adapter's media; default: that of --manifest")
     add("--id-column", default="id", help="default: id")
     add("--uri-column", default="uri", help="default: uri")
     add("--labels-column", default="labels", help="default: labels")
@@ -107,14 +115,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         end=args.end_column,
         group=args.group_column,
         label_separator=args.label_separator,
-        **({"split_values": _split_values(args.split_values)} if args.split_values else {}),
+        **({"split_values": split_values.parse(args.split_values)} if args.split_values else {}),
     )
+    source, output = storage.absolute(args.manifest), storage.absolute(args.output)
+    if args.adapter != "csv":
+        source, args.label_names = _import(args, source, storage.join(output, "imported"))
+        # It has their splits already, and the columns of ours.
+        layout, args.split_values = manifest.ManifestFormat(), None
+    elif args.media is not None:
+        raise InputError("--media is for an adapter; a manifest of your own has the URIs")
     request = SubsetRequest.parse(args.subsets, args.balanced_sets, args.examples_per_class)
     for flag, value in (("--min-count", args.min_count), ("--top-k", args.top_k)):
         if value is not None and value < 1:
             raise InputError(f"{flag}: received {value}; give 1 or more")
     label_names = None if args.label_names is None else read_label_names(args.label_names)
-    source, output = storage.absolute(args.manifest), storage.absolute(args.output)
     paths = manifest.find_manifests(source, layout, need_split=bool(args.split_values))
     made = {"made_by": contract.made_by(), "manifest": source}
     contract.claim_output(output, contract.DATASET, inputs=())
@@ -201,21 +215,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     return OK
 
 
-def _split_values(texts: Sequence[str]) -> dict[str, str]:
-    """["train=1,2", "evaluation=4"] -> {"1": "train", "2": "train", "4": "evaluation"}."""
-    values: dict[str, str] = {}
-    for text in texts:
-        split, equals, listed = text.partition("=")
-        twice = sorted(values.keys() & set(listed.split(",")))
-        if twice:
-            raise InputError(f"--split-values: {', '.join(twice)} is given to two splits")
-        if not equals or split not in SPLITS or not listed:
-            raise InputError(
-                f"--split-values: received {text!r}; expected SPLIT=VALUE[,VALUE...] with SPLIT "
-                f"one of {', '.join(SPLITS)}"
-            )
-        values |= dict.fromkeys(listed.split(","), split)
-    return values
+def _import(args: argparse.Namespace, source: str, output: str) -> tuple[str, str]:
+    """Import what a publisher ships; returns the manifest and the names of its labels."""
+    found = imported.import_listing(
+        ADAPTERS[args.adapter].read(source),
+        storage.absolute(args.media or args.manifest),
+        output,
+        split_values=split_values.parse(args.split_values) if args.split_values else None,
+    )
+    print(found.account())
+    return storage.join(output, imported.MANIFEST), storage.join(output, imported.LABEL_NAMES)
 
 
 if __name__ == "__main__":

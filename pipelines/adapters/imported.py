@@ -18,8 +18,8 @@ from pipelines.sharding import split_of
 
 MANIFEST, LABEL_NAMES = "manifest.parquet", "label_names.csv"
 COVERAGE, LEFT_OUT = "coverage.csv", "left_out.csv"
-# The columns of every manifest, and two of a published data set. `recording` names the original
-# that a clip was cut from, or its uploader: clips of one must not be in two splits.
+# The columns of a manifest, and the publisher's own split. `group` names the recording that a clip
+# was cut from, or its uploader: clips of one must not be in two splits.
 SCHEMA = pa.schema(
     [
         ("id", pa.string()),
@@ -28,10 +28,12 @@ SCHEMA = pa.schema(
         ("split", pa.string()),
         ("start", pa.float64()),
         ("end", pa.float64()),
-        ("recording", pa.string()),
+        ("group", pa.string()),
         ("published_split", pa.string()),
     ]
 )
+# Adapters that have names of labels and no clips.
+LABELS_ALONE = {"youtube8m-vocabulary"}
 _MISSING, _OTHER_SPLIT = "missing_media", "other_split"
 
 
@@ -50,12 +52,23 @@ class Imported:
     listed: Counter[tuple[str, str]] = field(default_factory=Counter)
     found: Counter[tuple[str, str]] = field(default_factory=Counter)
 
+    def account(self) -> str:
+        """What became of the clips: inputs = outputs + the rest, by reason."""
+        num_rows, num_left_out = len(self.rows), len(self.left_out)
+        reasons = Counter(reject.reason for reject in self.left_out)
+        return "\n".join(
+            [
+                f"{num_rows + num_left_out} clips = {num_rows} imported + {num_left_out} left out",
+                *(f"  left out: {count} {reason}" for reason, count in sorted(reasons.items())),
+            ]
+        )
+
     def straddling(self) -> list[str]:
         """Recordings with clips in more than one split, sorted."""
         splits: dict[str, set[str]] = {}
         for row in self.rows:
-            if row["recording"] and row["split"]:
-                splits.setdefault(row["recording"], set()).add(row["split"])
+            if row["group"] and row["split"]:
+                splits.setdefault(row["group"], set()).add(row["split"])
         return sorted(recording for recording, within in splits.items() if len(within) > 1)
 
 
@@ -148,7 +161,7 @@ def _row(clip: Clip, uri: str, cut: bool, split_values: Mapping[str, str]) -> di
         else split_values[published],
         "start": None if cut else clip.start,
         "end": None if cut else clip.end,
-        "recording": clip.recording,
+        "group": clip.recording,
         "published_split": published,
     }
 

@@ -55,7 +55,7 @@ def test_audioset_by_what_is_on_disk(
         "ccccccccccc_120000": ("Yccccccccccc_120000_130000.wav", None, None, "train"),
         "eeeeeeeeeee_30000": ("eeeeeeeeeee_30.000_40.000.wav", None, None, "evaluation"),
     }
-    assert {row["recording"] for row in rows} >= {"--aaaaaaaaa", "bbbbbbbbbb_"}
+    assert {row["group"] for row in rows} >= {"--aaaaaaaaa", "bbbbbbbbbb_"}
     assert {row["published_split"] for row in rows} == {"balanced_train", "eval"}
     left_out = {row["id"]: row["reason"] for row in rows_of(output / "left_out.csv")}
     assert left_out == dict.fromkeys(("ddddddddddd_5000", "fffffffffff_20000"), "missing_media")
@@ -148,6 +148,27 @@ def test_esc50_with_another_fold_for_evaluation(tmp_path: Path) -> None:
     assert [(row["id"], row["reason"]) for row in left_out] == [("5-100005-A-36", "other_split")]
 
 
+def test_a_published_data_set_is_prepared_by_one_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = published.write(tmp_path / "ESC-50-master", {"meta/esc50.csv": published.ESC50})
+    names = [line.split(",")[0] for line in published.ESC50.splitlines()[1:]]
+    published.touch(source / "audio", *names[1:])
+    flags = ["--adapter", "esc50", "--manifest", str(source), "--output", str(tmp_path / "dataset")]
+
+    assert prepare_dataset.main(flags) == 0
+
+    lines = capsys.readouterr().out
+    assert f"{len(names)} clips = {len(names) - 1} imported + 1 left out" in lines
+    assert "left out: 1 missing_media" in lines
+    (videos,) = (tmp_path / "dataset" / "videos").iterdir()
+    splits = {row["id"]: row["split"] for row in pq.read_table(videos).to_pylist()}
+    fold = {"1": "train", "2": "train", "3": "train", "4": "validation", "5": "evaluation"}
+    assert splits == {name.removesuffix(".wav"): fold[name[0]] for name in names[1:]}
+    with pytest.raises(InputError, match="--media is for an adapter"):
+        prepare_dataset.main(["--manifest", "a.csv", "--output", "b", "--media", "c"])
+
+
 def test_a_recording_in_two_splits_is_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -203,7 +224,7 @@ def test_esc50_metadata_of_real_clips(tmp_path: Path) -> None:
         assert Path(row["uri"]).is_file()
         assert Path(row["uri"]).parent.name == row["labels"][0]
     folds = {
-        row["recording"]: {r["published_split"] for r in rows if r["recording"] == row["recording"]}
+        row["group"]: {r["published_split"] for r in rows if r["group"] == row["group"]}
         for row in rows
     }
     assert all(len(within) == 1 for within in folds.values())
