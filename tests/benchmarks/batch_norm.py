@@ -2,123 +2,102 @@
 
 The peer is Keras 3 on TensorFlow, whose batch normalization is a dozen operations. It builds the
 networks from the very same code, with `keras` in the place of `tf_keras`, in a process of its own.
-Both start from the same weights and must give the same logits, and the same loss after the steps.
-Where PyTorch is installed (it is no dependency), the same ResNet-50 trains in it too, on the same
-weights, with channels last.
+The rest of the step is the same operations in both: loss, gradients, the fused Adam, no XLA. Where
+PyTorch is installed (it is no dependency), the same ResNet-50 trains in it too, with channels last
+and its fused Adam.
 
-Training steps at the paper's 3,087 labels: forward, backward and Adam, on one core.
+All start from the same weights and must give the same logits, and the same loss after the steps.
+What is compared is CPU time, on all cores; on large batches Keras 3 also waits for memory, so that
+the ratio grows with the batch.
 
     python -m tests.benchmarks.batch_norm --quick
 """
 
+import dataclasses
 import importlib.util
+import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import numpy as np
 
 from tests.benchmarks.measurement import Lane, is_quick, markdown, median_of, report
+from tests.benchmarks.steps import NUM_LABELS, batch, build, training_step
 
-NETWORKS = ("resnet50", "inception_v3")
-NUM_LABELS, LABELS_PER_PATCH = 3_087, 5
-PATCH_SHAPE = (96, 64)
 LEARNING_RATE, EPSILON = 1e-4, 1e-7
-# Relative differences of the logits of the first step, and of the loss after the last.
+# Between frameworks, of the logits of the first step (root mean square over that of the logits) and
+# of the loss after the last.
 TOLERANCES = {"float32": (1e-3, 1e-3), "bfloat16": (0.1, 0.02)}
 
-_steps: dict[tuple[str, str], Callable[[], float]] = {}
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """What is trained, and in how large batches."""
+
+    network: str
+    precision: str
+    batch_size: int
 
 
-def batch(size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Log-mel float32 [size, 96, 64] and label ids int64 [size, 5]."""
-    rng = np.random.default_rng(0)
-    ids = [rng.choice(NUM_LABELS, LABELS_PER_PATCH, replace=False) for _ in range(size)]
-    return rng.normal(-2, 1, (size, *PATCH_SHAPE)).astype(np.float32), np.sort(ids)
+_steps: dict[Case, Callable[[], float]] = {}
 
 
 def kernels(shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
-    """The same weights for every framework: float32 of TensorFlow's shapes (inputs before outputs)."""
+    """The same weights for every framework: float32, outputs last."""
     rng = np.random.default_rng(1)
+    scales = [np.sqrt(2 / np.prod(shape[:-1])) for shape in shapes]
     return [
-        rng.normal(0, np.sqrt(2 / np.prod(shape[:-1])), shape).astype(np.float32)
-        for shape in shapes
+        rng.normal(0, scale, shape).astype(np.float32)
+        for shape, scale in zip(shapes, scales, strict=True)
     ]
 
 
 def use_keras_3() -> None:
     """Let the code of the networks find Keras 3 where it looks for tf-keras."""
-    import keras
-    import tf_keras
+    import training  # noqa: F401  (TensorFlow, quietly)
 
-    keras.optimizers.legacy = tf_keras.optimizers.legacy
+    import keras  # isort: skip
+    from tf_keras.optimizers import legacy  # isort: skip
+
+    keras.optimizers.legacy = legacy
     sys.modules["tf_keras"] = keras
 
 
-def build_in_tensorflow(network: str, precision: str, size: int) -> np.ndarray:
-    """Make the step of a network; returns the logits of the batch in training."""
-    import tensorflow as tf
-    import tf_keras
+def build_in_tensorflow(case: Case) -> np.ndarray:
+    """Make the step of a case; returns the logits of the batch in training."""
+    import training  # noqa: F401  (TensorFlow, quietly)
 
-    from training.loss import sigmoid_cross_entropy
-    from training.models.build import build_model
-    from training.recipes import find_recipe
+    import tf_keras  # isort: skip
 
-    if not _steps:
-        tf.config.threading.set_intra_op_parallelism_threads(1)
-        tf.config.threading.set_inter_op_parallelism_threads(1)
-    model = build_model(
-        find_recipe(network).model,
-        num_labels=NUM_LABELS,
-        patch_shape=PATCH_SHAPE,
-        precision=precision,
-    )
+    model = build(case.network, case.precision)
     layers = [layer for layer in model.layers if hasattr(layer, "kernel")]
     # In the order of their making; Keras's own order of layers differs between its versions.
     layers.sort(key=lambda layer: (layer.name == "logits", len(layer.name), layer.name))
-    for layer, kernel in zip(layers, kernels([tuple(l.kernel.shape) for l in layers]), strict=True):
+    shapes = [tuple(layer.kernel.shape) for layer in layers]
+    for layer, kernel in zip(layers, kernels(shapes), strict=True):
         layer.kernel.assign(kernel)
     optimizer = tf_keras.optimizers.legacy.Adam(LEARNING_RATE, epsilon=EPSILON)
-    # Keras 3 wraps the variables of TensorFlow.
-    variables = [getattr(variable, "value", variable) for variable in model.trainable_variables]
-    variables = [v() if callable(v) else v for v in variables]
-    patches, label_ids = (tf.constant(array) for array in batch(size))
-
-    @tf.function
-    def train_step() -> tf.Tensor:
-        with tf.GradientTape() as tape:
-            logits = model(patches, training=True)["logits"]
-            loss = sigmoid_cross_entropy(logits, label_ids)
-        gradients = tape.gradient(loss, variables)
-        optimizer.apply_gradients(zip(gradients, variables, strict=True))
-        return loss, logits
-
-    _, logits = train_step()
-    _steps[network, precision] = lambda: float(train_step()[0])
-    return logits.numpy()
+    step = training_step(model, optimizer, case.batch_size)
+    _steps[case] = lambda: float(step()[0])
+    return step()[1].numpy()
 
 
-def train(network: str, precision: str, num_steps: int) -> float:
-    """Train some steps; returns the loss of the last."""
-    for _ in range(num_steps):
-        loss = _steps[network, precision]()
-    return loss
-
-
-def build_in_pytorch(network: str, precision: str, size: int) -> np.ndarray:
-    """ResNet-50 as `training.models.resnet` has it, in PyTorch; as `build_in_tensorflow`."""
+def build_in_pytorch(case: Case) -> np.ndarray:
+    """`build_in_tensorflow` for the ResNet-50 of `training.models.resnet`."""
     import torch
     from torch import nn
     from torch.nn import functional
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(os.cpu_count() or 1)
     convolutions: list[nn.Conv2d] = []
 
     class ConvBatchNorm(nn.Module):
         def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1):
             super().__init__()
             self.conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
-            self.norm = nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.1)
+            self.norm = nn.BatchNorm2d(outputs, eps=1e-3)
             convolutions.append(self.conv)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -158,25 +137,21 @@ def build_in_pytorch(network: str, precision: str, size: int) -> np.ndarray:
             x = functional.max_pool2d(functional.pad(x, (0, 1, 0, 1)), 3, 2)
             return self.blocks(x).mean((2, 3))
 
-    assert network == "resnet50"
     model = ResNet50().to(memory_format=torch.channels_last)
-    *of_convolutions, of_logits = kernels(
-        [
-            *((*c.kernel_size, c.in_channels, c.out_channels) for c in convolutions),
-            (model.logits.in_features, NUM_LABELS),
-        ]
-    )
+    shapes = [(*c.kernel_size, c.in_channels, c.out_channels) for c in convolutions]
+    shapes.append((model.logits.in_features, NUM_LABELS))
+    *of_convolutions, of_logits = (torch.from_numpy(kernel) for kernel in kernels(shapes))
     with torch.no_grad():
         for convolution, kernel in zip(convolutions, of_convolutions, strict=True):
-            convolution.weight.copy_(torch.from_numpy(kernel.transpose(3, 2, 0, 1).copy()))
-        model.logits.weight.copy_(torch.from_numpy(of_logits.T.copy()))
+            convolution.weight.copy_(kernel.permute(3, 2, 0, 1))
+        model.logits.weight.copy_(of_logits.T)
         model.logits.bias.zero_()
     optimizer = torch.optim.Adam(model.parameters(), LEARNING_RATE, eps=EPSILON, fused=True)
-    patches, label_ids = (torch.from_numpy(array) for array in batch(size))
+    patches, label_ids = (torch.from_numpy(array) for array in batch(case.batch_size))
     images = patches[:, None].to(memory_format=torch.channels_last)
 
-    def train_step() -> tuple[torch.Tensor, torch.Tensor]:
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+    def step() -> tuple[torch.Tensor, torch.Tensor]:
+        with torch.autocast("cpu", torch.bfloat16, enabled=case.precision == "bfloat16"):
             pooled = model(images)
         logits = model.logits(pooled.float())
         total = functional.softplus(logits).sum() - logits.gather(1, label_ids).sum()
@@ -186,6 +161,70 @@ def build_in_pytorch(network: str, precision: str, size: int) -> np.ndarray:
         optimizer.step()
         return loss, logits
 
-    _, logits = train_step()
-    _steps[network, precision] = lambda: float(train_step()[0])
-    return logits.detach().numpy()
+    _steps[case] = lambda: float(step()[0])
+    return step()[1].detach().numpy()
+
+
+def train(case: Case) -> float:
+    """One step; returns its loss."""
+    return _steps[case]()
+
+
+def compare(
+    lanes: dict[str, Lane], builders: dict[str, Callable], case: Case, num_rounds: int
+) -> dict[str, float]:
+    """CPU seconds of a step by framework, after checking that they do the same."""
+    with ThreadPoolExecutor() as pool:  # tracing takes one core each
+        futures = {name: pool.submit(lane, builders[name], case) for name, lane in lanes.items()}
+        logits = {name: future.result()[1] for name, future in futures.items()}
+    rounds, losses = [], {}
+    for _ in range(num_rounds):
+        one = {name: lane(train, case) for name, lane in lanes.items()}
+        rounds.append({name: seconds for name, (seconds, _) in one.items()})
+        losses = {name: loss for name, (_, loss) in one.items()}
+    logits_tolerance, loss_tolerance = TOLERANCES[case.precision]
+    for name in lanes:
+        scale = np.sqrt(np.mean(np.square(logits["ours"])))
+        apart = np.sqrt(np.mean(np.square(logits[name] - logits["ours"]))) / scale
+        assert apart <= logits_tolerance, (name, case, apart)
+        assert abs(losses[name] / losses["ours"] - 1) <= loss_tolerance, (name, case, losses)
+    return median_of(rounds)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the benchmark."""
+    quick = is_quick(__doc__, argv)
+    size, num_rounds = (16, 3) if quick else (128, 3)
+    has_pytorch = importlib.util.find_spec("torch") is not None
+    if not has_pytorch:
+        print("PyTorch is not installed: going on without")
+    builders = {"ours": build_in_tensorflow, "keras": build_in_tensorflow}
+    builders["pytorch"] = build_in_pytorch
+    cases = [
+        (Case("resnet50", "bfloat16", size), ["ours", "keras", "pytorch"]),
+        (Case("inception_v3", "bfloat16", size), ["ours", "keras"]),
+    ]
+    if not quick:
+        cases.insert(1, (Case("resnet50", "float32", size), ["ours", "keras", "pytorch"]))
+    rows, ratios = [], {}
+    with ExitStack() as stack:
+        names = ["ours", "keras", *(["pytorch"] if has_pytorch else [])]
+        lanes = {name: stack.enter_context(Lane()) for name in names}
+        lanes["keras"](use_keras_3)
+        for case, wanted in cases:
+            peers = {name: lanes[name] for name in wanted if name in lanes}
+            seconds = compare(peers, builders, case, num_rounds)
+            suffix = case.network + ("_float32" if case.precision == "float32" else "")
+            for name, cpu in seconds.items():
+                ratio = cpu / seconds["ours"]
+                rows.append([case.network, case.precision, name, case.batch_size / cpu, ratio])
+                if name != "ours":
+                    ratios[f"{name}_over_ours_{suffix}"] = ratio
+    header = ["network", "precision", "framework", "patches per CPU second", "CPU over ours"]
+    print(markdown(header, rows))
+    report({**ratios, "batch_size": size})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
