@@ -29,7 +29,7 @@ from tests.benchmarks.steps import NUM_LABELS, batch, build, training_step
 LEARNING_RATE, EPSILON = 1e-4, 1e-7
 # Between frameworks, of the logits of the first step (root mean square over that of the logits) and
 # of the loss after the last.
-TOLERANCES = {"float32": (1e-3, 1e-3), "bfloat16": (0.1, 0.02)}
+TOLERANCES = {"float32": (1e-3, 1e-3), "bfloat16": (0.25, 0.02)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,7 +161,7 @@ def build_in_pytorch(case: Case) -> np.ndarray:
         optimizer.step()
         return loss, logits
 
-    _steps[case] = lambda: float(step()[0])
+    _steps[case] = lambda: float(step()[0].detach())
     return step()[1].detach().numpy()
 
 
