@@ -58,7 +58,8 @@ test: $(VENV)/.installed ## run the tests
 	$(PYTHON) -m pytest -n auto --dist loadfile
 
 benchmark: $(VENV)/.installed ## measure cost, scaling and memory (half an hour)
-	for name in log_mel extraction codecs scaling memory dataset; do \
+	for name in log_mel extraction codecs scaling memory dataset batch_norm networks \
+		input_pipeline training metrics; do \
 		echo; $(PYTHON) -m tests.benchmarks.$$name; \
 	done
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from features import contract
 
@@ -11,28 +11,58 @@ Precision = Literal["float32", "bfloat16"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FullyConnected:
+class _Network:
+    width: float  # multiplies the units or filters of every layer; 1.0 is the paper's network
+    # Of a layer in front of the outputs, to make many labels cheap (section 4.2: 128); not widened.
+    bottleneck_units: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Convolutional(_Network):
+    batch_norm_momentum: float  # share of the old moving statistics that a step keeps
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FullyConnected(_Network):
     """Section 3.3.1: `num_layers` layers of `units` ReLUs."""
 
     network: Literal["fully_connected"] = dataclasses.field(default="fully_connected", init=False)
     num_layers: int
     units: int
-    width: float  # multiplies `units`; 1.0 is the paper's network
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ResNet50:
+class AlexNet(_Convolutional):
+    """Section 3.3.2."""
+
+    network: Literal["alexnet"] = dataclasses.field(default="alexnet", init=False)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Vgg(_Convolutional):
+    """Section 3.3.3, configuration E."""
+
+    network: Literal["vgg"] = dataclasses.field(default="vgg", init=False)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class InceptionV3(_Convolutional):
+    """Section 3.3.4."""
+
+    network: Literal["inception_v3"] = dataclasses.field(default="inception_v3", init=False)
+    lean_stem: bool = False  # without the stem's 1 x 1 convolution, which the paper's text keeps
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ResNet50(_Convolutional):
     """Section 3.3.5."""
 
     network: Literal["resnet50"] = dataclasses.field(default="resnet50", init=False)
-    width: float  # multiplies the filters of every convolution; 1.0 is the paper's network
-    batch_norm_momentum: float  # share of the old moving statistics that a step keeps
 
 
-ModelConfig = FullyConnected | ResNet50
+ModelConfig = FullyConnected | AlexNet | Vgg | InceptionV3 | ResNet50
 _NETWORKS: Mapping[str, type[ModelConfig]] = {
-    "fully_connected": FullyConnected,
-    "resnet50": ResNet50,
+    network.network: network for network in get_args(ModelConfig)
 }
 
 
@@ -47,6 +77,7 @@ class Recipe:
     batch_size: int
     steps: int
     num_labels: int | None  # the most frequent labels; None for all. Fewer where there are fewer
+    training_subset: str | None = None  # a nested subset of the training videos; None for all
     seed: int
     precision: Precision = "float32"
     # Random sampling "from all patches" (section 3.1) is approximated: patches of this many shards

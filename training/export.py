@@ -5,7 +5,7 @@
     model.signatures["waveform"](waveform=samples)      scores, start_seconds
 
 Its assets say what the outputs and inputs are: labels.parquet (a row for each output),
-front_end.json and recipe.json.
+front_end.json (with its fingerprint) and recipe.json.
 """
 
 import json
@@ -25,8 +25,8 @@ from training.data import FeatureSet
 from training.models.build import build_model
 
 FOLDER = "export"
-# Patches of a waveform that go through the network at once: an hour of sound in one batch would
-# take 6 GB.
+# Patches of a waveform that go through the network at once, at most: an hour of sound in one batch
+# would take 6 GB.
 _PATCHES_AT_ONCE = 64
 
 
@@ -45,7 +45,9 @@ def export(trained: tf_keras.Model, recipe: Recipe, features: FeatureSet, output
     model.set_weights(trained.get_weights())
     assets = {
         labels.FILE_NAME: features.vocabulary.to_bytes(),
-        "front_end.json": _json(features.front_end.to_json()),
+        "front_end.json": _json(
+            {"fingerprint": features.front_end.fingerprint, **features.front_end.to_json()}
+        ),
         "recipe.json": _json(recipe.to_json()),
     }
     path = storage.join(output, FOLDER)
@@ -80,7 +82,8 @@ class ExportedModel(tf.Module):
 
         def apply_to_waveform(waveform: tf.Tensor) -> dict[str, tf.Tensor]:
             patches = log_mel_patches(waveform, params)
-            scores = _in_pieces(lambda piece: apply(piece)["scores"], patches)
+            num_labels = model.output["logits"].shape[-1]
+            scores = _in_pieces(lambda piece: apply(piece)["scores"], patches, num_labels)
             index = tf.range(tf.shape(patches)[0])
             hop_seconds = params.patch_hop_frames * params.hop_seconds
             return {"scores": scores, "start_seconds": tf.cast(index, tf.float32) * hop_seconds}
@@ -112,14 +115,25 @@ def log_mel_patches(waveform: tf.Tensor, params: LogMelParams) -> tf.Tensor:
     return tf.signal.frame(log_mel, params.patch_frames, params.patch_hop_frames, axis=0)
 
 
-def _in_pieces(apply: Any, patches: tf.Tensor) -> tf.Tensor:
-    """Apply a function of a batch to any number of patches, a piece at a time."""
-    num_patches = tf.shape(patches)[0]
-    padding = -num_patches % _PATCHES_AT_ONCE
-    padded = tf.pad(patches, [[0, padding], [0, 0], [0, 0]])
-    pieces = tf.reshape(padded, [-1, _PATCHES_AT_ONCE, *patches.shape[1:]])
-    outputs = tf.map_fn(apply, pieces, parallel_iterations=1)  # [pieces, 64, labels]
-    return tf.reshape(outputs, [-1, outputs.shape[-1]])[:num_patches]
+def _in_pieces(apply: Any, patches: tf.Tensor, num_labels: int) -> tf.Tensor:
+    """Apply a function of a batch to any number of patches, a piece at a time.
+
+    The outputs grow in a loop, and not in `tf.map_fn`, because TFLite and ONNX have the former, and
+    because the last piece is then as short as it is.
+    """
+
+    def add_piece(start: tf.Tensor, outputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        piece = patches[start : start + _PATCHES_AT_ONCE]
+        return start + _PATCHES_AT_ONCE, tf.concat([outputs, apply(piece)], axis=0)
+
+    _, outputs = tf.while_loop(
+        lambda start, _: start < tf.shape(patches)[0],
+        add_piece,
+        (0, tf.zeros([0, num_labels])),
+        shape_invariants=(tf.TensorShape([]), tf.TensorShape([None, num_labels])),
+        parallel_iterations=1,
+    )
+    return outputs  # [patches, labels]
 
 
 def _json(document: dict[str, Any]) -> bytes:

@@ -33,7 +33,7 @@ checkpoint, with the input in a new order drawn from (seed, step). With more
 
 def _parser() -> argparse.ArgumentParser:
     lines = (
-        f"  {name:<17} {(recipe.__doc__ or '').splitlines()[0]}"
+        f"  {name:<23} {(recipe.__doc__ or '').splitlines()[0]}"
         for name, recipe in recipes.RECIPES.items()
     )
     parser = argparse.ArgumentParser(
@@ -54,6 +54,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--batch-size", type=int, help="patches in a mini-batch")
     add("--learning-rate", type=float, help="of Adam")
     add("--width", type=float, help="times the units or filters of every layer; the paper's: 1")
+    add(
+        "--network",
+        nargs="+",
+        metavar="FIELD=VALUE",
+        default=[],
+        help="fields of the network, such as num_layers=4 units=2000 or bottleneck_units=128",
+    )
     add("--seed", type=int, help="of the weights and of the order of the input")
     add(
         "--precision",
@@ -76,6 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         width=args.width,
         seed=args.seed,
         precision=args.precision,
+        network=args.network,
     )
     features = open_features(source, num_labels=recipe.num_labels)
     contract.claim_output(output, contract.RUN, inputs=(source,))

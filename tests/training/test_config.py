@@ -5,7 +5,7 @@ import pytest
 
 from features.errors import InputError
 from training import recipes
-from training.config import Recipe
+from training.config import FullyConnected, Recipe
 from training.optimizer import LearningRate
 
 NO_OVERRIDES = dict.fromkeys(
@@ -43,6 +43,37 @@ def test_overrides_replace_fields_and_a_short_run_reports_more_often() -> None:
 def test_overrides_must_be_positive(field: str, value: float) -> None:
     with pytest.raises(InputError, match=f"{field} must be positive; received {value}"):
         recipes.override(recipes.resnet50(), **{**NO_OVERRIDES, field: value})
+
+
+def test_fields_of_the_network_are_set_from_text() -> None:
+    fields = ["num_layers=6", "units=4000", "bottleneck_units=128", "width=1"]
+    recipe = recipes.override(recipes.fully_connected(), **NO_OVERRIDES, network=fields)
+    assert recipe.model == FullyConnected(
+        num_layers=6, units=4_000, width=1.0, bottleneck_units=128
+    )
+    assert type(recipe.model.width) is float
+    again = recipes.with_network(recipe, ["bottleneck_units=null"])
+    assert again.model.bottleneck_units is None
+    lean = recipes.with_network(recipes.inception_v3(), ["lean_stem=true"])
+    assert lean.model == recipes.inception_v3_lean_stem().model
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("depth=3", "resnet50 has no field 'depth'; it has width, bottleneck_units, batch_norm"),
+        ("network=vgg", "resnet50 has no field 'network'"),
+        ("width=wide", "width must be a number; received 'wide'"),
+        ("width", "width must be a number; received ''"),
+        ("bottleneck_units=1.5", "bottleneck_units must be a whole number or null; received '1.5'"),
+        ("bottleneck_units=true", "bottleneck_units must be a whole number or null"),
+        ("width=NaN", "width must be positive; received NaN"),
+        ("bottleneck_units=0", "bottleneck_units must be positive; received 0"),
+    ],
+)
+def test_fields_that_a_network_does_not_take_are_named(assignment: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        recipes.with_network(recipes.resnet50(), [assignment])
 
 
 def test_unknown_recipe_names_the_nearest() -> None:

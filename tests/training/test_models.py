@@ -1,43 +1,139 @@
+"""The networks at a small width, and their layers beside those published by others."""
+
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras
 
 from training import recipes
-from training.config import ResNet50
+from training.config import ModelConfig, ResNet50
+from training.loss import sigmoid_cross_entropy
 from training.models.build import build_model
-from training.models.counting import cost_of
 
 PATCH_SHAPE = (96, 64)
+NETWORKS = ("fully_connected", "alexnet", "vgg", "inception_v3", "resnet50")
 
 
-# Section 3.3: what the paper says, and what the graph has.
+def network(name: str, *fields: str) -> ModelConfig:
+    return recipes.with_network(recipes.find_recipe(name), fields).model
+
+
+@functools.cache
+def full_size(name: str) -> tf_keras.Model:
+    return build(network(name))
+
+
+def build(config: ModelConfig, precision: str = "float32", num_labels: int = 5) -> tf_keras.Model:
+    return build_model(config, num_labels=num_labels, patch_shape=PATCH_SHAPE, precision=precision)
+
+
+def kernel_shapes(model: tf_keras.Model) -> list[tuple[int, ...]]:
+    kernels = (layer.kernel for layer in model.layers if hasattr(layer, "kernel"))
+    return sorted(tuple(kernel.shape) for kernel in kernels)
+
+
+# What the paper changed: removed and put in place. All of them see one channel instead of three.
 @pytest.mark.parametrize(
-    ("name", "paper", "weights", "multiplies"),
+    ("name", "published", "removed", "added"),
     [
-        ("fully_connected", (11.2e6, 11.2e6), 11_231_000, 11_231_000),
-        ("resnet50", (30e6, 1.9e9), 29_770_816, 1_856_403_456),
+        ("resnet50", "ResNet50", [(7, 7, 3, 64)], [(7, 7, 1, 64)]),
+        (
+            "inception_v3",
+            "InceptionV3",
+            [(3, 3, 3, 32), (3, 3, 32, 32), (3, 3, 32, 64), (1, 1, 64, 80)],
+            [(1, 1, 1, 80)],
+        ),
+        (
+            "vgg",
+            "VGG19",
+            [(3, 3, 3, 64), (7 * 7 * 512, 4096)],
+            [(3, 3, 1, 64), (3 * 2 * 512, 4096)],
+        ),
     ],
 )
-def test_weights_and_multiplies_are_the_papers(
-    name: str, paper: tuple[float, float], weights: int, multiplies: int
+def test_all_other_layers_are_those_of_the_published_network(
+    name: str, published: str, removed: list[tuple[int, ...]], added: list[tuple[int, ...]]
 ) -> None:
-    model = build_model(
-        recipes.find_recipe(name).model,
-        num_labels=3_087,
-        patch_shape=PATCH_SHAPE,
-        precision="float32",
+    original = kernel_shapes(getattr(tf_keras.applications, published)(weights=None, classes=5))
+    for shape in removed:
+        original.remove(shape)
+    assert kernel_shapes(full_size(name)) == sorted([*original, *added])
+
+
+def test_alexnet_has_the_published_convolutions() -> None:
+    # Krizhevsky et al. (2012), section 3.5, on one device and one channel.
+    convolutions = [(11, 11, 1, 96), (5, 5, 96, 256), (3, 3, 256, 384), (3, 3, 384, 384)]
+    convolutions += [(3, 3, 384, 256)]
+    dense = [(1024, 4096), (4096, 4096), (4096, 5)]
+    assert kernel_shapes(full_size("alexnet")) == sorted([*convolutions, *dense])
+
+
+# Section 3.3.4 and 3.3.5: the sizes of the average pools; 3.3.2: the first layer's activations.
+@pytest.mark.parametrize(
+    ("name", "layer_type", "index", "shape"),
+    [
+        ("resnet50", tf_keras.layers.GlobalAveragePooling2D, -1, (6, 4, 2048)),
+        ("inception_v3", tf_keras.layers.GlobalAveragePooling2D, -1, (10, 6, 2048)),
+        ("alexnet", tf_keras.layers.MaxPooling2D, 0, (43, 54, 96)),
+        ("vgg", tf_keras.layers.Flatten, -1, (3, 2, 512)),
+    ],
+)
+def test_feature_maps_have_the_papers_size(
+    name: str, layer_type: type, index: int, shape: tuple[int, ...]
+) -> None:
+    model = full_size(name)
+    layers = [layer for layer in model.layers if isinstance(layer, layer_type)]
+    assert layers[index].input_shape[1:] == shape
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_training_in_bfloat16_is_the_same_under_the_same_seed(name: str) -> None:
+    rng = np.random.default_rng(0)
+    patches = tf.constant(rng.normal(-2, 1, (4, *PATCH_SHAPE)), tf.float32)
+    label_ids = tf.constant([[0, 2], [1, -1], [-1, -1], [3, 4]])
+
+    def train(seed: int) -> tuple[list[float], list[np.ndarray]]:
+        tf_keras.utils.set_random_seed(seed)
+        model = build(network(name, "width=0.05", "bottleneck_units=16"), "bfloat16")
+        optimizer = tf_keras.optimizers.legacy.SGD(0.001)
+        losses = []
+        for _ in range(2):
+            with tf.GradientTape() as tape:
+                outputs = model(patches, training=True)
+                loss = sigmoid_cross_entropy(outputs["logits"], label_ids)
+            assert {output.dtype for output in [*outputs.values(), loss]} == {tf.float32}
+            gradients = tape.gradient(loss, model.trainable_variables)
+            assert all(gradient is not None for gradient in gradients)
+            optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+            losses.append(float(loss))
+        assert outputs["logits"].shape == (4, 5)
+        assert outputs["embedding"].shape == (4, 16)
+        assert {weight.dtype for weight in model.weights} == {tf.float32}
+        assert "bfloat16" in {layer.compute_dtype for layer in model.layers}
+        return losses, model.get_weights()
+
+    losses, weights = train(seed=1)
+    assert losses[1] < losses[0]
+    again, weights_again = train(seed=1)
+    np.testing.assert_allclose(again, losses, rtol=1e-3)
+    for weight, weight_again in zip(weights, weights_again, strict=True):
+        np.testing.assert_allclose(weight_again, weight, atol=1e-3)
+    other, _ = train(seed=2)
+    assert other != losses
+
+
+def test_without_a_bottleneck_the_embedding_is_the_last_pool() -> None:
+    model = build(ResNet50(width=0.125, batch_norm_momentum=0.9))
+    pool = next(
+        layer for layer in model.layers if isinstance(layer, tf_keras.layers.GlobalAveragePooling2D)
     )
-    cost = cost_of(model)
-    assert (cost.weights, cost.multiplies) == (weights, multiplies)
-    np.testing.assert_allclose((weights, multiplies), paper, rtol=0.03)
+    patches = tf.zeros([2, *PATCH_SHAPE])
+    pooled = tf_keras.Model(model.input, pool.output)(patches)
+    np.testing.assert_array_equal(model(patches)["embedding"], pooled)
 
 
-def test_bfloat16_keeps_weights_and_outputs_in_float32() -> None:
-    config = ResNet50(width=0.125, batch_norm_momentum=0.9)
-    model = build_model(config, num_labels=5, patch_shape=PATCH_SHAPE, precision="bfloat16")
-    outputs = model(tf.zeros([2, *PATCH_SHAPE]))
-    assert outputs["logits"].shape == (2, 5)
-    assert outputs["embedding"].shape == (2, 256)
-    assert {output.dtype for output in outputs.values()} == {tf.float32}
-    assert {weight.dtype for weight in model.weights} == {tf.float32}
-    assert model.layers[-4].compute_dtype == "bfloat16"
+def test_units_of_the_papers_width_are_not_rounded() -> None:
+    # M = 500 of the sweep (section 3.3.1) is no multiple of eight.
+    assert (500, 500) in kernel_shapes(build(network("fully_connected", "units=500")))

@@ -6,10 +6,21 @@ from collections.abc import Iterator
 import tf_keras
 from tf_keras import mixed_precision
 
-from training.config import FullyConnected, ModelConfig, Precision, ResNet50
+from training.config import (
+    AlexNet,
+    FullyConnected,
+    InceptionV3,
+    ModelConfig,
+    Precision,
+    ResNet50,
+    Vgg,
+)
+from training.models.alexnet import alexnet
 from training.models.fully_connected import fully_connected
-from training.models.layers import embedding_and_logits
+from training.models.inception_v3 import inception_v3
+from training.models.layers import dense_relu, embedding_and_logits
 from training.models.resnet import resnet50
+from training.models.vgg import vgg
 
 
 def build_model(
@@ -29,15 +40,24 @@ def build_model(
 
     Returns:
       A model from float32 log-mel [batch, frames, bands] to float32 `logits` [batch, labels] and
-      `embedding` [batch, units], the layer before.
+      `embedding` [batch, units], what they are computed from: the bottleneck, or else the network's
+      last pool or fully connected layer.
     """
     with _computing_in(precision):
         patches = tf_keras.Input(patch_shape, name="patches")
         match config:
             case FullyConnected():
                 embedding = fully_connected(config, patches)
+            case AlexNet():
+                embedding = alexnet(config, patches)
+            case Vgg():
+                embedding = vgg(config, patches)
+            case InceptionV3():
+                embedding = inception_v3(config, patches)
             case ResNet50():
                 embedding = resnet50(config, patches)
+        if config.bottleneck_units is not None:
+            embedding = dense_relu(embedding, config.bottleneck_units)
         outputs = embedding_and_logits(embedding, num_labels)
     return tf_keras.Model(patches, outputs, name=config.network)
 

@@ -4,7 +4,7 @@ import tensorflow as tf
 from tf_keras import layers
 
 from training.config import FullyConnected
-from training.models.layers import scaled
+from training.models.layers import dense_relu, scaled
 
 
 def fully_connected(config: FullyConnected, patches: tf.Tensor) -> tf.Tensor:
@@ -15,11 +15,9 @@ def fully_connected(config: FullyConnected, patches: tf.Tensor) -> tf.Tensor:
       patches: log-mel [batch, frames, bands].
 
     Returns:
-      [batch, units]. There is no batch normalization: it follows convolutions (section 3.1).
+      [batch, units].
     """
     x = layers.Flatten()(patches)
     for _ in range(config.num_layers):
-        x = layers.Dense(
-            scaled(config.units, config.width), activation="relu", kernel_initializer="he_normal"
-        )(x)
+        x = dense_relu(x, scaled(config.units, config.width))
     return x

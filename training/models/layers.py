@@ -1,4 +1,7 @@
-"""What several networks are made of."""
+"""What several networks are made of.
+
+Only layers that tf-keras and Keras 3 share, called the same way: the networks run on either.
+"""
 
 import tensorflow as tf
 from tf_keras import layers
@@ -6,38 +9,58 @@ from tf_keras import layers
 
 def scaled(channels: int, width: float) -> int:
     """Channels of a wider or narrower network, in eights, as vector units like them."""
+    if width == 1.0:
+        return channels
     return max(8, 8 * round(channels * width / 8))
+
+
+def as_image(patches: tf.Tensor) -> tf.Tensor:
+    """Patches [batch, frames, bands] as images of one channel [batch, frames, bands, 1]."""
+    return layers.Reshape((*patches.shape[1:], 1))(patches)
 
 
 def conv_batch_norm(
     inputs: tf.Tensor,
     filters: int,
-    kernel_size: int,
+    kernel_size: int | tuple[int, int],
     *,
-    strides: int = 1,
+    strides: int | tuple[int, int] = 1,
+    padding: str = "same",
     momentum: float,
+    relu: bool = True,
 ) -> tf.Tensor:
     """Convolution, then batch normalization, as "after all convolutional layers" (section 3.1).
 
     Args:
       inputs: [batch, frames, bands, channels].
       filters: output channels.
-      kernel_size: of the square kernel.
-      strides: in both directions.
+      kernel_size: in both directions, or over frames and over bands.
+      strides: likewise.
+      padding: "same" or "valid".
       momentum: share of the old moving statistics that a step keeps.
+      relu: whether a ReLU follows.
 
     Returns:
-      [batch, frames / strides, bands / strides, filters].
+      [batch, frames, bands, filters], frames and bands fewer by strides and padding.
     """
-    outputs = layers.Conv2D(
+    x = layers.Conv2D(
         filters,
         kernel_size,
         strides,
-        padding="same",
+        padding=padding,
         use_bias=False,  # the normalization subtracts any bias
         kernel_initializer="he_normal",
     )(inputs)
-    return layers.BatchNormalization(momentum=momentum)(outputs)
+    x = layers.BatchNormalization(momentum=momentum)(x)
+    return layers.ReLU()(x) if relu else x
+
+
+def dense_relu(inputs: tf.Tensor, units: int) -> tf.Tensor:
+    """A fully connected layer of ReLUs, [batch, inputs] to [batch, units].
+
+    There is no batch normalization: it follows convolutions (section 3.1).
+    """
+    return layers.Dense(units, activation="relu", kernel_initializer="he_normal")(inputs)
 
 
 def embedding_and_logits(embedding: tf.Tensor, num_labels: int) -> dict[str, tf.Tensor]:

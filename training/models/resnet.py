@@ -4,7 +4,7 @@ import tensorflow as tf
 from tf_keras import layers
 
 from training.config import ResNet50
-from training.models.layers import conv_batch_norm, scaled
+from training.models.layers import as_image, conv_batch_norm, scaled
 
 # Filters of the 3 x 3 convolution and number of blocks, of each stage of ResNet-50.
 _STAGES = ((64, 3), (128, 4), (256, 6), (512, 3))
@@ -22,11 +22,10 @@ def resnet50(config: ResNet50, patches: tf.Tensor) -> tf.Tensor:
       [batch, 2048 x width].
     """
     momentum = config.batch_norm_momentum
-    x = layers.Reshape((*patches.shape[1:], 1))(patches)  # [batch, 96, 64, 1]
+    x = as_image(patches)  # [batch, 96, 64, 1]
     # Published with a stride of 2; the paper removed it "so that the number of activations was
     # not too different" on a smaller input.
     x = conv_batch_norm(x, scaled(64, config.width), 7, momentum=momentum)
-    x = layers.ReLU()(x)
     x = layers.MaxPooling2D(3, 2, padding="same")(x)  # [batch, 48, 32, 64]
     for stage, (filters, num_blocks) in enumerate(_STAGES):
         for block in range(num_blocks):
@@ -43,11 +42,11 @@ def _block(inputs: tf.Tensor, filters: int, *, strides: int, momentum: float) ->
     """
     outputs = _EXPANSION * filters
     x = conv_batch_norm(inputs, filters, 1, strides=strides, momentum=momentum)
-    x = layers.ReLU()(x)
     x = conv_batch_norm(x, filters, 3, momentum=momentum)
-    x = layers.ReLU()(x)
-    x = conv_batch_norm(x, outputs, 1, momentum=momentum)
+    x = conv_batch_norm(x, outputs, 1, momentum=momentum, relu=False)
     shortcut = inputs
     if strides != 1 or inputs.shape[-1] != outputs:
-        shortcut = conv_batch_norm(inputs, outputs, 1, strides=strides, momentum=momentum)
+        shortcut = conv_batch_norm(
+            inputs, outputs, 1, strides=strides, momentum=momentum, relu=False
+        )
     return layers.ReLU()(layers.Add()([x, shortcut]))

@@ -1,0 +1,230 @@
+"""Claim: with fused batch normalization ResNet-50 and Inception V3 train 1.7 times faster.
+
+The peer is Keras 3 on TensorFlow, whose batch normalization is a dozen operations. It builds the
+networks from the very same code, with `keras` in the place of `tf_keras`, in a process of its own.
+The rest of the step is the same operations in both: loss, gradients, the fused Adam, no XLA. Where
+PyTorch is installed (it is no dependency), the same ResNet-50 trains in it too, with channels last
+and its fused Adam.
+
+All start from the same weights and must give the same logits, and the same loss after the steps.
+What is compared is CPU time, on all cores; on large batches Keras 3 also waits for memory, so that
+the ratio grows with the batch.
+
+    python -m tests.benchmarks.batch_norm --quick
+"""
+
+import dataclasses
+import importlib.util
+import os
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+
+import numpy as np
+
+from tests.benchmarks.measurement import Lane, is_quick, markdown, median_of, report
+from tests.benchmarks.steps import NUM_LABELS, batch, build, training_step
+
+LEARNING_RATE, EPSILON = 1e-4, 1e-7
+# Between frameworks, of the logits of the first step (root mean square over that of the logits) and
+# of the loss after the last.
+TOLERANCES = {"float32": (1e-3, 1e-3), "bfloat16": (0.25, 0.02)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """What is trained, and in how large batches."""
+
+    network: str
+    precision: str
+    batch_size: int
+
+
+_steps: dict[Case, Callable[[], float]] = {}
+
+
+def kernels(shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
+    """The same weights for every framework: float32, outputs last."""
+    rng = np.random.default_rng(1)
+    scales = [np.sqrt(2 / np.prod(shape[:-1])) for shape in shapes]
+    return [
+        rng.normal(0, scale, shape).astype(np.float32)
+        for shape, scale in zip(shapes, scales, strict=True)
+    ]
+
+
+def use_keras_3() -> None:
+    """Let the code of the networks find Keras 3 where it looks for tf-keras."""
+    import training  # noqa: F401  (TensorFlow, quietly)
+
+    import keras  # isort: skip
+    from tf_keras.optimizers import legacy  # isort: skip
+
+    keras.optimizers.legacy = legacy
+    sys.modules["tf_keras"] = keras
+
+
+def build_in_tensorflow(case: Case) -> np.ndarray:
+    """Make the step of a case; returns the logits of the batch in training."""
+    import training  # noqa: F401  (TensorFlow, quietly)
+
+    import tf_keras  # isort: skip
+
+    model = build(case.network, case.precision)
+    layers = [layer for layer in model.layers if hasattr(layer, "kernel")]
+    # In the order of their making; Keras's own order of layers differs between its versions.
+    layers.sort(key=lambda layer: (layer.name == "logits", len(layer.name), layer.name))
+    shapes = [tuple(layer.kernel.shape) for layer in layers]
+    for layer, kernel in zip(layers, kernels(shapes), strict=True):
+        layer.kernel.assign(kernel)
+    optimizer = tf_keras.optimizers.legacy.Adam(LEARNING_RATE, epsilon=EPSILON)
+    step = training_step(model, optimizer, case.batch_size)
+    _steps[case] = lambda: float(step()[0])
+    return step()[1].numpy()
+
+
+def build_in_pytorch(case: Case) -> np.ndarray:
+    """`build_in_tensorflow` for the ResNet-50 of `training.models.resnet`."""
+    import torch
+    from torch import nn
+    from torch.nn import functional
+
+    torch.set_num_threads(os.cpu_count() or 1)
+    convolutions: list[nn.Conv2d] = []
+
+    class ConvBatchNorm(nn.Module):
+        def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1):
+            super().__init__()
+            self.conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
+            self.norm = nn.BatchNorm2d(outputs, eps=1e-3)
+            convolutions.append(self.conv)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.norm(self.conv(x))
+
+    class Block(nn.Module):
+        def __init__(self, inputs: int, filters: int, stride: int):
+            super().__init__()
+            self.first = ConvBatchNorm(inputs, filters, 1, stride)
+            self.second = ConvBatchNorm(filters, filters, 3)
+            self.third = ConvBatchNorm(filters, 4 * filters, 1)
+            self.shortcut = (
+                ConvBatchNorm(inputs, 4 * filters, 1, stride)
+                if stride != 1 or inputs != 4 * filters
+                else nn.Identity()
+            )
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = functional.relu(self.second(functional.relu(self.first(x))))
+            return functional.relu(self.third(y) + self.shortcut(x))
+
+    class ResNet50(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = ConvBatchNorm(1, 64, 7)
+            blocks, inputs = [], 64
+            for stage, (filters, num_blocks) in enumerate(((64, 3), (128, 4), (256, 6), (512, 3))):
+                for index in range(num_blocks):
+                    blocks.append(Block(inputs, filters, 2 if index == 0 and stage > 0 else 1))
+                    inputs = 4 * filters
+            self.blocks = nn.Sequential(*blocks)
+            self.logits = nn.Linear(inputs, NUM_LABELS)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = functional.relu(self.stem(x))
+            # TensorFlow's "same" pads an even length at its end only.
+            x = functional.max_pool2d(functional.pad(x, (0, 1, 0, 1)), 3, 2)
+            return self.blocks(x).mean((2, 3))
+
+    model = ResNet50().to(memory_format=torch.channels_last)
+    shapes = [(*c.kernel_size, c.in_channels, c.out_channels) for c in convolutions]
+    shapes.append((model.logits.in_features, NUM_LABELS))
+    *of_convolutions, of_logits = (torch.from_numpy(kernel) for kernel in kernels(shapes))
+    with torch.no_grad():
+        for convolution, kernel in zip(convolutions, of_convolutions, strict=True):
+            convolution.weight.copy_(kernel.permute(3, 2, 0, 1))
+        model.logits.weight.copy_(of_logits.T)
+        model.logits.bias.zero_()
+    optimizer = torch.optim.Adam(model.parameters(), LEARNING_RATE, eps=EPSILON, fused=True)
+    patches, label_ids = (torch.from_numpy(array) for array in batch(case.batch_size))
+    images = patches[:, None].to(memory_format=torch.channels_last)
+
+    def step() -> tuple[torch.Tensor, torch.Tensor]:
+        with torch.autocast("cpu", torch.bfloat16, enabled=case.precision == "bfloat16"):
+            pooled = model(images)
+        logits = model.logits(pooled.float())
+        total = functional.softplus(logits).sum() - logits.gather(1, label_ids).sum()
+        loss = total / logits.numel()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss, logits
+
+    _steps[case] = lambda: float(step()[0].detach())
+    return step()[1].detach().numpy()
+
+
+def train(case: Case) -> float:
+    """One step; returns its loss."""
+    return _steps[case]()
+
+
+def compare(
+    lanes: dict[str, Lane], builders: dict[str, Callable], case: Case, num_rounds: int
+) -> dict[str, float]:
+    """CPU seconds of a step by framework, after checking that they do the same."""
+    with ThreadPoolExecutor() as pool:  # tracing takes one core each
+        futures = {name: pool.submit(lane, builders[name], case) for name, lane in lanes.items()}
+        logits = {name: future.result()[1] for name, future in futures.items()}
+    rounds, losses = [], {}
+    for _ in range(num_rounds):
+        one = {name: lane(train, case) for name, lane in lanes.items()}
+        rounds.append({name: seconds for name, (seconds, _) in one.items()})
+        losses = {name: loss for name, (_, loss) in one.items()}
+    logits_tolerance, loss_tolerance = TOLERANCES[case.precision]
+    for name in lanes:
+        scale = np.sqrt(np.mean(np.square(logits["ours"])))
+        apart = np.sqrt(np.mean(np.square(logits[name] - logits["ours"]))) / scale
+        assert apart <= logits_tolerance, (name, case, apart)
+        assert abs(losses[name] / losses["ours"] - 1) <= loss_tolerance, (name, case, losses)
+    return median_of(rounds)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the benchmark."""
+    quick = is_quick(__doc__, argv)
+    size, num_rounds = (16, 3) if quick else (128, 3)
+    has_pytorch = importlib.util.find_spec("torch") is not None
+    if not has_pytorch:
+        print("PyTorch is not installed: going on without")
+    builders = {"ours": build_in_tensorflow, "keras": build_in_tensorflow}
+    builders["pytorch"] = build_in_pytorch
+    cases = [
+        (Case("resnet50", "bfloat16", size), ["ours", "keras", "pytorch"]),
+        (Case("inception_v3", "bfloat16", size), ["ours", "keras"]),
+    ]
+    if not quick:
+        cases.insert(1, (Case("resnet50", "float32", size), ["ours", "keras", "pytorch"]))
+    rows, ratios = [], {}
+    with ExitStack() as stack:
+        names = ["ours", "keras", *(["pytorch"] if has_pytorch else [])]
+        lanes = {name: stack.enter_context(Lane()) for name in names}
+        lanes["keras"](use_keras_3)
+        for case, wanted in cases:
+            peers = {name: lanes[name] for name in wanted if name in lanes}
+            seconds = compare(peers, builders, case, num_rounds)
+            suffix = case.network + ("_float32" if case.precision == "float32" else "")
+            for name, cpu in seconds.items():
+                ratio = cpu / seconds["ours"]
+                rows.append([case.network, case.precision, name, case.batch_size / cpu, ratio])
+                if name != "ours":
+                    ratios[f"{name}_over_ours_{suffix}"] = ratio
+    header = ["network", "precision", "framework", "patches per CPU second", "CPU over ours"]
+    print(markdown(header, rows))
+    report({**ratios, "batch_size": size})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,122 @@
+"""How fast each network trains and infers, and how much of the processor it uses.
+
+Mini-batches of 128 patches and 3,087 labels on all cores, float32 and bfloat16. The peak is that of
+TensorFlow's own product of two large matrices in the same precision, taken before and after. A
+network uses two operations for each multiply of a patch in inference, and three times as many in
+training. Of several repeats the fastest counts: whatever else runs can only slow one down.
+
+    python -m tests.benchmarks.networks --quick
+
+`--quick` takes bfloat16 and batches of 16, which is unfair to the fully connected network: its
+optimizer takes as long on 16 patches as on 128.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import training  # noqa: F401  (TensorFlow, quietly)
+
+# isort: split
+import tensorflow as tf
+
+from tests.benchmarks.measurement import markdown, report
+from tests.benchmarks.steps import build, inference_step, training_step
+from training import recipes
+from training.models.counting import cost_of
+from training.optimizer import adam
+
+NETWORKS = ("fully_connected", "alexnet", "vgg", "inception_v3", "resnet50")
+PRECISIONS = ("bfloat16", "float32")
+_MATRIX_SIZE = 2_048
+# Operations of training over those of inference: the gradients of the inputs and of the weights
+# cost as much as the forward pass each.
+_TRAINING_OVER_INFERENCE = 3
+
+
+def seconds_of(step: Callable[[], Any], seconds: float) -> float:
+    """The shortest time of a step, repeated at least twice and for some seconds."""
+    times: list[float] = []
+    while len(times) < 2 or sum(times) < seconds:
+        start = time.perf_counter()
+        for tensor in tf.nest.flatten(step()):
+            tensor.numpy()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def peak_of(precision: str) -> float:
+    """Operations per second of a matrix product."""
+    dtype = tf.as_dtype(precision)
+    left, right = (
+        tf.cast(tf.random.stateless_normal([_MATRIX_SIZE] * 2, [0, seed]), dtype) for seed in (1, 2)
+    )
+    product = tf.function(lambda: tf.reduce_max(tf.matmul(left, right)))
+    product()
+    return 2 * _MATRIX_SIZE**3 / seconds_of(product, 1.0)
+
+
+def measure(network: str, precision: str, *, batch_size: int, seconds: float) -> dict[str, float]:
+    """Rates of a network, in patches per second, and their shares of the peak."""
+    peak = peak_of(precision)
+    model = build(network, precision)
+    operations = 2 * cost_of(model).multiplies
+    infer = inference_step(model, batch_size)
+    infer()
+    inference = batch_size / seconds_of(infer, seconds)
+    train = training_step(model, adam(recipes.find_recipe(network)), batch_size)
+    train()
+    training_rate = batch_size / seconds_of(train, seconds)
+    peak = max(peak, peak_of(precision))
+    return {
+        "training": training_rate,
+        "training_share": training_rate * operations * _TRAINING_OVER_INFERENCE / peak,
+        "inference": inference,
+        "inference_share": inference * operations / peak,
+        "peak_gflops": peak / 1e9,
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="bfloat16, small batches, < 50 s")
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=NETWORKS)
+    args = parser.parse_args(argv)
+    precisions = PRECISIONS[:1] if args.quick else PRECISIONS
+    size, seconds = (16, 0.2) if args.quick else (128, 3.0)
+    rates = {}
+    for network in args.networks:
+        for precision in precisions:
+            rates[network, precision] = measure(
+                network, precision, batch_size=size, seconds=seconds
+            )
+    columns = {
+        "training": "trains, patches/s",
+        "training_share": "of the peak",
+        "inference": "infers, patches/s",
+        "inference_share": "of the peak",
+        "peak_gflops": "peak, GFLOP/s",
+    }
+    print(
+        markdown(
+            ["network", "precision", *columns.values()],
+            [[*key, *(rate[column] for column in columns)] for key, rate in rates.items()],
+        )
+    )
+    report(
+        {
+            f"{network}_{precision}_{column}": rate[column]
+            for (network, precision), rate in rates.items()
+            for column in columns
+        }
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,84 @@
+import json
+from typing import Any
+
+import pytest
+
+from features.errors import InputError
+from training import recipes
+from training.describe import main
+
+
+@pytest.fixture(scope="module")
+def descriptions() -> dict[str, Any]:
+    with pytest.MonkeyPatch.context() as patched:
+        printed: list[str] = []
+        patched.setattr("builtins.print", printed.append)
+        assert main(["--json"]) == 0
+    return json.loads(printed[0])
+
+
+# Counted by hand from the tables of the publications, and what section 3.3 says.
+@pytest.mark.parametrize(
+    ("name", "weights", "multiplies", "paper", "tolerances"),
+    [
+        ("fully_connected", 11_231_000, 11_231_000, (11.2e6, 11.2e6), (0.005, 0.005)),
+        ("alexnet", 37_338_464, 767_639_744, (37.3e6, 767e6), (0.002, 0.001)),
+        ("vgg", 62_022_208, 2_423_713_792, (62e6, 2.4e9), (0.01, 0.02)),
+        # The text and the figure for multiplies disagree; the lean stem meets the figure.
+        ("inception_v3", 28_039_760, 5_437_980_672, (28e6, 4.7e9), (0.02, 0.16)),
+        ("inception_v3_lean_stem", 27_903_168, 4_641_897_216, (28e6, 4.7e9), (0.02, 0.013)),
+        ("resnet50", 29_770_816, 1_856_403_456, (30e6, 1.9e9), (0.02, 0.03)),
+    ],
+)
+def test_weights_and_multiplies_are_the_papers(
+    descriptions: dict[str, Any],
+    name: str,
+    weights: int,
+    multiplies: int,
+    paper: tuple[float, float],
+    tolerances: tuple[float, float],
+) -> None:
+    described = descriptions[name]
+    assert (described["weights"], described["multiplies"]) == (weights, multiplies)
+    assert tuple(described["paper"].values()) == paper
+    assert weights == pytest.approx(paper[0], rel=tolerances[0])
+    assert multiplies == pytest.approx(paper[1], rel=tolerances[1])
+
+
+def test_labels_and_bottleneck_change_the_head_alone(descriptions: dict[str, Any]) -> None:
+    trunk = descriptions["resnet50"]["weights"] - 2_048 * 3_087
+    for labels, suffix in ((30_871, "30k"), (3_087, "3k"), (400, "400")):
+        plain = descriptions[f"resnet50_{suffix}"]
+        bottleneck = descriptions[f"resnet50_bottleneck_{suffix}"]
+        assert plain["labels"] == bottleneck["labels"] == labels
+        assert plain["weights"] == trunk + 2_048 * labels
+        assert bottleneck["weights"] == trunk + 2_048 * 128 + 128 * labels
+        assert (plain["embedding_units"], bottleneck["embedding_units"]) == (2_048, 128)
+    # Section 4.2: without a bottleneck "from 30M to 80M".
+    assert descriptions["resnet50_30k"]["weights"] == pytest.approx(80e6, rel=0.09)
+
+
+def test_every_recipe_is_described(descriptions: dict[str, Any]) -> None:
+    assert list(descriptions) == list(recipes.RECIPES)
+
+
+def test_another_network_or_label_set_is_not_compared(capsys: pytest.CaptureFixture) -> None:
+    flags = ["--network", "num_layers=2", "units=500", "--labels=10", "--json"]
+    assert main(["fully_connected", *flags]) == 0
+    described = json.loads(capsys.readouterr().out)["fully_connected"]
+    assert described["weights"] == 96 * 64 * 500 + 500 * 500 + 500 * 10
+    assert described["paper"] is None
+
+
+def test_the_table_has_the_papers_figures(capsys: pytest.CaptureFixture) -> None:
+    main(["alexnet"])
+    assert capsys.readouterr().out.splitlines()[1].split() == [
+        *("alexnet", "3087", "37.3M", "37.3M", "768M", "767M")
+    ]
+
+
+def test_bad_input_is_named() -> None:
+    with pytest.raises(InputError, match="did you mean resnet50"):
+        main(["resnet"])
+    with pytest.raises(InputError, match="--labels must be positive; received 0"):
+        main(["resnet50", "--labels=0"])

@@ -1,0 +1,197 @@
+"""Exports of every network, their front end, and their conversion to other formats."""
+
+import dataclasses
+import importlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+
+from features import contract
+from features.errors import InputError, JobFailedError
+from features.logmel import log_mel_patches
+from features.params import LogMelParams
+from training import convert, recipes
+from training.data import open_features
+from training.export import export
+from training.export import log_mel_patches as log_mel_patches_in_graph
+from training.models.build import build_model
+
+NETWORKS = ("fully_connected", "alexnet", "vgg", "inception_v3", "resnet50")
+# Run away from this repository, where neither our packages nor Keras can be imported.
+LOAD_ALONE = """
+import sys
+sys.modules.update(dict.fromkeys(["features", "training", "tf_keras", "keras"]))
+import numpy as np
+import tensorflow as tf
+import tf_keras
+folder, input_file, output_file = sys.argv[1:]
+model = tf.saved_model.load(folder)
+patches = tf.constant(np.load(input_file))
+outputs = model.signatures["patches"](patches=patches)
+np.savez(output_file, **{name: tensor.numpy() for name, tensor in outputs.items()})
+"""
+
+
+@pytest.fixture(scope="module")
+def waveform() -> np.ndarray:
+    """float32 [samples] of noise that grows, a little more than three patches."""
+    rng = np.random.default_rng(0)
+    samples = rng.normal(0, 0.1, 3 * 15_360 + 3_000) * np.linspace(0, 1, 3 * 15_360 + 3_000)
+    return samples.astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def run_folder(features_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of an untrained network with a bottleneck, as far as conversion reads it."""
+    output = tmp_path_factory.mktemp("run")
+    export_network("alexnet", features_folder, output)
+    contract.write_root(str(output), contract.RUN, {"steps": 0})
+    return output
+
+
+def export_network(name: str, features_folder: Path, output: Path) -> tf_keras.Model:
+    features = open_features(str(features_folder), num_labels=None)
+    recipe = recipes.with_network(recipes.find_recipe(name), ["width=0.05", "bottleneck_units=16"])
+    recipe = dataclasses.replace(recipe, precision="bfloat16")
+    model = build_model(
+        recipe.model,
+        num_labels=len(features.vocabulary),
+        patch_shape=(96, 64),
+        precision="bfloat16",
+    )
+    export(model, recipe, features, str(output))
+    return model
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_network_has_its_outputs_for_patches_and_waveforms(
+    name: str, features_folder: Path, tmp_path: Path, waveform: np.ndarray
+) -> None:
+    model = export_network(name, features_folder, tmp_path)
+    signatures = tf.saved_model.load(str(tmp_path / "export")).signatures
+    patches = log_mel_patches(waveform, LogMelParams())
+    outputs = signatures["patches"](patches=tf.constant(patches))
+    shapes = {output: tuple(tensor.shape) for output, tensor in outputs.items()}
+    assert shapes == {"scores": (3, 6), "logits": (3, 6), "embedding": (3, 16)}
+    # The export computes in float32 what was trained in bfloat16.
+    for output, tensor in model(patches).items():
+        np.testing.assert_allclose(
+            outputs[output], tensor, atol=0.05 * float(tf.reduce_max(tf.abs(tensor)))
+        )
+    framed = signatures["waveform"](waveform=tf.constant(waveform))
+    assert set(framed) == {"scores", "start_seconds"}
+    np.testing.assert_allclose(framed["scores"], outputs["scores"], atol=1e-4)
+    np.testing.assert_allclose(framed["start_seconds"], [0, 0.96, 1.92], rtol=1e-6)
+
+
+def test_log_mel_in_the_graph_is_the_front_end(waveform: np.ndarray) -> None:
+    params = LogMelParams()
+    in_graph = tf.function(log_mel_patches_in_graph)(tf.constant(waveform), params)
+    expected = log_mel_patches(waveform.astype(np.float64), params)
+    np.testing.assert_allclose(in_graph, expected, atol=1e-4)
+
+
+def test_an_export_needs_neither_our_code_nor_keras(
+    run_folder: Path, tmp_path: Path, waveform: np.ndarray
+) -> None:
+    patches = log_mel_patches(waveform, LogMelParams())
+    np.save(tmp_path / "patches.npy", patches)
+    # tensorflow-transform, imported by other tests, tells TensorFlow to load Keras.
+    environment = {k: v for k, v in os.environ.items() if k != "TF_USE_LEGACY_KERAS"}
+    subprocess.run(
+        [
+            *(sys.executable, "-c", LOAD_ALONE),
+            *(str(run_folder / "export"), str(tmp_path / "patches.npy"), str(tmp_path / "out.npz")),
+        ],
+        cwd="/",
+        env=environment,
+        check=True,
+    )
+    here = tf.saved_model.load(str(run_folder / "export")).signatures["patches"]
+    expected = here(patches=tf.constant(patches))
+    with np.load(tmp_path / "out.npz") as alone:
+        assert set(alone) == {"scores", "logits", "embedding"}
+        for output in alone:
+            np.testing.assert_allclose(alone[output], expected[output], rtol=1e-5, atol=1e-6)
+
+
+def test_assets_name_the_front_end_by_its_fingerprint(
+    run_folder: Path, features_folder: Path
+) -> None:
+    assets = run_folder / "export" / "assets"
+    front_end = json.loads((assets / "front_end.json").read_text())
+    features = json.loads((features_folder / "features.json").read_text())
+    assert front_end["fingerprint"] == features["front_end_fingerprint"]
+    assert {path.name for path in assets.iterdir()} == {
+        "labels.parquet",
+        "front_end.json",
+        "recipe.json",
+    }
+
+
+@pytest.mark.parametrize(
+    ("kind", "packages", "files"),
+    [
+        ("tflite", ["ai_edge_litert"], {"model.tflite"}),
+        ("onnx", ["tf2onnx", "onnxruntime"], {"patches.onnx", "waveform.onnx"}),
+    ],
+)
+def test_converted_models_equal_the_saved_model(
+    run_folder: Path,
+    capfd: pytest.CaptureFixture,
+    waveform: np.ndarray,
+    kind: str,
+    packages: list[str],
+    files: set[str],
+) -> None:
+    for package in packages:
+        pytest.importorskip(package, reason=f"the conversion to {kind} needs {package}")
+    assert convert.main([str(run_folder), f"--format={kind}"]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[-3:]] == ["SavedModel", kind, "wrote"]
+    assert float(lines[-2].split()[-1]) < 1e-3
+    assert {path.name for path in (run_folder / kind).iterdir()} == files
+    # More patches than the test of the command has, and more than go through the network at once.
+    samples = np.tile(waveform, 22)
+    original = convert.load_saved_model(str(run_folder / "export"))
+    load = {"tflite": convert.load_tflite, "onnx": convert.load_onnx}[kind]
+    converted = load(run_folder / kind)
+    expected, received = (one("waveform", samples) for one in (original, converted))
+    assert expected["scores"].shape == (LogMelParams().num_patches(len(samples)), 6)
+    assert len(expected["scores"]) > 64
+    np.testing.assert_allclose(received["scores"], expected["scores"], atol=1e-4)
+    np.testing.assert_allclose(received["start_seconds"], expected["start_seconds"], rtol=1e-6)
+
+
+def test_a_converted_model_that_differs_is_refused(
+    run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features = json.loads((run_folder / "export" / "assets" / "front_end.json").read_text())
+    front_end = convert.FrontEnd.from_json(features)
+    original = convert.load_saved_model(str(run_folder / "export"))
+
+    def broken(name: str, values: np.ndarray) -> convert.Outputs:
+        outputs = original(name, values)
+        return {**outputs, "scores": np.full_like(outputs["scores"], np.nan)}
+
+    with pytest.raises(JobFailedError, match="scores of patches differs by nan"):
+        convert.largest_difference(broken, original, front_end)
+    with pytest.raises(JobFailedError, match="patches gives"):
+        convert.largest_difference(lambda *_: {}, original, front_end)
+
+
+def test_what_is_missing_is_named(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(contract.ContractError, match=r"has no run\.json"):
+        convert.main([str(tmp_path), "--format=onnx"])
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(InputError, match="pip install tf2onnx onnxruntime"):
+        convert.main([str(run_folder), "--format=onnx"])

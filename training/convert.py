@@ -1,0 +1,199 @@
+"""RUN -> RUN: the export of a trained network in another format, checked against the SavedModel.
+
+python -m training.convert run --format tflite
+"""
+
+import argparse
+import importlib.util
+import json
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from features import contract, storage
+from features.errors import OK, InputError, JobFailedError, run_command
+from features.front_end import FrontEnd
+from training.export import FOLDER
+
+_DESCRIPTION = """\
+Convert the SavedModel of a run, apply both to the same input, and print the
+largest difference, the sizes and the load times.
+
+  tflite  RUN/tflite/model.tflite, one file with the signatures `patches` and
+          `waveform`; it needs no operations but TFLite's own
+  onnx    RUN/onnx/patches.onnx and RUN/onnx/waveform.onnx
+
+Both need a package more: pip install ai-edge-litert, or tf2onnx onnxruntime.
+"""
+_SIGNATURES = ("patches", "waveform")
+# What the formats need beside TensorFlow.
+_PACKAGES = {"tflite": ("ai_edge_litert",), "onnx": ("tf2onnx", "onnxruntime")}
+_OPSET = 17  # ONNX's operations of 2022, which today's runtimes have
+# Of an output against the SavedModel's: of its largest value.
+_TOLERANCE = 1e-3
+
+Outputs = Mapping[str, np.ndarray]
+# A converted model, loaded: (signature, input) -> outputs.
+Apply = Callable[[str, np.ndarray], Outputs]
+
+
+def to_tflite(export: str, folder: Path) -> None:
+    """Write `folder`/model.tflite."""
+    converter = tf.lite.TFLiteConverter.from_saved_model(export, signature_keys=list(_SIGNATURES))
+    (folder / "model.tflite").write_bytes(converter.convert())
+
+
+def load_tflite(folder: Path) -> Apply:
+    """The signatures of what `to_tflite` wrote."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(folder / "model.tflite"))
+    runners = {name: interpreter.get_signature_runner(name) for name in _SIGNATURES}
+    return lambda name, values: runners[name](**{name: values})
+
+
+def to_onnx(export: str, folder: Path) -> None:
+    """Write `folder`/patches.onnx and `folder`/waveform.onnx."""
+    import tf2onnx
+
+    model = tf.saved_model.load(export)
+    for name in _SIGNATURES:
+        signature = model.signatures[name]
+        (spec,) = signature.structured_input_signature[1].values()
+        function = tf.function(lambda values, f=signature, n=name: f(**{n: values}))
+        tf2onnx.convert.from_function(
+            function, [spec], opset=_OPSET, output_path=str(folder / f"{name}.onnx")
+        )
+
+
+def load_onnx(folder: Path) -> Apply:
+    """The models that `to_onnx` wrote."""
+    import onnxruntime
+
+    sessions = {name: onnxruntime.InferenceSession(folder / f"{name}.onnx") for name in _SIGNATURES}
+
+    def apply(name: str, values: np.ndarray) -> Outputs:
+        session = sessions[name]
+        outputs = [output.name for output in session.get_outputs()]
+        return dict(zip(outputs, session.run(outputs, {name: values}), strict=True))
+
+    return apply
+
+
+def load_saved_model(export: str) -> Apply:
+    """The signatures of an export."""
+    model = tf.saved_model.load(export)
+
+    def apply(name: str, values: np.ndarray) -> Outputs:
+        outputs = model.signatures[name](**{name: tf.constant(values)})
+        return {output: tensor.numpy() for output, tensor in outputs.items()}
+
+    return apply
+
+
+_CONVERTERS: Mapping[str, tuple[Callable[[str, Path], None], Callable[[Path], Apply]]] = {
+    "tflite": (to_tflite, load_tflite),
+    "onnx": (to_onnx, load_onnx),
+}
+
+
+def largest_difference(converted: Apply, original: Apply, front_end: FrontEnd) -> float:
+    """Between the outputs of two models for noise, over the largest value of each output.
+
+    Raises:
+      JobFailedError: they differ in outputs or shapes, or by more than the tolerance.
+    """
+    rng = np.random.default_rng(0)
+    params = front_end.log_mel
+    inputs = {
+        "patches": rng.normal(-2, 1, (3, *params.patch_shape)),
+        "waveform": rng.normal(0, 0.1, 3 * params.patch_samples),
+    }
+    largest = 0.0
+    for name, values in inputs.items():
+        expected = original(name, values.astype(np.float32))
+        received = converted(name, values.astype(np.float32))
+        shapes = [{k: v.shape for k, v in one.items()} for one in (expected, received)]
+        if shapes[0] != shapes[1]:
+            raise JobFailedError(f"{name} gives {shapes[1]}, expected {shapes[0]}")
+        for output, reference in expected.items():
+            difference = np.abs(received[output] - reference).max() / np.abs(reference).max()
+            # A NaN is not below any tolerance.
+            if not difference <= _TOLERANCE:
+                raise JobFailedError(
+                    f"{output} of {name} differs by {difference:.2g} of its largest value from "
+                    "the SavedModel; the converted model must not be used"
+                )
+            largest = max(largest, float(difference))
+    return largest
+
+
+def convert(run: str, kind: str) -> str:
+    """Write RUN/`kind` and check it; returns a table of sizes, load times and the difference.
+
+    Nothing is written where the converted model differs.
+
+    Raises:
+      ContractError: the run is not finished.
+      InputError: a package that the format needs is not installed.
+      JobFailedError: see `largest_difference`.
+    """
+    contract.read_root(run, contract.RUN)
+    missing = [name for name in _PACKAGES[kind] if importlib.util.find_spec(name) is None]
+    if missing:
+        packages = " ".join(name.replace("_", "-") for name in missing)
+        raise InputError(f"{kind} needs packages that are not installed: pip install {packages}")
+    write, load = _CONVERTERS[kind]
+    export = storage.join(run, FOLDER)
+    front_end = json.loads(storage.read_bytes(storage.join(export, "assets", "front_end.json")))
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        write(export, folder)
+        original, original_seconds = _timed(lambda: load_saved_model(export))
+        converted, converted_seconds = _timed(lambda: load(folder))
+        difference = largest_difference(converted, original, FrontEnd.from_json(front_end))
+        converted_bytes = 0
+        for file in sorted(folder.iterdir()):
+            converted_bytes += file.stat().st_size
+            storage.write_bytes(storage.join(run, kind, file.name), file.read_bytes())
+    original_bytes = sum(
+        storage.size_of(path)
+        for pattern in ("*", "*/*")
+        for path in storage.list_files(export, pattern)
+    )
+    return (
+        f"{'':<12}{'MB':>8}{'loads in s':>12}{'differs by':>12}\n"
+        f"{'SavedModel':<12}{original_bytes / 1e6:>8.1f}{original_seconds:>12.2f}\n"
+        f"{kind:<12}{converted_bytes / 1e6:>8.1f}{converted_seconds:>12.2f}{difference:>12.1e}"
+    )
+
+
+def _timed(load: Callable[[], Apply]) -> tuple[Apply, float]:
+    start = time.monotonic()
+    loaded = load()
+    return loaded, time.monotonic() - start
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training.convert",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("run", metavar="RUN", help="folder made by training.train")
+    parser.add_argument("--format", required=True, choices=list(_CONVERTERS))
+    args = parser.parse_args(argv)
+    run = storage.absolute(args.run)
+    print(convert(run, args.format))
+    print(f"wrote {storage.join(args.run, args.format)}")
+    return OK
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,156 @@
+"""What the networks of the recipes weigh and cost, beside the figures of section 3.3.
+
+python -m training.describe
+"""
+
+import argparse
+import dataclasses
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from features.errors import OK, InputError, run_command
+from features.params import LogMelParams
+from training import recipes
+from training.config import ModelConfig, Recipe
+from training.models.build import build_model
+from training.models.counting import Cost, cost_of
+
+_DESCRIPTION = """\
+Count the weights and multiplies of networks in the graphs that would be
+trained, and show what the paper says. Biases and normalization do not count.
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Published:
+    weights: float
+    multiplies: float | None = None
+
+
+# Sections 3.3.1 to 3.3.5, and for 30,871 labels section 4.2. Where a recipe is missing, the paper
+# has no figure for its network.
+_PAPER: Mapping[str, _Published] = {
+    "fully_connected": _Published(11.2e6, 11.2e6),
+    "alexnet": _Published(37.3e6, 767e6),
+    "vgg": _Published(62e6, 2.4e9),
+    "inception_v3": _Published(28e6, 4.7e9),
+    "inception_v3_lean_stem": _Published(28e6, 4.7e9),
+    "resnet50_30k": _Published(80e6),
+    **dict.fromkeys(
+        (
+            "resnet50",
+            "resnet50_17m",
+            "resnet50_3k",
+            "resnet50_70m_videos",
+            "resnet50_7m_videos",
+            "resnet50_700k_videos",
+            "resnet50_70k_videos",
+            "resnet50_23k_videos",
+        ),
+        _Published(30e6, 1.9e9),
+    ),
+}
+
+
+def describe(recipe: Recipe, *, num_labels: int | None) -> dict[str, Any]:
+    """The costs of a recipe's network.
+
+    Args:
+      recipe: it may be for any number of labels.
+      num_labels: instead of the recipe's.
+
+    Returns:
+      `network`, `labels`, `embedding_units`, `weights` and `multiplies` (for one patch), and
+      `paper` with the `weights` and `multiplies` that it gives for the recipe, or None.
+
+    Raises:
+      InputError: the recipe is for all labels, and `num_labels` is not given.
+    """
+    labels = num_labels or recipe.num_labels
+    if labels is None:
+        raise InputError(f"{recipe.name} is for all labels; say how many with --labels")
+    cost, embedding_units = _cost(recipe.model, labels)
+    recipe = dataclasses.replace(recipe, num_labels=labels)
+    published = _PAPER.get(recipe.name) if recipe == recipes.find_recipe(recipe.name) else None
+    return {
+        "network": recipe.model.network,
+        "labels": labels,
+        "embedding_units": embedding_units,
+        **dataclasses.asdict(cost),
+        "paper": dataclasses.asdict(published) if published else None,
+    }
+
+
+@functools.cache
+def _cost(model: ModelConfig, num_labels: int) -> tuple[Cost, int]:
+    """Of a built network, and the units of its embedding; many recipes share a network."""
+    built = build_model(
+        model,
+        num_labels=num_labels,
+        patch_shape=LogMelParams().patch_shape,
+        precision="float32",
+    )
+    return cost_of(built), built.output["embedding"].shape[-1]
+
+
+def _table(descriptions: Mapping[str, Mapping[str, Any]]) -> str:
+    lines = [f"{'':<24}{'labels':>8}{'weights':>10}{'paper':>8}{'multiplies':>12}{'paper':>8}"]
+    for name, description in descriptions.items():
+        paper = description["paper"] or {"weights": None, "multiplies": None}
+        lines.append(
+            f"{name:<24}{description['labels']:>8}"
+            f"{_rounded(description['weights']):>10}{_rounded(paper['weights']):>8}"
+            f"{_rounded(description['multiplies']):>12}{_rounded(paper['multiplies']):>8}"
+        )
+    return "\n".join(lines)
+
+
+def _rounded(number: float | None) -> str:
+    """Three digits, in millions or billions."""
+    if number is None:
+        return "-"
+    millions = number / 1e6
+    return f"{millions:.3g}M" if millions < 999.5 else f"{millions / 1e3:.3g}B"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m training.describe",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("recipe", metavar="RECIPE", nargs="?", help="all of them without it")
+    add("--labels", type=int, help="instead of the recipe's")
+    add(
+        "--network",
+        nargs="+",
+        metavar="FIELD=VALUE",
+        default=[],
+        help="fields of the network, such as width=0.25 or bottleneck_units=128",
+    )
+    add("--json", action="store_true", help="exact numbers, by recipe")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    args = _parser().parse_args(argv)
+    if args.labels is not None and args.labels < 1:
+        raise InputError(f"--labels must be positive; received {args.labels}")
+    names = list(recipes.RECIPES) if args.recipe is None else [args.recipe]
+    descriptions = {
+        name: describe(
+            recipes.with_network(recipes.find_recipe(name), args.network), num_labels=args.labels
+        )
+        for name in names
+    }
+    print(json.dumps(descriptions, indent=2) if args.json else _table(descriptions))
+    return OK
+
+
+if __name__ == "__main__":
+    run_command(main)
