@@ -47,6 +47,7 @@ class Recipe:
     batch_size: int
     steps: int
     num_labels: int | None  # the most frequent labels; None for all. Fewer where there are fewer
+    training_subset: str | None = None  # a nested subset of the training videos; None for all
     seed: int
     precision: Precision = "float32"
     # Random sampling "from all patches" (section 3.1) is approximated: patches of this many shards
