@@ -17,7 +17,7 @@ from typing import Any, get_args
 import tensorflow as tf
 
 from features import contract, storage
-from features.errors import OK, JobFailedError, run_command
+from features.errors import OK, InputError, JobFailedError, run_command
 from features.terminal import duration, report
 from training import recipes
 from training.checkpoints import claim, restore_last_weights, skip_shard, skipped_shards
@@ -140,6 +140,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     args = _parser().parse_args(argv)
+    _check_sizes(args)
     source, output = storage.absolute(args.features), storage.absolute(args.output)
     cluster = cluster_of_environment()
     if cluster and cluster.asynchronous and cluster.role in (WORKER, PARAMETER_SERVER):
@@ -217,6 +218,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     report(f"{trained.steps} steps, {duration(seconds)}; {_summary(validation)}", {}, args.output)
     return OK
+
+
+def _check_sizes(args: argparse.Namespace) -> None:
+    least = {
+        "--workers": (args.workers, 1),
+        "--parameter-servers": (args.parameter_servers, 0),
+        "--devices": (args.devices, 1),
+        "--skip-damaged-shards": (args.skip_damaged_shards, 0),
+        "--wait-seconds": (args.wait_seconds, 1),
+    }
+    for flag, (number, minimum) in least.items():
+        if not minimum <= number < math.inf:
+            raise InputError(f"{flag} must be at least {minimum}; received {number}")
 
 
 def _train(
