@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from features import contract
 from features.errors import InputError
-from training.watchdog import LostPeerError, Watchdog, is_listening
+from training.watchdog import LostPeerError, Watchdog, is_listening, wait_for_address
 
 VARIABLE = "TF_CONFIG"
 CHIEF, WORKER, PARAMETER_SERVER, EVALUATOR = "chief", "worker", "ps", "evaluator"
@@ -123,6 +123,20 @@ def require_free_port(address: str) -> None:
                 f"port {port} of this machine cannot be had ({error}); end the process that "
                 f"listens there, or give {address} another port in {VARIABLE} of every process"
             ) from error
+
+
+def meet(cluster: Cluster, seconds: float) -> None:
+    """Wait until each of the workers that share mini-batches has come.
+
+    TensorFlow would wait for them too, without an end, and with Python's lock in its hands.
+
+    Raises:
+      LostPeerError: one does not come within so many seconds.
+    """
+    port = int(cluster.address.rsplit(":", 1)[1])
+    with socket.create_server(("", port), backlog=4_096):  # where the others look for us
+        for index, address in enumerate(cluster.addresses[WORKER]):
+            wait_for_address(address, f"worker {index}", seconds)
 
 
 def serve(cluster: Cluster, output: str, seconds: float) -> None:

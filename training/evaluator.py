@@ -1,5 +1,7 @@
 """Validation beside a run of several processes: it reads their checkpoints, and nothing else."""
 
+import time
+
 import tensorflow as tf
 
 from features import contract, storage
@@ -10,6 +12,8 @@ from training.progress import Curves
 from training.step import fresh_model
 from training.validation import inference, validate
 from training.watchdog import LostPeerError, Watchdog
+
+_POLL_SECONDS = 10.0
 
 
 def validate_checkpoints(
@@ -28,7 +32,15 @@ def validate_checkpoints(
     best = BestCheckpoint(output, model)
     curves = Curves(output)
     seconds = 60 * recipe.checkpoint_minutes + watchdog.seconds
-    for path in tf.train.checkpoints_iterator(storage.join(output, FOLDER), timeout=seconds):
+    seen_at = time.monotonic()
+
+    def is_over() -> bool:
+        finished = contract.find_root(output, contract.RUN) is not None
+        return finished or time.monotonic() > seen_at + seconds
+
+    folder = storage.join(output, FOLDER)
+    for path in tf.train.checkpoints_iterator(folder, timeout=_POLL_SECONDS, timeout_fn=is_over):
+        seen_at = time.monotonic()
         try:
             restore_weights(path, model)
         except tf.errors.NotFoundError:  # replaced by newer ones meanwhile
@@ -36,9 +48,8 @@ def validate_checkpoints(
         metrics = validate(logits_of, validation_set)
         curves.write_validation(step_of(path), metrics)
         best.offer(step_of(path), metrics)
-        if contract.find_root(output, contract.RUN):
-            return
-    raise LostPeerError(
-        f"the evaluator has seen no new checkpoint in {output} for {seconds:.0f} s; "
-        "start the chief, then run the same command again"
-    )
+    if not contract.find_root(output, contract.RUN):
+        raise LostPeerError(
+            f"the evaluator has seen no new checkpoint in {output} for {seconds:.0f} s; "
+            "start the chief, then run the same command again"
+        )

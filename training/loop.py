@@ -108,14 +108,11 @@ def train(
                 batch = next(iterator)
                 input_seconds = time.monotonic() - start
                 last_loss = train_step(batch)
-            curves.add_step(
-                loss=last_loss,
-                input_seconds=input_seconds,
-                step_seconds=time.monotonic() - start,
-            )
+                step_seconds = time.monotonic() - start
+                is_last = step == recipe.steps
+                saves, stops = agreed([is_last or time.monotonic() >= save_at, stop_requested()])
+            curves.add_step(loss=last_loss, input_seconds=input_seconds, step_seconds=step_seconds)
             progress.step_done()
-            is_last = step == recipe.steps
-            saves, stops = agreed([is_last or time.monotonic() >= save_at, stop_requested()])
             if stops:
                 raise KeyboardInterrupt
             if step % recipe.report_steps == 0 or is_last:

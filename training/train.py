@@ -27,6 +27,7 @@ from training.cluster import (
     WORKER,
     Cluster,
     cluster_of_environment,
+    meet,
     require_free_port,
     serve,
 )
@@ -245,6 +246,8 @@ def _train(
     watchdog = Watchdog(args.wait_seconds if cluster else math.inf)
     together = cluster is not None and not cluster.asynchronous
     stop_requested = _catch_signals(to_be_asked=together)
+    if cluster and together:
+        meet(cluster, args.wait_seconds)
     if cluster is None or together:
         with watchdog.waiting_for("the other workers"):
             strategy = synchronous_strategy(cluster, args.devices)

@@ -1,7 +1,9 @@
 """No process of a cluster waits for another for ever, without a word."""
 
 import contextlib
+import math
 import os
+import signal
 import socket
 import sys
 import threading
@@ -15,6 +17,7 @@ from features.errors import JobFailedError
 LOST_PEER = 4
 # Set by a supervisor to its own process id: what it started ends with it, even where it is killed.
 SUPERVISOR = "SOUNDTRACK_SUPERVISOR_PID"
+_ALARM_AFTER_SECONDS = 5.0
 
 
 class LostPeerError(JobFailedError):
@@ -26,13 +29,14 @@ class LostPeerError(JobFailedError):
 class Watchdog:
     """Ends this process, with a message, where what it waits for does not come in time.
 
-    It ends the process from a thread of its own: the calls that it watches are inside TensorFlow,
-    where nothing else can reach them.
+    It does so from a thread of its own: the calls that it watches are inside TensorFlow, where
+    nothing else can reach them. Where such a call holds Python's lock even the thread cannot run;
+    then the system's alarm ends the process a little later, without the message.
     """
 
     def __init__(self, seconds: float):
         self.seconds = seconds
-        self._deadline, self._wanted = float("inf"), ""
+        self._deadline, self._wanted = math.inf, ""
         threading.Thread(target=self._watch, daemon=True).start()
 
     @contextlib.contextmanager
@@ -40,10 +44,13 @@ class Watchdog:
         """Allow the block so many seconds; `wanted` completes "... did not come"."""
         self._wanted = wanted
         self._deadline = time.monotonic() + self.seconds
+        alarm = self.seconds + _ALARM_AFTER_SECONDS if math.isfinite(self.seconds) else 0
+        signal.setitimer(signal.ITIMER_REAL, alarm)
         try:
             yield
         finally:
-            self._deadline = float("inf")
+            self._deadline = math.inf
+            signal.setitimer(signal.ITIMER_REAL, 0)
 
     def _watch(self) -> None:
         supervisor = os.environ.get(SUPERVISOR)
