@@ -58,7 +58,7 @@ def train_asynchronously(
     with watchdog.waiting_for("the connection of the cluster"):
         strategy = tf.distribute.ParameterServerStrategy(
             cluster.resolver(),
-            variable_partitioner=_output_layer_partitioner(
+            variable_partitioner=output_layer_partitioner(
                 recipe, len(features.vocabulary), len(cluster.addresses["ps"])
             ),
         )
@@ -160,10 +160,10 @@ def slow_moving_statistics(model: tf_keras.Model, num_workers: int) -> None:
             layer.momentum = 1 - (1 - layer.momentum) / num_workers
 
 
-def _output_layer_partitioner(
+def output_layer_partitioner(
     recipe: Recipe, num_labels: int, num_servers: int
 ) -> Callable[..., list[int]]:
-    """Spread the weights of the output layer over the servers; other variables stay whole.
+    """What spreads the weights of the output layer over the servers; other variables stay whole.
 
     It is the one layer that grows with the label set (63M of ResNet-50's weights at 30,871
     labels), and it is float32: a layer that computes in bfloat16 cannot be cut.
