@@ -287,17 +287,18 @@ def _note_damage(features: FeatureSet, output: str, *, may_skip: bool) -> str:
     Raises:
       JobFailedError: it may not go on so.
     """
-    damage = find_damage(features.shards[TRAIN])
+    damage = find_damage([path for paths in features.shards.values() for path in paths])
     if damage is None:
         raise JobFailedError(
             "a shard could not be read, and now all of them are whole; is the disk failing? "
             "Run the same command again to go on"
         )
     path, problem = damage
-    if not may_skip:
+    if not may_skip or path not in features.shards[TRAIN]:
         raise JobFailedError(
             f"{problem}; repair it with `python -m pipelines.audit_features --repair`, or go on "
-            "without this shard with a higher --skip-damaged-shards"
+            "without this shard, where it is of the training split, with a higher "
+            "--skip-damaged-shards"
         )
     skip_shard(output, path)
     return problem
