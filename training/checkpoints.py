@@ -54,6 +54,12 @@ class Checkpoints:
         return step
 
 
+def last_step(output: str) -> int:
+    """The step of the last checkpoint of a run; 0 where there is none."""
+    latest = tf.train.latest_checkpoint(storage.join(output, FOLDER))
+    return step_of(latest) if latest else 0
+
+
 def step_of(path: str) -> int:
     """The steps done in a checkpoint of that path."""
     return int(path.rsplit("-", 1)[1])

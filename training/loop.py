@@ -15,7 +15,7 @@ from training.config import Recipe
 from training.data import Batch, FeatureSet, training_batches, validation_batches
 from training.optimizer import adam
 from training.progress import Curves, ProgressLine
-from training.step import failure_of, fresh_model, replica_step
+from training.step import fresh_model, replica_step
 from training.strategies import agreement, require_equal_parts
 from training.validation import ValidationMetrics, inference, validate
 from training.watchdog import Watchdog
@@ -62,8 +62,8 @@ def train(
       watchdog: ends the process where the others leave it waiting.
 
     Raises:
-      JobFailedError: something is not finite any more, a shard is damaged, another process was
-        lost, or a person stopped the run.
+      InterruptedRunError: a person stopped the run.
+      tf.errors.OpError: see `training.step.failure_of`; of a damaged shard DataLossError.
     """
     require_equal_parts(recipe, strategy)
     with strategy.scope():
@@ -127,7 +127,7 @@ def train(
                 best.offer(step, validation)
                 progress.pause()
             if saves:
-                saved_step = checkpoints.save()
+                checkpoints.save()
                 save_at = time.monotonic() + 60 * recipe.checkpoint_minutes
                 progress.pause()
             if is_chief and (progress.due or is_last):
@@ -142,8 +142,6 @@ def train(
         if alone:  # saving takes all the workers
             checkpoints.save()
         raise
-    except tf.errors.OpError as error:
-        raise failure_of(error, saved_step) from error
     finally:
         progress.close()
         curves.close()

@@ -20,7 +20,7 @@ from training.data import FeatureSet, training_batches
 from training.loop import InterruptedRunError, TrainedRun
 from training.optimizer import adam
 from training.progress import Curves, ProgressLine
-from training.step import failure_of, fresh_model, replica_step
+from training.step import fresh_model, replica_step
 from training.watchdog import Watchdog, wait_for_address
 
 # Steps handed out ahead for each worker: one that it does, and one so that it need not wait.
@@ -48,8 +48,9 @@ def train_asynchronously(
     gradient had arrived. So a run may end a few steps beyond its last.
 
     Raises:
-      JobFailedError: something is not finite any more, a shard is damaged, a parameter server was
-        lost, another process does not come, or a person stopped the run.
+      LostPeerError: another process does not come.
+      InterruptedRunError: a person stopped the run.
+      tf.errors.OpError: see `training.step.failure_of`; of a damaged shard DataLossError.
     """
     for role, addresses in cluster.addresses.items():
         for index, address in enumerate(addresses):
@@ -138,8 +139,6 @@ def train_asynchronously(
     except tf.errors.DataLossError:
         checkpoints.save()
         raise
-    except tf.errors.OpError as error:
-        raise failure_of(error, saved_step) from error
     finally:
         progress.close()
         curves.close()

@@ -20,7 +20,13 @@ from features import contract, storage
 from features.errors import OK, InputError, JobFailedError, run_command
 from features.terminal import duration, report
 from training import recipes
-from training.checkpoints import claim, restore_last_weights, skip_shard, skipped_shards
+from training.checkpoints import (
+    claim,
+    last_step,
+    restore_last_weights,
+    skip_shard,
+    skipped_shards,
+)
 from training.cluster import (
     EVALUATOR,
     PARAMETER_SERVER,
@@ -44,7 +50,7 @@ from training.evaluator import validate_checkpoints
 from training.export import export
 from training.loop import TrainedRun, train
 from training.parameter_servers import train_asynchronously
-from training.step import fresh_model
+from training.step import failure_of, fresh_model
 from training.strategies import synchronous_strategy
 from training.supervisor import supervise
 from training.validation import ValidationMetrics, inference, validate
@@ -187,7 +193,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return supervise(arguments, num_workers=args.workers, num_servers=args.parameter_servers)
 
     start = time.monotonic()
-    trained, skipped = _train(args, recipe, features, output, cluster)
+    try:
+        trained, skipped = _train(args, recipe, features, output, cluster)
+    except tf.errors.OpError as error:
+        raise failure_of(error, last_step(output)) from error
     if not writes:
         return OK
     model = fresh_model(recipe, features)

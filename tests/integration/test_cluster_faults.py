@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,10 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import tensorflow as tf
 
 from tests.training.conftest import write_features
-from training.checkpoints import FOLDER, step_of
+from training.checkpoints import last_step
 
 STEPS = 400
 # Every wait of these tests; none of them takes a third of it.
@@ -59,8 +59,7 @@ class Run:
         os.kill(self.roles()[role], signal.SIGKILL)
 
     def step(self) -> int:
-        latest = tf.train.latest_checkpoint(str(self.output / FOLDER))
-        return step_of(latest) if latest else 0
+        return last_step(str(self.output))
 
     def wait_for(self, wanted: Callable[[], bool]) -> float:
         """Seconds until it is so."""
@@ -160,3 +159,13 @@ def test_sigterm_saves_and_the_same_command_goes_on_and_a_killed_supervisor_leav
     while any(Path(f"/proc/{pid}").exists() for pid in orphans.values()):
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+def test_a_worker_says_which_videos_are_not_finite(
+    features: Path, tmp_path: Path, start: Callable[..., Run]
+) -> None:
+    flags = ("--cluster=local", "--workers=1", "--learning-rate=1e30")
+    run = start(features, tmp_path / "run", *flags, "--checkpoint-minutes=100")
+    assert run.end() == 1
+    assert re.search(r"error: not finite in step \d+: .* its videos: train-\d", run.log.read_text())
+    assert run.roles() == {}
