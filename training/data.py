@@ -1,16 +1,18 @@
-"""FEATURES to batches of patches and label ids.
+"""FEATURES to batches of stored patches, label ids and video ids.
 
 A run that goes on draws a fresh order from (seed, step), instead of storing how far it had read.
+Patches stay as they are stored until the step decodes them: a quarter of the bytes to move.
 """
 
 import dataclasses
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from features import contract, record, storage
+from features import contract, record, storage, tfrecord
 from features.contract import ContractError
 from features.front_end import FrontEnd, PatchStorage
 from features.labels import Vocabulary, read_vocabulary
@@ -19,9 +21,19 @@ from training.loss import NO_LABEL
 
 TRAIN, VALIDATION = "train", "validation"
 
+# Shards that are looked through at once for the damaged one.
+_SCANS_AT_ONCE = 8
 # Shards that the validation subset is drawn from hold this many times its patches: enough videos
 # for a fair subset, little enough to read.
 _VALIDATION_OVERSAMPLING = 8
+
+
+class Batch(NamedTuple):
+    """A mini-batch, of tensors or of their specs."""
+
+    patches: tf.Tensor  # [batch, frames, bands] of the stored dtype
+    label_ids: tf.Tensor  # int32 [batch, most labels of a patch], padded by NO_LABEL
+    video_ids: tf.Tensor  # string [batch]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,16 +44,24 @@ class FeatureSet:
     fingerprint: str
     front_end: FrontEnd
     vocabulary: Vocabulary  # of the label set: a prefix of the folder's
-    num_patches: Mapping[str, int]  # split -> patches
+    num_patches: Mapping[str, int]  # split -> patches, of all its groups
     shards: Mapping[str, tuple[str, ...]]  # split -> paths
 
+    def without(self, shard: str) -> "FeatureSet":
+        """The same but for one shard of the training split."""
+        rest = tuple(path for path in self.shards[TRAIN] if path != shard)
+        return dataclasses.replace(self, shards={**self.shards, TRAIN: rest})
 
-def open_features(folder: str, *, num_labels: int | None) -> FeatureSet:
+
+def open_features(
+    folder: str, *, num_labels: int | None, training_subset: str | None
+) -> FeatureSet:
     """Read what a FEATURES folder says about itself, and check it.
 
     Args:
       folder: made by pipelines.extract_features.
       num_labels: the most frequent labels to learn; None for all, and all where there are fewer.
+      training_subset: one of the nested subsets of the training split; None for all of it.
 
     Raises:
       ContractError: the folder is unfinished, or its parts do not belong together, or there is
@@ -60,16 +80,24 @@ def open_features(folder: str, *, num_labels: int | None) -> FeatureSet:
     splits: Mapping[str, Mapping[str, Any]] = document["splits"]
     shards = {}
     for split in {TRAIN, VALIDATION} & set(splits):
-        shards[split] = tuple(storage.list_files(folder, f"{split}/*/patches-*.tfrecord"))
+        num_shards = splits[split]["num_shards"]  # by group
+        groups = list(num_shards)
+        if split == TRAIN and training_subset is not None:
+            groups = _groups_of_subset(document, training_subset, folder)
+        shards[split] = tuple(
+            path
+            for group in groups
+            for path in storage.list_files(folder, f"{split}/{group}/patches-*.tfrecord")
+        )
         contract.require_equal(
             f"number of {split} shards",
-            expected=sum(splits[split]["num_shards"].values()),
+            expected=sum(num_shards.get(group, 0) for group in groups),
             received=len(shards[split]),
             where=folder,
             cure=cure,
         )
     num_patches = {split: splits[split]["num_patches"] for split in shards}
-    if not num_patches.get(TRAIN):
+    if not num_patches.get(TRAIN) or not shards[TRAIN]:
         raise ContractError(
             f"{folder}: split {TRAIN!r} has no patches; "
             f"found { ({split: splits[split]['num_patches'] for split in splits}) }; "
@@ -86,29 +114,58 @@ def open_features(folder: str, *, num_labels: int | None) -> FeatureSet:
     )
 
 
-def training_batches(features: FeatureSet, recipe: Recipe, *, step: int) -> tf.data.Dataset:
+def _groups_of_subset(document: Mapping[str, Any], name: str, folder: str) -> list[str]:
+    subsets = document.get("subsets", {}).get(TRAIN, {})
+    if name not in subsets:
+        raise ContractError(
+            f"{folder} has no training subset {name!r}; it has {', '.join(subsets) or 'none'}; "
+            "make them with `python -m pipelines.prepare_dataset`"
+        )
+    return subsets[name]
+
+
+def training_batches(
+    features: FeatureSet,
+    recipe: Recipe,
+    *,
+    step: int,
+    stream: int | tf.Tensor = 0,
+    part: tuple[int, int] = (0, 1),
+    parts_a_batch: int = 1,
+) -> tf.data.Dataset:
     """Endless shuffled batches; every epoch holds each patch once, in an order of its own.
 
     Args:
       features: the data.
       recipe: batch size, seed and shuffling.
       step: the step that the run starts at; other steps give other orders.
+      stream: of asynchronous workers each reads a stream of its own, in an order of its own.
+      part: (index, number): of processes that share each batch, which one this is. It gets the
+        parts that are its own of the very batches that one process alone would get.
+      parts_a_batch: into how many a batch is cut, one for each device of each process.
 
     Returns:
-      (float32 log-mel [batch, frames, bands], int32 label ids [batch, most labels of a patch],
-      padded by NO_LABEL). The batch size is static.
+      `Batch`es of the recipe's size, or parts of them. The size is static.
     """
-    records = epoch(features, recipe, step=step).repeat()
-    return _batches(
-        records.batch(recipe.batch_size, drop_remainder=True, num_parallel_calls=tf.data.AUTOTUNE),
-        features,
+    index, number = part
+    records = (
+        epoch(features, recipe, step=step, stream=stream)
+        .repeat()
+        .batch(recipe.batch_size // parts_a_batch, drop_remainder=True)
     )
+    if number > 1:
+        # Devices of one process take parts that follow each other.
+        of_process = parts_a_batch // number
+        records = records.batch(of_process).shard(number, index).unbatch()
+    return _batches(records, features)
 
 
-def epoch(features: FeatureSet, recipe: Recipe, *, step: int) -> tf.data.Dataset:
+def epoch(
+    features: FeatureSet, recipe: Recipe, *, step: int, stream: int | tf.Tensor = 0
+) -> tf.data.Dataset:
     """Serialized records of one epoch, shuffled; each iteration over it gives another order."""
     paths = features.shards[TRAIN]
-    seed = int(contract.fingerprint([recipe.seed, step]), 16) % 2**31
+    seed = int(contract.fingerprint([recipe.seed, step]), 16) % 2**31 + tf.cast(stream, tf.int64)
     return (
         tf.data.Dataset.from_tensor_slices(list(paths))
         .shuffle(len(paths), seed=seed)
@@ -154,12 +211,13 @@ def _batches(records: tf.data.Dataset, features: FeatureSet) -> tf.data.Dataset:
     dtype = tf.as_dtype(features.front_end.storage.dtype)
     num_labels = len(features.vocabulary)
 
-    def parse(serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def parse(serialized: tf.Tensor) -> Batch:
         parsed = tf.io.parse_example(
             serialized,
             {
                 record.PATCH: tf.io.FixedLenFeature([], tf.string),
                 record.LABELS: tf.io.VarLenFeature(tf.int64),
+                record.VIDEO_ID: tf.io.FixedLenFeature([], tf.string),
             },
         )
         stored = tf.io.decode_raw(parsed[record.PATCH], dtype)
@@ -168,7 +226,7 @@ def _batches(records: tf.data.Dataset, features: FeatureSet) -> tf.data.Dataset:
         label_ids = tf.cast(label_ids, tf.int32)
         # A patch without any label of the set stays: it is a negative of all of them.
         label_ids = tf.where(label_ids < num_labels, label_ids, NO_LABEL)
-        return decode_patches(patches, features.front_end.storage), label_ids
+        return Batch(patches, label_ids, parsed[record.VIDEO_ID])
 
     return records.map(parse, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(2)
 
@@ -179,3 +237,23 @@ def decode_patches(stored: tf.Tensor, patch_storage: PatchStorage) -> tf.Tensor:
     if patch_storage.dtype == "float16":
         return log_mel
     return log_mel * patch_storage.step + patch_storage.minimum
+
+
+def find_damage(paths: Sequence[str]) -> tuple[str, str] | None:
+    """Look for a damaged shard; a reader in a graph says that there is one, and not which.
+
+    Returns:
+      (path, what is wrong with it) of the first one; None where all are whole.
+    """
+
+    def damage_of(path: str) -> tuple[str, str] | None:
+        try:
+            with storage.open_read(path) as file:
+                for _ in tfrecord.read_records(file, path):
+                    pass
+        except tfrecord.CorruptRecordError as error:
+            return path, str(error)
+        return None
+
+    with ThreadPoolExecutor(_SCANS_AT_ONCE) as pool:
+        return next(filter(None, pool.map(damage_of, paths)), None)

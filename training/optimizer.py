@@ -1,5 +1,7 @@
 """Adam (section 3.1), with cuts of the learning rate after given steps (section 4.1)."""
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 import tf_keras
 
@@ -20,11 +22,15 @@ class LearningRate(tf_keras.optimizers.schedules.LearningRateSchedule):
         return rate
 
 
-def adam(recipe: Recipe) -> tf_keras.optimizers.Optimizer:
-    """The optimizer; its `iterations` count the steps done.
+def adam(recipe: Recipe, weights: Sequence[tf.Variable]) -> tf_keras.optimizers.Optimizer:
+    """The optimizer of some weights; its `iterations` count the steps done.
 
     The paper is silent on Adam's other parameters: they are those of its publication (epsilon:
     Keras's). Keras's `legacy` optimizer updates a variable in one fused operation, which the newer
-    one does in a dozen; on the fully connected network that is a quarter of the time of a step.
+    one does in a dozen; on the fully connected network that is a quarter of the time of a step. On
+    parameter servers the operation runs where the variable and its moments are, under its lock.
     """
-    return tf_keras.optimizers.legacy.Adam(LearningRate(recipe))
+    optimizer = tf_keras.optimizers.legacy.Adam(LearningRate(recipe))
+    # Not in the first step: a graph that runs on a worker cannot make variables on a server.
+    optimizer._create_all_weights(weights)
+    return optimizer

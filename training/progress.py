@@ -1,8 +1,15 @@
-"""How far a training run is, on one line."""
+"""How a training run goes: one line on the screen, and curves for TensorBoard."""
 
 import time
+from typing import Any
 
+import tensorflow as tf
+
+from features import storage
 from features.terminal import StatusLine, duration
+from training.validation import ValidationMetrics
+
+EVENTS_FOLDER = "events"
 
 
 class ProgressLine:
@@ -39,12 +46,12 @@ class ProgressLine:
         """Whether it is time to show something new."""
         return self._line.due
 
-    def show(self, step: int, loss: float, mean_average_precision: float | None) -> None:
+    def show(self, step: int, loss: float, validation: ValidationMetrics | None) -> None:
         """Show a step, with the mAP of the last validation."""
         rate = self.patches_per_second
         parts = [f"step {step}/{self._last_step}", f"loss {loss:.5f}", f"{rate:.0f} patches/s"]
-        if mean_average_precision is not None:
-            parts.append(f"mAP {mean_average_precision:.3f}")
+        if validation is not None:
+            parts.append(f"mAP {validation.mean_average_precision:.3f}")
         if rate and step < self._last_step:
             left = (self._last_step - step) * self._batch_size / rate
             parts.append(f"{duration(left)} left")
@@ -53,3 +60,42 @@ class ProgressLine:
     def close(self) -> None:
         """Leave the line, so that what is printed next does not continue it."""
         self._line.close()
+
+
+class Curves:
+    """Scalars for TensorBoard; of steps, the means from one point of a curve to the next."""
+
+    def __init__(self, output: str, *, kept: bool = True):
+        self._events = (
+            tf.summary.create_file_writer(storage.join(output, EVENTS_FOLDER))
+            if kept
+            else tf.summary.create_noop_writer()
+        )
+        self._sums: dict[str, Any] = {}
+        self._num_steps = 0
+
+    def add_step(self, **figures: float | tf.Tensor) -> None:
+        """Count the figures of a step in. Tensors stay on their device: fetching makes it wait."""
+        self._sums = {name: self._sums.get(name, 0) + figures[name] for name in figures}
+        self._num_steps += 1
+
+    def write_steps(self, step: int, **more: float) -> dict[str, float]:
+        """Write the means since the last point, and `more`; returns the means."""
+        means = {name: float(total) / self._num_steps for name, total in self._sums.items()}
+        self._sums, self._num_steps = {}, 0
+        with self._events.as_default(step):
+            for name, value in {**means, **more}.items():
+                tf.summary.scalar(name, value)
+        self._events.flush()
+        return means
+
+    def write_validation(self, step: int, metrics: ValidationMetrics) -> None:
+        """Write the figures of a validation."""
+        with self._events.as_default(step):
+            tf.summary.scalar("validation/accuracy", metrics.accuracy)
+            tf.summary.scalar("validation/mAP", metrics.mean_average_precision)
+        self._events.flush()
+
+    def close(self) -> None:
+        """Write what is left."""
+        self._events.close()

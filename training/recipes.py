@@ -319,6 +319,9 @@ def override(
     width: float | None,
     seed: int | None,
     precision: Precision | None,
+    num_labels: int | None,
+    training_subset: str | None,
+    checkpoint_minutes: float | None,
     network: Sequence[str] = (),
 ) -> Recipe:
     """The recipe with other numbers; None keeps the recipe's.
@@ -337,6 +340,9 @@ def override(
         "learning_rate": learning_rate,
         "seed": seed,
         "precision": precision,
+        "num_labels": num_labels,
+        "training_subset": training_subset,
+        "checkpoint_minutes": checkpoint_minutes,
     }
     for field, number in {**given, "width": width}.items():
         if isinstance(number, int | float) and field != "seed" and not 0 < number < math.inf:

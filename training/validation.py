@@ -8,7 +8,10 @@ from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
+import tf_keras
 
+from features.front_end import PatchStorage
+from training.data import decode_patches
 from training.loss import NO_LABEL
 
 
@@ -22,17 +25,29 @@ class ValidationMetrics:
     num_classes: int  # that the mean is over
 
 
+def inference(
+    model: tf_keras.Model, patch_storage: PatchStorage
+) -> Callable[[tf.Tensor], tf.Tensor]:
+    """A model as a graph: patches as stored -> logits."""
+
+    @tf.function(reduce_retracing=True)
+    def logits_of(patches: tf.Tensor) -> tf.Tensor:
+        return model(decode_patches(patches, patch_storage), training=False)["logits"]
+
+    return logits_of
+
+
 def validate(
     logits_of: Callable[[tf.Tensor], tf.Tensor], batches: tf.data.Dataset
 ) -> ValidationMetrics:
-    """Apply a model to batches of (patches, label ids) and measure its logits.
+    """Apply a model to `Batch`es and measure its logits.
 
     The sigmoid is monotone, so logits rank as scores do, and do not saturate.
     """
     logits, label_ids = [], []
-    for patches, ids in batches:
-        logits.append(logits_of(patches).numpy())
-        label_ids.append(ids.numpy())
+    for batch in batches:
+        logits.append(logits_of(batch.patches).numpy())
+        label_ids.append(batch.label_ids.numpy())
     width = max(ids.shape[1] for ids in label_ids)
     padded = [
         np.pad(ids, [(0, 0), (0, width - ids.shape[1])], constant_values=NO_LABEL)

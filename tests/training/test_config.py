@@ -1,4 +1,5 @@
 import dataclasses
+import inspect
 import json
 
 import pytest
@@ -8,9 +9,7 @@ from training import recipes
 from training.config import FullyConnected, Recipe
 from training.optimizer import LearningRate
 
-NO_OVERRIDES = dict.fromkeys(
-    ["steps", "batch_size", "learning_rate", "width", "seed", "precision"], None
-)
+NO_OVERRIDES = dict.fromkeys(inspect.getfullargspec(recipes.override).kwonlyargs)
 
 
 @pytest.mark.parametrize("name", recipes.RECIPES)

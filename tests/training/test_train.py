@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,11 +20,14 @@ from features.labels import Vocabulary
 from features.logmel import log_mel_patches
 from features.params import LogMelParams
 from training import loop, recipes
-from training.config import ResNet50
-from training.data import open_features
+from training.checkpoints import restore_weights
+from training.config import Recipe, ResNet50
+from training.data import open_features, validation_batches
 from training.export import export
 from training.models.build import build_model
+from training.step import fresh_model
 from training.train import main
+from training.validation import inference, validate
 
 STEPS = 40
 
@@ -106,7 +110,7 @@ def test_export_carries_labels_front_end_and_recipe(
     run_folder: Path, features_folder: Path
 ) -> None:
     assets = run_folder / "export" / "assets"
-    features = open_features(str(features_folder), num_labels=None)
+    features = open_features(str(features_folder), num_labels=None, training_subset=None)
     labels = Vocabulary.from_bytes((assets / "labels.parquet").read_bytes())
     assert labels.fingerprint == features.vocabulary.fingerprint
     front_end = json.loads((assets / "front_end.json").read_text())
@@ -117,7 +121,7 @@ def test_export_carries_labels_front_end_and_recipe(
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_signatures_equal_the_model(features_folder: Path, tmp_path: Path, precision: str) -> None:
-    features = open_features(str(features_folder), num_labels=4)
+    features = open_features(str(features_folder), num_labels=4, training_subset=None)
     config = ResNet50(width=0.125, batch_norm_momentum=0.9)
     recipe = dataclasses.replace(recipes.resnet50(), model=config, precision=precision)
     model = build_model(config, num_labels=4, patch_shape=(96, 64), precision=precision)
@@ -199,11 +203,54 @@ def test_another_recipe_or_other_features_are_refused(
         main(command(tmp_path, run_folder))
 
 
-def test_loss_that_is_not_finite_stops_the_run(features_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(JobFailedError, match=r"the loss is (nan|inf) in steps \d+ to \d+"):
+def test_what_is_not_finite_stops_the_run_and_names_its_videos(
+    features_folder: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(JobFailedError, match=r"not finite in step \d+: loss -?(nan|inf)") as caught:
         main(command(features_folder, tmp_path, "--learning-rate=1e30"))
+    (videos,) = re.findall("its videos: (.*?);", str(caught.value))
+    assert 8 <= len(videos.split(", ")) <= 32
+    assert all(re.fullmatch(r"train-\d-\d", video) for video in videos.split(", "))
     assert not (tmp_path / "run.json").exists()
     assert not list(tmp_path.glob("checkpoints/ckpt*"))
+
+
+def test_a_damaged_shard_is_named_and_skipped_only_on_request(
+    tmp_path: Path, make_features: Callable, capsys: pytest.CaptureFixture
+) -> None:
+    make_features(tmp_path / "features", shards={"train": 4, "validation": 1})
+    shards = sorted((tmp_path / "features" / "train" / "all").glob("*.tfrecord"))
+    for path in shards[:2]:
+        content = bytearray(path.read_bytes())
+        content[20_000] ^= 1
+        path.write_bytes(content)
+    flags = command(tmp_path / "features", tmp_path / "run")
+    with pytest.raises(JobFailedError, match=r"00000-of-00004\.tfrecord: record 3 is damaged"):
+        main(flags)
+    with pytest.raises(JobFailedError, match=r"00001-of-00004\.tfrecord: record 3 is damaged"):
+        main([*flags, "--skip-damaged-shards=1"])
+    assert main([*flags, "--skip-damaged-shards=2"]) == 0
+    assert "00001-of-00004.tfrecord: record 3 is damaged" in capsys.readouterr().err
+    document = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert document["skipped_shards"] == [str(path) for path in shards[:2]]
+    assert document["steps"] == STEPS
+
+
+def test_best_checkpoint_is_kept(run_folder: Path, features_folder: Path) -> None:
+    best = json.loads((run_folder / "checkpoints" / "best" / "validation.json").read_text())
+    curve = scalars(run_folder)["validation/mAP"]
+    assert best["mean_average_precision"] == pytest.approx(max(curve.values()))
+    assert curve[best["step"]] == pytest.approx(max(curve.values()))
+    features = open_features(str(features_folder), num_labels=None, training_subset=None)
+    recipe = Recipe.from_json(json.loads((run_folder / "run.json").read_text())["recipe"])
+    model = fresh_model(recipe, features)
+    latest = tf.train.latest_checkpoint(str(run_folder / "checkpoints" / "best"))
+    restore_weights(latest, model)
+    logits_of = inference(model, features.front_end.storage)
+    again = validate(logits_of, validation_batches(features, recipe))
+    assert dataclasses.asdict(again) == pytest.approx(
+        {name: best[name] for name in best if name != "step"}
+    )
 
 
 def test_without_validation_it_says_so_and_goes_on(

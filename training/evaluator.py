@@ -1,0 +1,55 @@
+"""Validation beside a run of several processes: it reads their checkpoints, and nothing else."""
+
+import time
+
+import tensorflow as tf
+
+from features import contract, storage
+from training.checkpoints import FOLDER, BestCheckpoint, restore_weights, step_of
+from training.config import Recipe
+from training.data import FeatureSet, validation_batches
+from training.progress import Curves
+from training.step import fresh_model
+from training.validation import inference, validate
+from training.watchdog import LostPeerError, Watchdog
+
+_POLL_SECONDS = 10.0
+
+
+def validate_checkpoints(
+    recipe: Recipe, features: FeatureSet, output: str, *, watchdog: Watchdog
+) -> None:
+    """Validate every checkpoint that comes, until the run is finished.
+
+    Raises:
+      LostPeerError: none comes for longer than the chief takes from one to the next.
+    """
+    validation_set = validation_batches(features, recipe)
+    if validation_set is None:
+        return
+    model = fresh_model(recipe, features)
+    logits_of = inference(model, features.front_end.storage)
+    best = BestCheckpoint(output, model)
+    curves = Curves(output)
+    seconds = 60 * recipe.checkpoint_minutes + watchdog.seconds
+    seen_at = time.monotonic()
+
+    def is_over() -> bool:
+        finished = contract.find_root(output, contract.RUN) is not None
+        return finished or time.monotonic() > seen_at + seconds
+
+    folder = storage.join(output, FOLDER)
+    for path in tf.train.checkpoints_iterator(folder, timeout=_POLL_SECONDS, timeout_fn=is_over):
+        seen_at = time.monotonic()
+        try:
+            restore_weights(path, model)
+        except tf.errors.NotFoundError:  # replaced by newer ones meanwhile
+            continue
+        metrics = validate(logits_of, validation_set)
+        curves.write_validation(step_of(path), metrics)
+        best.offer(step_of(path), metrics)
+    if not contract.find_root(output, contract.RUN):
+        raise LostPeerError(
+            f"the evaluator has seen no new checkpoint in {output} for {seconds:.0f} s; "
+            "start the chief, then run the same command again"
+        )
