@@ -4,16 +4,13 @@ python -m evaluation.evaluate --scores scores --output report
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from typing import Any
 
 import apache_beam as beam
-import pyarrow.parquet as pq
 from apache_beam.pvalue import AsSingleton
 
-from evaluation import accumulate, soundtrack
-from evaluation.report.page import SoundtrackView, render_report
+from evaluation import accumulate, pages, soundtrack
 from evaluation.score_shard import SCORES
 from features import contract, storage, terminal
 from features.errors import OK, InputError, run_command
@@ -23,8 +20,8 @@ from pipelines import launch
 _DESCRIPTION = """\
 Compare the scores of videos with their labels: AUC and average precision of
 each class, averaged over the classes that have a positive and a negative, d' of
-the mean AUC, and 1-best accuracy. Writes metrics.json, per_class.parquet and
-report.html.
+the mean AUC, and 1-best accuracy. Writes metrics.json, per_class.parquet, and
+pages: report.html, and example soundtracks where there are frame scores.
 """
 
 
@@ -37,6 +34,13 @@ def _parser() -> argparse.ArgumentParser:
         "--soundtrack",
         metavar="VIDEO_ID",
         help="the video whose scores the page shows over time; default: one with many labels",
+    )
+    add(
+        "--examples",
+        metavar="N",
+        type=int,
+        default=5,
+        help="pages for soundtracks of the N best and the N worst classes; default: 5",
     )
     return parser
 
@@ -61,7 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise InputError(
             f"--soundtrack: {source} has no frame scores; score with --frame-scores first"
         )
-    view = _view(source, scores, args.soundtrack)
+    if args.examples < 0:
+        raise InputError(f"--examples: received {args.examples}; give 0 or more")
     blocks = accumulate.group_files(
         soundtrack.files(source, scores, SCORES), scores["num_videos"], len(vocabulary)
     )
@@ -99,25 +104,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     launch.run(build, options, output)
     document = contract.read_root(output, contract.METRICS)
-    with storage.open_read(storage.join(output, accumulate.PER_CLASS)) as file:
-        per_class = pq.read_table(file)
-    page = render_report(document, per_class, view)
-    storage.write_bytes(storage.join(output, "report.html"), page.encode())
-    terminal.report(summary(document), {}, storage.join(args.output, "report.html"))
+    pages.write(output, source, scores, video_id=args.soundtrack, num_examples=args.examples)
+    terminal.report(summary(document), {}, storage.join(args.output, pages.REPORT))
     return OK
-
-
-def _view(source: str, scores: dict[str, Any], video_id: str | None) -> SoundtrackView | None:
-    """The soundtrack that the page shows; None, and a word why, where its features are gone."""
-    if not scores["frame_scores"]:
-        return None
-    try:
-        return soundtrack.read_soundtrack(
-            source, scores, video_id or soundtrack.choose_soundtrack(source, scores)
-        )
-    except contract.ContractError as error:
-        print(f"the page will show no soundtrack: {error}", file=sys.stderr)
-        return None
 
 
 def summary(document: dict[str, Any]) -> str:
