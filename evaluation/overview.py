@@ -75,8 +75,10 @@ def of_block(
       label: int64 [positives], its class.
     """
     num_classes = scores.shape[1]
-    order = np.argsort(np.array(video_ids))  # the first of equal scores is that of the first id
-    ids, scores = np.array(video_ids)[order], scores[order].astype(np.float32, copy=False)
+    order = np.argsort(
+        np.array(video_ids, str)
+    )  # the first of equal scores is that of the first id
+    ids, scores = np.array(video_ids, str)[order], scores[order].astype(np.float32, copy=False)
     video = np.argsort(order)[video]
     own = scores[video, label]
     answers = _answers(scores.argmax(axis=1), video, label, num_classes)
@@ -132,16 +134,21 @@ def _best_positives(
     rows[classes] = video[order][firsts]
     scores = np.full(num_classes, -np.inf, np.float32)
     scores[classes] = own[order][firsts]
-    return Examples(scores, np.where(rows < 0, "", ids[rows]))
+    return Examples(scores, _named(rows, ids))
 
 
 def _best_of_all(scores: np.ndarray, ids: np.ndarray) -> Examples:
-    best = scores.max(axis=0)
+    best = scores.max(axis=0, initial=-np.inf)
     # Cheaper by far than argmax along the videos, which lie apart in memory.
-    rows, classes = np.nonzero(scores == best)
-    row_of = np.empty(len(best), np.int64)
-    row_of[classes[::-1]] = rows[::-1]
-    return Examples(best, np.where(np.isneginf(best), "", ids[row_of]))
+    found, classes = np.nonzero(scores == best)
+    rows = np.full(len(best), -1)
+    rows[classes[::-1]] = found[::-1]
+    return Examples(best, _named(np.where(np.isneginf(best), -1, rows), ids))
+
+
+def _named(rows: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """The ids of rows; "" of the row -1."""
+    return np.append(ids, "")[rows]
 
 
 def _answers(top: np.ndarray, video: np.ndarray, label: np.ndarray, num_classes: int) -> np.ndarray:

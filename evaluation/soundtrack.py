@@ -60,6 +60,19 @@ def files(scores_folder: str, document: Mapping[str, Any], kind: str) -> list[st
     return storage.list_files(scores_folder, f"{document['split']}/*/{kind}-*{PARQUET_SUFFIX}")
 
 
+def open_frame_scores(folder: str) -> tuple[str, dict[str, Any]]:
+    """A SCORES folder, absolute, and its `scores.json`.
+
+    Raises:
+      InputError: it has no scores of patches.
+    """
+    source = storage.absolute(folder)
+    document = contract.read_root(source, contract.SCORES)
+    if not document["frame_scores"]:
+        raise InputError(f"--scores {source}: no frame scores; score with --frame-scores first")
+    return source, document
+
+
 def choose_soundtrack(scores_folder: str, document: Mapping[str, Any]) -> str:
     """The video that shows most, in a few files: of those with most labels the longest."""
     best = (0, 0, "")
@@ -227,10 +240,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     args = _parser().parse_args(argv)
-    source = storage.absolute(args.scores)
-    document = contract.read_root(source, contract.SCORES)
-    if not document["frame_scores"]:
-        raise InputError(f"--scores {source}: no frame scores; score with --frame-scores first")
+    source, document = open_frame_scores(args.scores)
     view = read_soundtrack(source, document, args.video)
     clip = read_clip(find_media(document, [args.video]).get(args.video), view)
     storage.write_bytes(storage.absolute(args.output), render_soundtrack(view, clip).encode())

@@ -26,7 +26,7 @@ def parts(ids, scores, truth, cuts):
     return [found([ids[row] for row in own], scores[own], truth[own]) for own in rows]
 
 
-@pytest.mark.parametrize("cuts", [[], [1], [20, 40], [7, 8, 50]])
+@pytest.mark.parametrize("cuts", [[], [1], [20, 40], [0, 7, 8, 8, 50]])
 def test_examples_are_the_extremes_in_any_cut(cuts):
     ids, scores, truth = make_block()
     merged = overview.merge(reversed(parts(ids, scores, truth, cuts)))

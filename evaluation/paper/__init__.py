@@ -1,0 +1,1 @@
+"""Figures and tables of the paper from runs of this system."""
