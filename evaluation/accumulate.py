@@ -15,9 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from evaluation import metrics, overview
+from evaluation import metrics
 from evaluation.metrics import ClassMetrics, Positives, Ranks
-from evaluation.overview import Overview
 from evaluation.score_shard import read_vectors
 from features import contract, storage
 from features.errors import InputError
@@ -37,7 +36,6 @@ class FirstPass:
     num_videos: int
     num_top_correct: int  # videos whose top-scoring label is one of theirs
     num_unlabelled: int  # videos none of whose labels is among the scored ones
-    overview: Overview
 
 
 def group_files(paths: Sequence[str], num_videos: int, num_labels: int) -> list[list[str]]:
@@ -62,12 +60,12 @@ def two_passes(blocks: beam.PCollection) -> tuple[beam.PCollection, beam.PCollec
     return first, ranks
 
 
-def _read_block(paths: Sequence[str]) -> tuple[list[str], np.ndarray, list[np.ndarray]]:
-    """Ids, scores [videos, labels] and the label indices of each video."""
+def _read_block(paths: Sequence[str]) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Scores [videos, labels] and the label indices of each video."""
     tables = []
     for path in paths:
         with storage.open_read(path) as file:
-            tables.append(pq.read_table(file, columns=["video_id", "scores", "labels"]))
+            tables.append(pq.read_table(file, columns=["scores", "labels"]))
     table = pa.concat_tables(tables)
     scores = read_vectors(table["scores"])
     # A network of a smaller label set has no score for the rarer labels.
@@ -75,21 +73,19 @@ def _read_block(paths: Sequence[str]) -> tuple[list[str], np.ndarray, list[np.nd
         np.array([label for label in row if label < scores.shape[1]], np.int64)
         for row in table["labels"].to_pylist()
     ]
-    return table["video_id"].to_pylist(), scores, labels
+    return scores, labels
 
 
 def _first_pass(paths: Sequence[str]) -> FirstPass:
-    video_ids, scores, labels = _read_block(paths)
+    scores, labels = _read_block(paths)
     if not np.isfinite(scores).all():
         raise ValueError(f"scores that are not finite in {', '.join(paths)}")
     top = scores.argmax(axis=1)
-    video = np.repeat(np.arange(len(labels)), [len(own) for own in labels])
     return FirstPass(
         positives=metrics.gather_positives(scores, labels),
         num_videos=len(scores),
         num_top_correct=sum(int(t in own) for t, own in zip(top, labels, strict=True)),
         num_unlabelled=sum(len(own) == 0 for own in labels),
-        overview=overview.of_block(video_ids, scores, video, np.concatenate(labels)),
     )
 
 
@@ -100,12 +96,11 @@ def _merge(parts: Iterable[FirstPass]) -> FirstPass:
         num_videos=sum(part.num_videos for part in parts),
         num_top_correct=sum(part.num_top_correct for part in parts),
         num_unlabelled=sum(part.num_unlabelled for part in parts),
-        overview=overview.merge(part.overview for part in parts),
     )
 
 
 def _second_pass(paths: Sequence[str], first: FirstPass) -> Ranks:
-    _, scores, _ = _read_block(paths)
+    scores, _ = _read_block(paths)
     return metrics.rank_positives(scores, first.positives)
 
 
@@ -116,7 +111,7 @@ def finish(
     vocabulary: Vocabulary,
     output: str,
 ) -> None:
-    """The last stage: write `per_class.parquet`, the overview and `metrics.json`.
+    """The last stage: write `per_class.parquet` and `metrics.json`.
 
     Raises:
       InputError: no class has both a positive and a negative video.
@@ -134,7 +129,6 @@ def finish(
     buffer = io.BytesIO()
     pq.write_table(table, buffer)
     storage.write_bytes(storage.join(output, PER_CLASS), buffer.getvalue())
-    overview.write(output, first.overview)
     mean_auc = float(figures.auc[defined].mean())
     contract.write_root(
         output,

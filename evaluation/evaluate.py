@@ -10,7 +10,7 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.pvalue import AsSingleton
 
-from evaluation import accumulate, pages, soundtrack
+from evaluation import accumulate, overview, pages, soundtrack
 from evaluation.score_shard import SCORES
 from features import contract, storage, terminal
 from features.errors import OK, InputError, run_command
@@ -86,9 +86,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     storage.delete(storage.join(output, contract.METRICS))
 
     def build(pipeline: beam.Pipeline) -> None:
-        first, ranks = accumulate.two_passes(
-            pipeline | "Blocks" >> beam.Create(blocks) | "Spread" >> beam.Reshuffle()
-        )
+        spread = pipeline | "Blocks" >> beam.Create(blocks) | "Spread" >> beam.Reshuffle()
+        _ = spread | "Overview" >> overview.WriteOverview(output)
+        first, ranks = accumulate.two_passes(spread)
         _ = (
             pipeline
             | "Made" >> beam.Create([made])

@@ -8,10 +8,12 @@ import dataclasses
 import io
 from collections.abc import Iterable, Sequence
 
+import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from evaluation.score_shard import read_vectors
 from features import storage
 
 EXAMPLES, CONFUSION = "examples.parquet", "confusion.parquet"
@@ -63,6 +65,54 @@ class Overview:
     answers: np.ndarray
 
 
+class WriteOverview(beam.PTransform):
+    """Blocks of score files -> `examples.parquet` and `confusion.parquet`."""
+
+    def __init__(self, output: str):
+        super().__init__()
+        self._output = output
+
+    def expand(self, blocks: beam.PCollection) -> beam.PCollection:
+        """Look at each block, merge, write."""
+        return (
+            blocks
+            | "Look" >> beam.Map(_look)
+            | "Merge" >> beam.CombineGlobally(_Merge()).without_defaults()
+            | "Write" >> beam.Map(write, self._output)
+        )
+
+
+def _look(paths: Sequence[str]) -> Overview:
+    tables = []
+    for path in paths:
+        with storage.open_read(path) as file:
+            tables.append(pq.read_table(file, columns=["video_id", "scores", "labels"]))
+    table = pa.concat_tables(tables)
+    scores = read_vectors(table["scores"])
+    labels = [np.array(row, np.int64) for row in table["labels"].to_pylist()]
+    video = np.repeat(np.arange(len(labels)), [len(own) for own in labels])
+    label = np.concatenate(labels)
+    known = label < scores.shape[1]  # a network of a smaller label set has no score for the others
+    return of_block(table["video_id"].to_pylist(), scores, video[known], label[known])
+
+
+class _Merge(beam.CombineFn):
+    """Two at a time: each part is as large as the total."""
+
+    def create_accumulator(self) -> Overview | None:
+        return None
+
+    def add_input(self, total: Overview | None, part: Overview) -> Overview:
+        return part if total is None else merge([total, part])
+
+    def merge_accumulators(self, totals: Iterable[Overview | None]) -> Overview | None:
+        found = [total for total in totals if total is not None]
+        return merge(found) if found else None
+
+    def extract_output(self, total: Overview | None) -> Overview | None:
+        return total
+
+
 def of_block(
     video_ids: Sequence[str], scores: np.ndarray, video: np.ndarray, label: np.ndarray
 ) -> Overview:
@@ -102,7 +152,7 @@ def merge(parts: Iterable[Overview]) -> Overview:
     )
 
 
-def write(output: str, overview: Overview) -> None:
+def write(overview: Overview, output: str) -> None:
     """Write `examples.parquet` and `confusion.parquet` of REPORT."""
     columns = {}
     for kind, examples, sign in (

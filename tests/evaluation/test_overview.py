@@ -71,7 +71,7 @@ def test_each_video_answers_once_for_each_of_its_labels():
 
 def test_written_tables_hold_nulls_where_a_class_has_no_such_video(tmp_path):
     ids, scores, truth = make_block(num_classes=6)
-    overview.write(str(tmp_path), found(ids, scores, truth))
+    overview.write(found(ids, scores, truth), str(tmp_path))
 
     examples = pq.read_table(tmp_path / overview.EXAMPLES).to_pylist()
     confusion = pq.read_table(tmp_path / overview.CONFUSION).to_pylist()
