@@ -10,14 +10,14 @@ All patches of a video are in one shard, so its frame scores are averaged where 
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from evaluation.model import load_model
+from evaluation.model import Patches, load_model
 from features import contract, record, storage, tfrecord
 from features.errors import JobFailedError
 from pipelines import resume
@@ -65,10 +65,12 @@ def score_shard(plan: ScorePlan, output: str) -> dict[str, Any]:
     labels_of = {one.video_id: one.labels for one in records}
     num_patches = np.bincount(video)
     sums = np.zeros((len(numbers), model.num_labels))
+    start_seconds = np.array([one.start_seconds for one in records], np.float32)
+    names = np.array(list(numbers), object)
     with _FramesFile(plan, output) as frames:
-        for batch, scores in model.score_batches(stored):
-            np.add.at(sums, video[batch], scores)
-            frames.write(records[batch], scores)
+        for batch, outputs in model.score([Patches(video, start_seconds, stored)]):
+            np.add.at(sums, batch.video, outputs.scores)
+            frames.write(names[batch.video], batch.start_seconds, outputs.scores)
     table = pa.table(
         {
             "video_id": list(numbers),
@@ -104,13 +106,13 @@ class _FramesFile:
     def __exit__(self, *error: Any) -> None:
         self._stack.__exit__(*error)
 
-    def write(self, records: Sequence[record.PatchRecord], scores: np.ndarray) -> None:
+    def write(self, video_ids: np.ndarray, start_seconds: np.ndarray, scores: np.ndarray) -> None:
         if not self._wanted:
             return
         table = pa.table(
             {
-                "video_id": [one.video_id for one in records],
-                "start_seconds": np.array([one.start_seconds for one in records], np.float32),
+                "video_id": video_ids,
+                "start_seconds": start_seconds,
                 "scores": _vectors(scores),
             }
         )
