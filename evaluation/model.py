@@ -7,7 +7,6 @@ import_tensorflow()
 
 import dataclasses
 import functools
-import hashlib
 import json
 import threading
 from collections.abc import Iterable, Iterator
@@ -164,9 +163,4 @@ def export_recipe(export: str) -> dict:
 
 def export_fingerprint(export: str) -> str:
     """Of the weights: the same for the same network, however often it is exported or copied."""
-    digest = hashlib.sha256()
-    for path in storage.list_files(export, _VARIABLES):
-        with storage.open_read(path) as file:
-            while block := file.read(1 << 24):
-                digest.update(block)
-    return digest.hexdigest()[:16]
+    return storage.digest(storage.list_files(export, _VARIABLES))
