@@ -13,8 +13,9 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 import scipy.special
 
-# Of the copy of some classes' columns: the fastest of those tried on 2,000 to 32,000 videos.
-_CLASSES_AT_ONCE, _VIDEOS_AT_ONCE = 256, 512
+# Of the copy of some classes' columns: the fastest of those tried on 2,000 to 32,000 videos, and no
+# more than so many scores.
+_CLASSES_AT_ONCE, _VIDEOS_AT_ONCE, _SCORES_AT_ONCE = 256, 512, 16_000_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,47 +152,77 @@ def rank_positives(scores: np.ndarray, positives: Positives) -> Ranks:
     """
     num_videos, num_classes = scores.shape
     below = np.empty(len(positives.scores), np.int64)
-    equal = np.zeros_like(below)
+    equal = np.empty_like(below)
     lowest, highest = np.empty((2, num_classes), np.float32)
     has_between = np.empty(num_classes, bool)
-    for label, column in enumerate(_sorted_columns(scores)):
-        own = slice(positives.offsets[label], positives.offsets[label + 1])
-        below[own], equal[own] = _look_up(column, positives.scores[own])
-        lowest[label], highest[label] = column[0], column[-1]
-        has_between[label] = _has_between(column)
+    for first, columns in _sorted_columns(scores):
+        some = slice(first, first + len(columns))
+        offsets = positives.offsets[first : first + len(columns) + 1]
+        own = slice(offsets[0], offsets[-1])
+        below[own], equal[own] = _look_up(columns, positives.scores[own], offsets - offsets[0])
+        lowest[some], highest[some] = columns[:, 0], columns[:, -1]
+        has_between[some] = _has_between(columns)
     return Ranks(below, equal, num_videos, lowest, highest, has_between)
 
 
-def _sorted_columns(scores: np.ndarray) -> Iterator[np.ndarray]:
-    """The scores of each class, rising; each is overwritten later on."""
+def _sorted_columns(scores: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """The first of some classes, and their scores, each rising; overwritten by the next classes."""
     num_videos, num_classes = scores.shape
-    columns = np.empty((_CLASSES_AT_ONCE, num_videos), scores.dtype)
-    for first in range(0, num_classes, _CLASSES_AT_ONCE):
+    at_once = min(_CLASSES_AT_ONCE, num_classes, max(1, _SCORES_AT_ONCE // num_videos))
+    columns = np.empty((at_once, num_videos), scores.dtype)
+    for first in range(0, num_classes, at_once):
         part = columns[: num_classes - first]
         for start in range(0, num_videos, _VIDEOS_AT_ONCE):
             rows = slice(start, start + _VIDEOS_AT_ONCE)
-            part[:, rows] = scores[rows, first : first + _CLASSES_AT_ONCE].T
+            part[:, rows] = scores[rows, first : first + at_once].T
         part.sort(axis=1)
-        yield from part
+        yield first, part
 
 
-def _look_up(column: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How many of a rising column are below each of the values, and how many equal it."""
-    below = np.searchsorted(column, values)
-    equal = np.zeros_like(below)
-    # Few are in this block: the second search is only for them.
-    there = np.flatnonzero(column[np.minimum(below, len(column) - 1)] == values)
-    equal[there] = np.searchsorted(column, values[there], side="right") - below[there]
+def _look_up(
+    columns: np.ndarray, values: np.ndarray, offsets: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """How many of a class's scores are below each of its positives, and how many equal it.
+
+    Args:
+      columns: float32 [classes, videos], each rising.
+      values: float32 [positives], rising within a class.
+      offsets: int64 [classes + 1], where the positives of a class are.
+    """
+    num_videos = columns.shape[1]
+    below = np.empty(len(values), np.int64)
+    for column, (start, end) in zip(columns, itertools.pairwise(offsets.tolist()), strict=True):
+        below[start:end] = _count_below(column, values[start:end])
+    # Few are in this block at all, and of these most stand alone: the search is for the others.
+    label = np.repeat(np.arange(len(columns)), np.diff(offsets))
+    last = num_videos - 1
+    equal = (columns[label, np.minimum(below, last)] == values) & (below <= last)
+    tied = equal & (below < last) & (columns[label, np.minimum(below + 1, last)] == values)
+    equal = equal.astype(np.int64)
+    for one in np.unique(label[tied]):
+        own = slice(offsets[one], offsets[one + 1])
+        equal[own] = np.searchsorted(columns[one], values[own], side="right") - below[own]
     return below, equal
 
 
-def _has_between(column: np.ndarray) -> bool:
-    """Whether a rising column has a value other than its first and its last."""
-    first, last = column[0], column[-1]
-    if first < column[len(column) // 2] < last:
-        return True
-    others = slice(np.searchsorted(column, first, side="right"), np.searchsorted(column, last))
-    return others.start < others.stop
+def _count_below(column: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """How many of a rising column are below each of some rising values."""
+    if len(values) <= len(column):
+        return np.searchsorted(column, values)
+    # A frequent class has more positives than the block has videos: look these up instead.
+    above = np.searchsorted(values, column, side="right")  # the first value above each score
+    return np.cumsum(np.bincount(above, minlength=len(values) + 1))[:-1]
+
+
+def _has_between(columns: np.ndarray) -> np.ndarray:
+    """Whether rising columns have a value other than their first and their last."""
+    first, last = columns[:, 0], columns[:, -1]
+    middle = columns[:, columns.shape[1] // 2]
+    found = (first < middle) & (middle < last)
+    for place in np.flatnonzero(~found):
+        num_first = np.searchsorted(columns[place], first[place], side="right")
+        found[place] = num_first < np.searchsorted(columns[place], last[place])
+    return found
 
 
 def add_ranks(total: Ranks, part: Ranks) -> Ranks:

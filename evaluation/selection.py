@@ -2,9 +2,8 @@
 
 import dataclasses
 import hashlib
-import itertools
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from evaluation.metrics import Block
-from evaluation.score_shard import PARQUET_SUFFIX, SCORES, VOCABULARY, read_vectors, vectors
+from evaluation.score_shard import PARQUET_SUFFIX, SCORES, VOCABULARY, read_vectors
 from features import contract, storage
 from features.errors import InputError
 from features.labels import Vocabulary, read_vocabulary
@@ -21,7 +20,7 @@ from pipelines.resume import SIDECAR_SUFFIX
 from pipelines.sharding import ShardKey, unit_hash
 
 # Scores held at a time; longer columns cost less, because there are fewer to look positives up in.
-_BLOCK_BYTES = 512e6
+_BLOCK_BYTES = 1e9
 _COLUMNS = ("video_id", "labels", "scores")
 
 
@@ -173,26 +172,36 @@ def read_block(selection: Selection, keys: Sequence[ShardKey], share: float = 1.
     Raises:
       InputError: a file of scores is not of this folder.
     """
-    missing: list[tuple[str, str]] = []
-    tables = [_no_rows(selection.num_columns)]
-    for key in keys:
-        path = storage.join(selection.folder, key.path(SCORES))
-        sidecar = json.loads(storage.read_bytes(path + SIDECAR_SUFFIX))
-        missing += [(one["id"], one["outcome"]) for one in sidecar["missing"]]
+    paths = [storage.join(selection.folder, key.path(SCORES)) for key in keys]
+    sidecars = [json.loads(storage.read_bytes(path + SIDECAR_SUFFIX)) for path in paths]
+    num_videos = sum(sidecar["num_videos"] for sidecar in sidecars)
+    # Filled file by file, so that a block is in memory once.
+    scores = np.empty((num_videos, len(selection.labels)), np.float32)
+    ids: list[str] = []
+    labels: list[np.ndarray] = []
+    for path, sidecar in zip(paths, sidecars, strict=True):
         if sidecar["num_videos"]:
-            tables.append(_read_scores(path + PARQUET_SUFFIX, selection))
-    table = pa.concat_tables(tables)
-    ids = table["video_id"].to_pylist()
+            table = _read_scores(path + PARQUET_SUFFIX, selection)
+            wanted = _wanted(table["video_id"].to_pylist(), selection, share)
+            table = table.filter(pa.array(wanted))
+            rows = slice(len(ids), len(ids) + len(table))
+            scores[rows] = _columns(read_vectors(table["scores"]), selection)
+            ids += table["video_id"].to_pylist()
+            labels += _labels(table["labels"], selection)
+    return ScoredVideos(
+        ids=tuple(ids),
+        block=Block.of_lists(scores[: len(ids)], labels),
+        missing=tuple((one["id"], one["outcome"]) for side in sidecars for one in side["missing"]),
+    )
+
+
+def _wanted(ids: Sequence[str], selection: Selection, share: float) -> np.ndarray:
     wanted = np.ones(len(ids), bool)
     if share < 1:
         wanted &= np.array([unit_hash("shard", video_id) < share for video_id in ids], bool)
     if selection.video_hashes is not None:
         wanted &= np.isin(video_hashes(ids), selection.video_hashes)
-    if not wanted.all():
-        table = table.filter(pa.array(wanted))
-    return ScoredVideos(
-        tuple(itertools.compress(ids, wanted)), _block(table, selection), tuple(missing)
-    )
+    return wanted
 
 
 def video_hashes(ids: Iterable[str]) -> np.ndarray:
@@ -220,29 +229,21 @@ def _read_scores(path: str, selection: Selection) -> pa.Table:
         where=path,
         cure=cure,
     )
-    table = table.replace_schema_metadata(None)
-    if table.schema.field("scores").type.value_type != pa.float32():
-        scores = vectors(read_vectors(table["scores"]), "float32")
-        table = table.set_column(2, "scores", scores)
     return table
 
 
-def _no_rows(num_columns: int) -> pa.Table:
-    types = (pa.string(), pa.list_(pa.int32()), pa.list_(pa.float32(), num_columns))
-    fields = [pa.field(name, kind) for name, kind in zip(_COLUMNS, types, strict=True)]
-    return pa.schema(fields).empty_table()
-
-
-def _block(table: pa.Table, selection: Selection) -> Block:
-    """The labels that are evaluated, and their scores."""
-    scores = read_vectors(table["scores"])
+def _columns(scores: np.ndarray, selection: Selection) -> np.ndarray:
     size = len(selection.labels)
     is_prefix = selection.labels == tuple(range(size))
-    scores = scores[:, :size] if is_prefix else scores[:, list(selection.labels)]
-    labels = table["labels"].combine_chunks()
-    label = labels.flatten().to_numpy()
-    video = np.repeat(np.arange(len(table)), np.diff(labels.offsets.to_numpy()))
+    return scores[:, :size] if is_prefix else scores[:, list(selection.labels)]
+
+
+def _labels(column: pa.ChunkedArray, selection: Selection) -> Iterator[np.ndarray]:
+    """Of each video, the places of its labels among those that are evaluated."""
+    lists = column.combine_chunks()
+    label = lists.flatten().to_numpy()
     place = np.full(max(selection.num_columns, label.max(initial=-1) + 1), -1)
     place[list(selection.labels)] = np.arange(len(selection.labels))
-    known = place[label] >= 0
-    return Block(scores, video[known], place[label][known])
+    ends = np.cumsum(lists.value_lengths().to_numpy())
+    for places in np.split(place[label], ends[:-1]):
+        yield places[places >= 0]
