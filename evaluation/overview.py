@@ -13,8 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from evaluation.score_shard import read_vectors
+from evaluation.selection import Selection, read_block
 from features import storage
+from pipelines.sharding import ShardKey
 
 EXAMPLES, CONFUSION = "examples.parquet", "confusion.parquet"
 # Labels are in order of falling frequency: confusion is counted among the first of them.
@@ -66,34 +67,32 @@ class Overview:
 
 
 class WriteOverview(beam.PTransform):
-    """Blocks of score files -> `examples.parquet` and `confusion.parquet`."""
+    """A selection of scores -> `examples.parquet` and `confusion.parquet`.
 
-    def __init__(self, output: str):
+    It is a root: `pipeline | WriteOverview(...)`.
+    """
+
+    def __init__(self, selection: Selection, output: str):
         super().__init__()
+        self._selection = selection
         self._output = output
 
-    def expand(self, blocks: beam.PCollection) -> beam.PCollection:
+    def expand(self, pipeline: beam.pvalue.PBegin) -> beam.PCollection:
         """Look at each block, merge, write."""
         return (
-            blocks
-            | "Look" >> beam.Map(_look)
+            pipeline
+            | "Blocks" >> beam.Create(self._selection.blocks())
+            | "Spread" >> beam.Reshuffle()
+            | "Look" >> beam.Map(_look, self._selection)
             | "Merge" >> beam.CombineGlobally(_Merge()).without_defaults()
             | "Write" >> beam.Map(write, self._output)
         )
 
 
-def _look(paths: Sequence[str]) -> Overview:
-    tables = []
-    for path in paths:
-        with storage.open_read(path) as file:
-            tables.append(pq.read_table(file, columns=["video_id", "scores", "labels"]))
-    table = pa.concat_tables(tables)
-    scores = read_vectors(table["scores"])
-    labels = [np.array(row, np.int64) for row in table["labels"].to_pylist()]
-    video = np.repeat(np.arange(len(labels)), [len(own) for own in labels])
-    label = np.concatenate(labels)
-    known = label < scores.shape[1]  # a network of a smaller label set has no score for the others
-    return of_block(table["video_id"].to_pylist(), scores, video[known], label[known])
+def _look(keys: Sequence[ShardKey], selection: Selection) -> Overview:
+    videos = read_block(selection, keys)
+    block = videos.block
+    return of_block(videos.ids, block.scores, block.video, block.label)
 
 
 class _Merge(beam.CombineFn):

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from evaluation import accumulate, overview, soundtrack
+from evaluation import figures, overview, soundtrack
 from evaluation.report.clip import Clip
 from evaluation.report.figure import SoundtrackView
 from evaluation.report.page import ClassExamples, Example, render_report, render_soundtrack
@@ -37,7 +37,7 @@ def write(
     metrics = contract.read_root(output, contract.METRICS)
     per_class, examples, confusion = (
         _read_table(storage.join(output, name))
-        for name in (accumulate.PER_CLASS, overview.EXAMPLES, overview.CONFUSION)
+        for name in (figures.PER_CLASS, overview.EXAMPLES, overview.CONFUSION)
     )
     best, worst = best_and_worst(per_class, num_examples)
     shown = {
@@ -47,7 +47,7 @@ def write(
         if row[kind] is not None
     }
     own, pages = None, {}
-    if scores["frame_scores"]:
+    if scores["frame_scores"] and scores["features"] is not None:
         video_id = video_id or soundtrack.choose_soundtrack(scores_folder, scores)
         try:
             media = soundtrack.find_media(scores, {*shown, video_id})

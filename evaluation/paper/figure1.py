@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from evaluation.accumulate import PER_CLASS
+from evaluation.figures import PER_CLASS
 from evaluation.paper.drawing import COLUMN_WIDTH, check_output, draw
 from evaluation.report.page import FIGURE_COLOURS
 from features import contract, storage, terminal

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import sklearn.metrics
 
-from evaluation import evaluate, score_videos, soundtrack
+from evaluation import evaluate, score_videos, soundtrack, tag
 from evaluation.metrics import d_prime
 from evaluation.paper import figure1, figure2
 from evaluation.score_shard import read_vectors
@@ -261,3 +261,19 @@ def test_pages_do_without_what_is_gone(
     assert "worst miss" in page
     assert "data:audio" not in page
     assert not (tmp_path / "report" / "soundtracks").exists()
+
+
+def test_any_file_gets_a_page(
+    folders: Path, corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = sorted(corpus.manifest.parent.glob("clip-*.mp4"))[0]
+    flags = ["--run", f"{folders}/run", "--html", f"{tmp_path}/page.html"]
+
+    assert tag.main([str(file), *flags]) == 0
+
+    assert "wrote" in capsys.readouterr().out
+    page = (tmp_path / "page.html").read_text()
+    assert all(name in page for name in TONES)
+    assert "data:audio/webm;base64," in page
+    with pytest.raises(InputError, match="--html: a page is of one FILE; received 2"):
+        tag.main([str(file), str(file), *flags])
