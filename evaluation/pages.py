@@ -42,7 +42,7 @@ def write(
     best, worst = best_and_worst(per_class, num_examples)
     shown = {
         row[kind]
-        for row in examples.take(best + worst).to_pylist()
+        for row in examples.take(pa.array(best + worst, pa.int64())).to_pylist()
         for kind in ("hit", "miss", "false_alarm")
         if row[kind] is not None
     }

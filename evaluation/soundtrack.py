@@ -7,7 +7,7 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from features.contract import FEATURES, read_root, require_equal
 from features.errors import OK, InputError, run_command
 from features.front_end import FrontEnd
 from features.labels import read_vocabulary
-from features.outcome import AudioError
+from features.outcome import AudioError, Outcome
 from features.params import LogMelParams
 from pipelines import sharding
 from pipelines.dataset import VIDEO_FILES
@@ -176,17 +176,27 @@ def read_clip(medium: Medium | None, view: SoundtrackView) -> Clip | None:
     if medium is None:
         print(f"{view.title}: its data set is gone; the page has no sound", file=sys.stderr)
         return None
-    blocks = read_waveform(
-        medium.uri,
-        sample_rate_hz=SAMPLE_RATE_HZ,
-        start_seconds=medium.start or 0.0,
-        end_seconds=medium.end,
-    )
     try:
-        return encode_clip(blocks, expected_seconds=len(view.log_mel) * view.params.hop_seconds)
+        return encode_clip(
+            _until_damage(medium), expected_seconds=len(view.log_mel) * view.params.hop_seconds
+        )
     except AudioError as error:
         print(f"{view.title}: {error}; the page has no sound", file=sys.stderr)
         return None
+
+
+def _until_damage(medium: Medium) -> Iterator[np.ndarray]:
+    """The sound of a medium; of a truncated one, what is before the cut."""
+    try:
+        yield from read_waveform(
+            medium.uri,
+            sample_rate_hz=SAMPLE_RATE_HZ,
+            start_seconds=medium.start or 0.0,
+            end_seconds=medium.end,
+        )
+    except AudioError as error:
+        if error.outcome != Outcome.TRUNCATED:
+            raise
 
 
 def page(

@@ -97,7 +97,8 @@ for (const figure of document.querySelectorAll("figure.soundtrack")) {
 
   // One step is one cell, so that each key press shows other scores.
   const step = (count) => {
-    const next = cells[Math.min(Math.max(cellAt(position) + count, 0), cells.length - 1)];
+    const now = cells.findLastIndex(([start]) => start <= position + 1e-6);
+    const next = cells[Math.min(Math.max(now + count, 0), cells.length - 1)];
     seek(next ? next[0] : position + count);
   };
   const KEYS = {

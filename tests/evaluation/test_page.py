@@ -177,6 +177,23 @@ def test_is_well_formed_and_refers_to_nothing_but_its_examples(soundtrack):
     assert outside == ([] if soundtrack is None else [soundtrack[0].uri])  # as text, not as a link
 
 
+def test_intervals_and_coverage_are_told_where_they_are_known():
+    assert "95 %" not in report()
+    interval = {"mean_ap": [0.12, 0.15], "mean_auc": [0.9, 0.91], "d_prime": None}
+    metrics = make_metrics(
+        intervals=interval | {"confidence": 0.95},
+        missing={"corrupt": 30, "too_short": 4},
+        num_unlabelled=7,
+        subset="400",
+    )
+    texts = " ".join(" ".join(text for _, text in Page(report(metrics)).texts).split())
+    assert "95 %: 0.120 to 0.150" in texts
+    assert "95 %: 0.900 to 0.910" in texts
+    assert "30 corrupt , 4 too_short ." in texts
+    assert "7 of those with a score" in texts
+    assert "subset 400" in texts
+
+
 def test_examples_are_named_and_those_that_have_a_page_are_linked():
     page = Page(report())
     texts = [text.strip() for _, text in page.texts if text.strip()]

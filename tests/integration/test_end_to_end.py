@@ -193,7 +193,9 @@ def test_soundtrack_of_scores_without_frames_is_refused(folders: Path, tmp_path:
     flags = ["--features", f"{folders}/features", "--run", f"{folders}/run"]
     score_videos.main([*flags, "--output", f"{tmp_path}/scores"])
 
-    evaluate.main(["--scores", f"{tmp_path}/scores", "--output", f"{tmp_path}/report"])
+    evaluate.main(
+        ["--scores", f"{tmp_path}/scores", "--output", f"{tmp_path}/report", "--examples=0"]
+    )
     with pytest.raises(InputError, match="score with --frame-scores"):
         evaluate.main(
             ["--scores", f"{tmp_path}/scores", "--output", f"{tmp_path}/r", "--soundtrack=x"]
