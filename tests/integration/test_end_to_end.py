@@ -209,9 +209,12 @@ def test_example_soundtracks_have_pages_that_the_report_links_to(folders: Path) 
     assert set(re.findall(r'href="soundtracks/(\w+\.html)"', report)) == set(pages)
     assert pages
     examples = pq.read_table(folders / "report" / "examples.parquet").to_pylist()
-    for row in examples:
-        for video_id in (row["hit"], row["miss"]):
-            assert any(f"<title>Soundtrack: {video_id}</title>" in page for page in pages.values())
+    ids = {row[kind] for row in examples for kind in ("hit", "miss", "false_alarm")}
+    for name, page in pages.items():
+        title = re.search("<title>Soundtrack: (.*)</title>", page)
+        assert title is not None
+        assert title[1] in ids
+        assert name == f"{contract.fingerprint(title[1])}.html"
     assert all("data:audio/webm;base64," in page for page in [report, *pages.values()])
 
 
