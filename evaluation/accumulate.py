@@ -7,7 +7,6 @@ video at a time of a random sample (see `evaluation.leave_one_out`).
 import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
 
 import apache_beam as beam
 import numpy as np
@@ -42,57 +41,60 @@ class FirstPass:
     missing: tuple[tuple[str, str], ...]
 
 
-class Passes(NamedTuple):
-    """A collection of one element each."""
+class ThreePasses(beam.PTransform):
+    """A selection of scores -> `FirstPass`, `Ranks` and `LeftOut`, one element each.
 
-    first: beam.PCollection  # FirstPass
-    ranks: beam.PCollection  # Ranks
-    left_out: beam.PCollection  # LeftOut
-
-
-def three_passes(
-    pipeline: beam.Pipeline, selection: Selection, vocabulary: Vocabulary, output: str
-) -> Passes:
-    """The passes over one selection of scores, at least one video.
-
-    Args:
-      pipeline: to add them to.
-      selection: the scores.
-      vocabulary: its labels, for messages.
-      output: the folder that a failure is written to.
+    It is a root: `pipeline | ThreePasses(...)`.
     """
-    blocks = (
-        pipeline
-        | "Blocks" >> beam.Create(selection.blocks(), reshuffle=False)
-        | "Spread" >> beam.Reshuffle()
-    )
-    first = (
-        blocks
-        | "GatherPositives" >> beam.Map(_first_pass, selection, vocabulary, output)
-        | "MergePositives" >> beam.CombineGlobally(_MergeFirst()).without_defaults()
-    )
-    ranks = (
-        blocks
-        | "RankPositives" >> beam.FlatMap(_second_pass, selection, first=AsSingleton(first))
-        | "AddRanks" >> beam.CombineGlobally(_AddRanks()).without_defaults()
-    )
-    share = sample_share(selection)
-    left_out = (
-        pipeline
-        | "Sample" >> beam.Create(selection.blocks(share), reshuffle=False)
-        | "SpreadSample" >> beam.Reshuffle()
-        | "LeaveOneOut"
-        >> beam.Map(
-            _third_pass, selection, share, first=AsSingleton(first), ranks=AsSingleton(ranks)
+
+    def __init__(self, selection: Selection, vocabulary: Vocabulary, num_videos: int, output: str):
+        """A selection to be evaluated.
+
+        Args:
+          selection: at least one video.
+          vocabulary: its labels, for messages.
+          num_videos: how many videos there are, which decides how many are left out.
+          output: the folder that a failure is written to.
+        """
+        super().__init__()
+        self._selection = selection
+        self._vocabulary = vocabulary
+        self._share = min(1.0, leave_one_out.NUM_VIDEOS / num_videos)
+        self._output = output
+
+    def expand(self, pipeline: beam.pvalue.PBegin) -> dict[str, beam.PCollection]:
+        """Collections by the names first, ranks and left_out."""
+        selection = self._selection
+        blocks = (
+            pipeline
+            | "Blocks" >> beam.Create(selection.blocks())
+            | "SpreadBlocks" >> beam.Reshuffle()
         )
-        | "MergeLeftOut" >> beam.CombineGlobally(_MergeLeftOut()).without_defaults()
-    )
-    return Passes(first, ranks, left_out)
-
-
-def sample_share(selection: Selection) -> float:
-    """Of the videos, those that are left out one at a time."""
-    return min(1.0, leave_one_out.NUM_VIDEOS / max(1, sum(selection.num_videos.values())))
+        first = (
+            blocks
+            | "GatherPositives" >> beam.Map(_first_pass, selection, self._vocabulary, self._output)
+            | "MergePositives" >> beam.CombineGlobally(_MergeFirst()).without_defaults()
+        )
+        ranks = (
+            blocks
+            | "RankPositives" >> beam.FlatMap(_second_pass, selection, first=AsSingleton(first))
+            | "AddRanks" >> beam.CombineGlobally(_AddRanks()).without_defaults()
+        )
+        left_out = (
+            pipeline
+            | "Sample" >> beam.Create(selection.blocks(self._share))
+            | "SpreadSample" >> beam.Reshuffle()
+            | "LeaveOneOut"
+            >> beam.Map(
+                _third_pass,
+                selection,
+                self._share,
+                first=AsSingleton(first),
+                ranks=AsSingleton(ranks),
+            )
+            | "MergeLeftOut" >> beam.CombineGlobally(_MergeLeftOut()).without_defaults()
+        )
+        return {"first": first, "ranks": ranks, "left_out": left_out}
 
 
 def _first_pass(

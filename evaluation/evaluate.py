@@ -101,16 +101,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def build(pipeline: beam.Pipeline) -> None:
         _ = pipeline | overview.WriteOverview(selection, output)
-        passes = accumulate.three_passes(pipeline, selection, vocabulary, output)
+        num_videos = sum(selection.num_videos.values())
+        passes = pipeline | accumulate.ThreePasses(selection, vocabulary, num_videos, output)
         _ = (
             pipeline
             | "Made" >> beam.Create([made])
             | "Finish"
             >> beam.Map(
                 figures.finish,
-                first=AsSingleton(passes.first),
-                ranks=AsSingleton(passes.ranks),
-                left_out=AsSingleton(passes.left_out),
+                **{name: AsSingleton(passed) for name, passed in passes.items()},
                 vocabulary=vocabulary,
                 allow_two_values=args.allow_two_values,
                 output=output,

@@ -75,6 +75,7 @@ def write_scores_folder(scores_file: str, labels_file: str, output: str) -> None
             },
             "num_labels": len(vocabulary),
             "front_end_fingerprint": None,
+            "patch_seconds": None,
             "split": EVALUATION,
             "subset": None,
             "subsets": {},

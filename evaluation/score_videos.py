@@ -125,6 +125,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "vocabulary": root["vocabulary"],
         "num_labels": len(known),
         "front_end_fingerprint": front_end.fingerprint,
+        "patch_seconds": front_end.log_mel.patch_seconds,
         "split": args.split,
         "subset": args.subset,
         "subsets": {

@@ -1,10 +1,11 @@
 """What of a SCORES folder is evaluated: which videos, and which labels."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -110,9 +111,15 @@ class ScoredVideos:
     missing: tuple[tuple[str, str], ...]
 
 
-def open_scores(
-    folder: str, *, flag: str, num_labels: int | None, subset: str | None
-) -> tuple[Selection, dict[str, Any], Vocabulary]:
+class Opened(NamedTuple):
+    """A SCORES folder that was checked."""
+
+    selection: Selection
+    document: dict[str, Any]  # scores.json
+    vocabulary: Vocabulary  # of the selection
+
+
+def open_scores(folder: str, *, flag: str, num_labels: int | None, subset: str | None) -> Opened:
     """Check a SCORES folder and select from it.
 
     Args:
@@ -120,9 +127,6 @@ def open_scores(
       flag: that named it, for messages.
       num_labels: only so many of the most frequent labels; None for all that have scores.
       subset: of the split; None for all its videos.
-
-    Returns:
-      The selection, `scores.json`, and the labels of the selection.
 
     Raises:
       InputError: the folder is not what it should be, or does not have what is asked for.
@@ -158,7 +162,7 @@ def open_scores(
         vocabulary_fingerprint=vocabulary.fingerprint,
         labels=tuple(range(size)),
     )
-    return selection, document, vocabulary.prefix(size)
+    return Opened(selection, document, vocabulary.prefix(size))
 
 
 def read_block(selection: Selection, keys: Sequence[ShardKey], share: float = 1.0) -> ScoredVideos:
@@ -202,6 +206,16 @@ def _wanted(ids: Sequence[str], selection: Selection, share: float) -> np.ndarra
     if selection.video_hashes is not None:
         wanted &= np.isin(video_hashes(ids), selection.video_hashes)
     return wanted
+
+
+def read_ids(selection: Selection) -> list[str]:
+    """The ids of the videos that have scores."""
+    ids: list[str] = []
+    for key in sharding.keys(selection.split, selection.num_shards):
+        path = storage.join(selection.folder, key.path(SCORES)) + PARQUET_SUFFIX
+        with contextlib.suppress(FileNotFoundError), storage.open_read(path) as file:
+            ids += pq.read_table(file, columns=["video_id"])["video_id"].to_pylist()
+    return ids
 
 
 def video_hashes(ids: Iterable[str]) -> np.ndarray:
