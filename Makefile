@@ -58,7 +58,7 @@ test: $(VENV)/.installed ## run the tests
 	$(PYTHON) -m pytest -n auto --dist loadfile
 
 benchmark: $(VENV)/.installed ## measure cost, scaling and memory (half an hour)
-	for name in log_mel extraction codecs scaling memory; do \
+	for name in log_mel extraction codecs scaling memory metrics; do \
 		echo; $(PYTHON) -m tests.benchmarks.$$name; \
 	done
 

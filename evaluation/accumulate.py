@@ -7,6 +7,7 @@ video at a time of a random sample (see `evaluation.leave_one_out`).
 import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import apache_beam as beam
 import numpy as np
@@ -62,7 +63,8 @@ class ThreePasses(beam.PTransform):
         self._share = min(1.0, leave_one_out.NUM_VIDEOS / num_videos)
         self._output = output
 
-    def expand(self, pipeline: beam.pvalue.PBegin) -> dict[str, beam.PCollection]:
+    # Beam warns of every hint of a dict.
+    def expand(self, pipeline: beam.pvalue.PBegin) -> Any:
         """Collections by the names first, ranks and left_out."""
         selection = self._selection
         blocks = (

@@ -76,7 +76,8 @@ def summary(document: dict[str, Any]) -> str:
         lines.append(f"{name:<40} {document[overall]:6.3f} {inside}".rstrip())
     lines.append(
         f"{document['num_patches']} patches of {document['num_videos']} soundtracks, "
-        f"{document['num_missing']} without scores; {document['num_classes_evaluated']} classes"
+        f"{document['num_missing']} others have no scores; {document['num_classes_evaluated']} "
+        "classes"
     )
     return "\n".join(lines)
 
