@@ -1,180 +1,200 @@
-"""The stages of `evaluate`: two passes over the score files, then the figures.
+"""The passes of `evaluate` and `compare` over the score files; scores never cross a shuffle.
 
-Pass 1 gathers the positives, pass 2 ranks them (see `evaluation.metrics`); scores never cross a
-shuffle.
+Pass 1 gathers the positives, pass 2 ranks them (see `evaluation.metrics`), pass 3 leaves out one
+video at a time of a random sample (see `evaluation.leave_one_out`).
 """
 
 import dataclasses
-import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
+from apache_beam.pvalue import AsSingleton
 
-from evaluation import metrics
-from evaluation.metrics import ClassMetrics, Positives, Ranks
-from evaluation.score_shard import read_vectors
-from features import contract, storage
+from evaluation import leave_one_out, metrics
+from evaluation.leave_one_out import LeftOut
+from evaluation.metrics import Positives, Ranks
+from evaluation.selection import Selection, read_block
 from features.errors import InputError
 from features.labels import Vocabulary
 from pipelines import launch
-
-PER_CLASS = "per_class.parquet"
-# Scores held at a time; sorting longer columns costs less per score.
-_BLOCK_BYTES = 256e6
+from pipelines.sharding import ShardKey
 
 
 @dataclasses.dataclass(frozen=True)
 class FirstPass:
-    """What pass 1 gathers from a block of videos, or several."""
+    """What pass 1 gathers from a block of videos, or several.
+
+    Attributes:
+      positives: the scores of the positives.
+      num_videos: with scores.
+      num_top_correct: of them, those whose top-scoring label is one of theirs.
+      num_unlabelled: of them, those none of whose labels is evaluated.
+      missing: (id, outcome) of the videos without scores.
+    """
 
     positives: Positives
     num_videos: int
-    num_top_correct: int  # videos whose top-scoring label is one of theirs
-    num_unlabelled: int  # videos none of whose labels is among the scored ones
+    num_top_correct: int
+    num_unlabelled: int
+    missing: tuple[tuple[str, str], ...]
 
 
-def group_files(paths: Sequence[str], num_videos: int, num_labels: int) -> list[list[str]]:
-    """Score files in blocks that fit in memory together."""
-    videos_per_file = math.ceil(num_videos / len(paths))
-    per_block = max(1, int(_BLOCK_BYTES / (4 * num_labels * videos_per_file)))
-    return [list(paths[i : i + per_block]) for i in range(0, len(paths), per_block)]
+class ThreePasses(beam.PTransform):
+    """A selection of scores -> `FirstPass`, `Ranks` and `LeftOut`, one element each.
 
-
-def two_passes(blocks: beam.PCollection) -> tuple[beam.PCollection, beam.PCollection]:
-    """Blocks of score files -> one `FirstPass` and one `Ranks`, a collection each."""
-    first = (
-        blocks
-        | "GatherPositives" >> beam.Map(_first_pass)
-        | "MergePositives" >> beam.CombineGlobally(_merge).without_defaults()
-    )
-    ranks = (
-        blocks
-        | "RankPositives" >> beam.Map(_second_pass, first=beam.pvalue.AsSingleton(first))
-        | "AddRanks" >> beam.CombineGlobally(metrics.add_ranks).without_defaults()
-    )
-    return first, ranks
-
-
-def _read_block(paths: Sequence[str]) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Scores [videos, labels] and the label indices of each video."""
-    tables = []
-    for path in paths:
-        with storage.open_read(path) as file:
-            tables.append(pq.read_table(file, columns=["scores", "labels"]))
-    table = pa.concat_tables(tables)
-    scores = read_vectors(table["scores"])
-    # A network of a smaller label set has no score for the rarer labels.
-    labels = [
-        np.array([label for label in row if label < scores.shape[1]], np.int64)
-        for row in table["labels"].to_pylist()
-    ]
-    return scores, labels
-
-
-def _first_pass(paths: Sequence[str]) -> FirstPass:
-    scores, labels = _read_block(paths)
-    if not np.isfinite(scores).all():
-        raise ValueError(f"scores that are not finite in {', '.join(paths)}")
-    top = scores.argmax(axis=1)
-    return FirstPass(
-        positives=metrics.gather_positives(scores, labels),
-        num_videos=len(scores),
-        num_top_correct=sum(int(t in own) for t, own in zip(top, labels, strict=True)),
-        num_unlabelled=sum(len(own) == 0 for own in labels),
-    )
-
-
-def _merge(parts: Iterable[FirstPass]) -> FirstPass:
-    parts = list(parts)
-    return FirstPass(
-        positives=metrics.merge_positives([part.positives for part in parts]),
-        num_videos=sum(part.num_videos for part in parts),
-        num_top_correct=sum(part.num_top_correct for part in parts),
-        num_unlabelled=sum(part.num_unlabelled for part in parts),
-    )
-
-
-def _second_pass(paths: Sequence[str], first: FirstPass) -> Ranks:
-    scores, _ = _read_block(paths)
-    return metrics.rank_positives(scores, first.positives)
-
-
-def finish(
-    made: Mapping[str, Any],
-    first: FirstPass,
-    ranks: Ranks,
-    vocabulary: Vocabulary,
-    output: str,
-) -> None:
-    """The last stage: write `per_class.parquet` and `metrics.json`.
-
-    Raises:
-      InputError: no class has both a positive and a negative video.
+    It is a root: `pipeline | ThreePasses(...)`.
     """
-    figures = metrics.class_metrics(first.positives, ranks)
-    vocabulary = vocabulary.prefix(len(figures.auc))
-    defined = figures.defined
-    if not defined.any():
+
+    def __init__(self, selection: Selection, vocabulary: Vocabulary, num_videos: int, output: str):
+        """A selection to be evaluated.
+
+        Args:
+          selection: at least one video.
+          vocabulary: its labels, for messages.
+          num_videos: how many videos there are, which decides how many are left out.
+          output: the folder that a failure is written to.
+        """
+        super().__init__()
+        self._selection = selection
+        self._vocabulary = vocabulary
+        self._share = min(1.0, leave_one_out.NUM_VIDEOS / num_videos)
+        self._output = output
+
+    # Beam warns of every hint of a dict.
+    def expand(self, pipeline: beam.pvalue.PBegin) -> Any:
+        """Collections by the names first, ranks and left_out."""
+        selection = self._selection
+        blocks = (
+            pipeline
+            | "Blocks" >> beam.Create(selection.blocks())
+            | "SpreadBlocks" >> beam.Reshuffle()
+        )
+        first = (
+            blocks
+            | "GatherPositives" >> beam.Map(_first_pass, selection, self._vocabulary, self._output)
+            | "MergePositives" >> beam.CombineGlobally(_MergeFirst()).without_defaults()
+        )
+        ranks = (
+            blocks
+            | "RankPositives" >> beam.FlatMap(_second_pass, selection, first=AsSingleton(first))
+            | "AddRanks" >> beam.CombineGlobally(_AddRanks()).without_defaults()
+        )
+        left_out = (
+            pipeline
+            | "Sample" >> beam.Create(selection.blocks(self._share))
+            | "SpreadSample" >> beam.Reshuffle()
+            | "LeaveOneOut"
+            >> beam.Map(
+                _third_pass,
+                selection,
+                self._share,
+                first=AsSingleton(first),
+                ranks=AsSingleton(ranks),
+            )
+            | "MergeLeftOut" >> beam.CombineGlobally(_MergeLeftOut()).without_defaults()
+        )
+        return {"first": first, "ranks": ranks, "left_out": left_out}
+
+
+def _first_pass(
+    keys: Sequence[ShardKey], selection: Selection, vocabulary: Vocabulary, output: str
+) -> FirstPass:
+    videos = read_block(selection, keys)
+    block = videos.block
+    if block.num_videos and not math.isfinite(block.scores.max() - block.scores.min()):
+        row, label = np.argwhere(~np.isfinite(block.scores))[0]
         message = (
-            f"{made['scores']}: no class has both a positive and a negative among "
-            f"{first.num_videos} videos; evaluate a larger set"
+            f"{selection.folder}: the score of video {videos.ids[row]!r} for label "
+            f"{vocabulary.ids[label]!r} is {block.scores[row, label]}; a network that gives such "
+            "scores has diverged, or its inputs were not finite: score with another one"
         )
         launch.fail(output, InputError(message))
-    table = _per_class(figures, vocabulary)
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer)
-    storage.write_bytes(storage.join(output, PER_CLASS), buffer.getvalue())
-    mean_auc = float(figures.auc[defined].mean())
-    contract.write_root(
-        output,
-        contract.METRICS,
-        {
-            **made,
-            "num_videos": first.num_videos,
-            "num_missing": made["num_videos_expected"] - first.num_videos,
-            "num_unlabelled": first.num_unlabelled,
-            "num_labels": len(vocabulary),
-            "num_classes_evaluated": int(defined.sum()),
-            "undefined_classes": [
-                {
-                    "label": int(label),
-                    "name": vocabulary.names[label],
-                    "reason": "no positive" if figures.positives[label] == 0 else "no negative",
-                }
-                for label in np.flatnonzero(~defined)
-            ],
-            "mean_auc": mean_auc,
-            "d_prime": _json_number(metrics.d_prime(mean_auc)),
-            "mean_ap": float(figures.ap[defined].mean()),
-            # What every constant score, such as the label's prior, has for mAP.
-            "prior_mean_ap": float(figures.priors[defined].mean()),
-            "accuracy_1best": first.num_top_correct / first.num_videos,
-        },
+    top = block.scores.argmax(axis=1) if block.num_videos else np.empty(0, np.int64)
+    return FirstPass(
+        positives=metrics.gather_positives(block),
+        num_videos=block.num_videos,
+        num_top_correct=int(np.count_nonzero(top[block.video] == block.label)),
+        num_unlabelled=block.num_videos - len(np.unique(block.video)),
+        missing=videos.missing,
     )
 
 
-def _json_number(value: Any) -> float | None:
-    """JSON has no infinity: d' of a perfect AUC is null."""
-    return float(value) if np.isfinite(value) else None
+class _MergeFirst(beam.CombineFn):
+    """Keeps the parts to the end: positives are sorted once."""
+
+    def create_accumulator(self) -> list[FirstPass]:
+        return []
+
+    def add_input(self, parts: list[FirstPass], part: FirstPass) -> list[FirstPass]:
+        parts.append(part)
+        return parts
+
+    def merge_accumulators(self, lists: Iterable[list[FirstPass]]) -> list[FirstPass]:
+        return [part for parts in lists for part in parts]
+
+    def extract_output(self, parts: list[FirstPass]) -> FirstPass:
+        return FirstPass(
+            positives=metrics.merge_positives(part.positives for part in parts),
+            num_videos=sum(part.num_videos for part in parts),
+            num_top_correct=sum(part.num_top_correct for part in parts),
+            num_unlabelled=sum(part.num_unlabelled for part in parts),
+            missing=tuple(sorted(one for part in parts for one in part.missing)),
+        )
 
 
-def _per_class(figures: ClassMetrics, vocabulary: Vocabulary) -> pa.Table:
-    undefined = ~figures.defined
-    return pa.table(
-        {
-            "label": np.arange(len(vocabulary), dtype=np.int32),
-            "label_id": list(vocabulary.ids),
-            "name": list(vocabulary.names),
-            "prior": vocabulary.priors,
-            "positives": figures.positives,
-            "negatives": figures.negatives,
-            "auc": pa.array(figures.auc, mask=undefined),
-            "d_prime": pa.array(metrics.d_prime(figures.auc), mask=undefined),
-            "ap": pa.array(figures.ap, mask=undefined),
-        }
-    )
+def _second_pass(
+    keys: Sequence[ShardKey], selection: Selection, first: FirstPass
+) -> Iterator[Ranks]:
+    block = read_block(selection, keys).block
+    if block.num_videos:
+        yield metrics.rank_positives(block.scores, first.positives)
+
+
+class _AddRanks(beam.CombineFn):
+    """Adds in place: each part is as large as the total."""
+
+    def create_accumulator(self) -> Ranks | None:
+        return None
+
+    def add_input(self, total: Ranks | None, part: Ranks) -> Ranks:
+        return part if total is None else metrics.add_ranks(total, part)
+
+    def merge_accumulators(self, totals: Iterable[Ranks | None]) -> Ranks | None:
+        merged = None
+        for total in totals:
+            merged = merged if total is None else self.add_input(merged, total)
+        return merged
+
+    def extract_output(self, total: Ranks | None) -> Ranks | None:
+        return total
+
+
+def _third_pass(
+    keys: Sequence[ShardKey],
+    selection: Selection,
+    share: float,
+    first: FirstPass,
+    ranks: Ranks,
+) -> LeftOut:
+    videos = read_block(selection, keys, share)
+    return leave_one_out.leave_one_out(videos.block, videos.ids, first.positives, ranks)
+
+
+class _MergeLeftOut(beam.CombineFn):
+    """As `_MergeFirst`."""
+
+    def create_accumulator(self) -> list[LeftOut]:
+        return []
+
+    def add_input(self, parts: list[LeftOut], part: LeftOut) -> list[LeftOut]:
+        parts.append(part)
+        return parts
+
+    def merge_accumulators(self, lists: Iterable[list[LeftOut]]) -> list[LeftOut]:
+        return [part for parts in lists for part in parts]
+
+    def extract_output(self, parts: list[LeftOut]) -> LeftOut:
+        return leave_one_out.merge(parts)

@@ -1,42 +1,68 @@
 """SCORES -> REPORT: class-balanced AUC, d' and mAP, and a page that shows them, as one Beam job.
 
 python -m evaluation.evaluate --scores scores --output report
+python -m evaluation.evaluate --scores-file s.parquet --labels-file l.csv --output report
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from typing import Any
 
 import apache_beam as beam
-import pyarrow.parquet as pq
 from apache_beam.pvalue import AsSingleton
 
-from evaluation import accumulate, soundtrack
-from evaluation.report.page import SoundtrackView, render_report
-from evaluation.score_shard import SCORES
+from evaluation import accumulate, figures, foreign, overview, pages
+from evaluation.selection import open_scores
 from features import contract, storage, terminal
 from features.errors import OK, InputError, run_command
-from features.labels import read_vocabulary
 from pipelines import launch
 
 _DESCRIPTION = """\
 Compare the scores of videos with their labels: AUC and average precision of
 each class, averaged over the classes that have a positive and a negative, d' of
-the mean AUC, and 1-best accuracy. Writes metrics.json, per_class.parquet and
-report.html.
+the mean AUC, and 1-best accuracy, with 95 % intervals. The scores are those of
+evaluation.score_videos, or a table that any other model has left. Writes
+metrics.json, per_class.parquet, missing.parquet, and pages: report.html, and
+example soundtracks where there are frame scores.
 """
+_SCORES_FOLDER = "scores"
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = launch.parser("evaluation.evaluate", _DESCRIPTION)
     add = parser.add_argument
-    add("--scores", required=True, help="folder made by evaluation.score_videos")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--scores", help="folder made by evaluation.score_videos")
+    source.add_argument(
+        "--scores-file",
+        metavar="FILE",
+        help="Parquet or CSV: a column `id`, and one of scores for each label, named after it",
+    )
+    add(
+        "--labels-file",
+        metavar="FILE",
+        help="for --scores-file: Parquet or CSV with the columns `id` and `labels` (a list, or "
+        "separated by ;)",
+    )
     add("--output", required=True, help="folder of the report to write")
+    add("--labels", metavar="N", type=int, help="only the N most frequent labels, such as 400")
+    add("--subset", metavar="NAME", help="only this subset of the videos, such as 400")
+    add(
+        "--allow-two-values",
+        action="store_true",
+        help="take scores of a label that have two values at most, as a threshold leaves them",
+    )
     add(
         "--soundtrack",
         metavar="VIDEO_ID",
         help="the video whose scores the page shows over time; default: one with many labels",
+    )
+    add(
+        "--examples",
+        metavar="N",
+        type=int,
+        default=5,
+        help="pages for soundtracks of the N best and the N worst classes; default: 5",
     )
     return parser
 
@@ -44,33 +70,26 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     args, options = launch.parse(_parser(), argv)
-    source, output = storage.absolute(args.scores), storage.absolute(args.output)
-    contract.claim_output(output, contract.METRICS, inputs=(source,))
-    scores = contract.read_root(source, contract.SCORES)
-    vocabulary = read_vocabulary(source)
-    contract.require_equal(
-        "vocabulary fingerprint",
-        expected=scores["vocabulary"]["fingerprint"],
-        received=vocabulary.fingerprint,
-        where=storage.join(source, "labels.parquet"),
-        cure="score the videos anew: the label file is of another data set",
+    output = storage.absolute(args.output)
+    source = _source(args, output)
+    selection, scores, vocabulary = open_scores(
+        source, flag="--scores", num_labels=args.labels, subset=args.subset
     )
-    if not scores["num_videos"]:
-        raise InputError(f"--scores {source}: no video was scored")
     if args.soundtrack and not scores["frame_scores"]:
         raise InputError(
             f"--soundtrack: {source} has no frame scores; score with --frame-scores first"
         )
-    view = _view(source, scores, args.soundtrack)
-    blocks = accumulate.group_files(
-        soundtrack.files(source, scores, SCORES), scores["num_videos"], len(vocabulary)
-    )
+    if args.examples < 0:
+        raise InputError(f"--examples: received {args.examples}; give 0 or more")
     made = {
         "made_by": contract.made_by(),
         "scores": source,
         "recipe": scores["recipe"],
         "set": scores["split"],
-        "num_videos_expected": scores["num_videos_expected"],
+        "subset": args.subset,
+        "num_videos_expected": sum(
+            scores["groups"][group]["num_videos_expected"] for group in selection.num_shards
+        ),
         "fingerprints": {
             "features": scores["features_fingerprint"],
             "front end": scores["front_end_fingerprint"],
@@ -81,66 +100,86 @@ def main(argv: Sequence[str] | None = None) -> int:
     storage.delete(storage.join(output, contract.METRICS))
 
     def build(pipeline: beam.Pipeline) -> None:
-        first, ranks = accumulate.two_passes(
-            pipeline | "Blocks" >> beam.Create(blocks) | "Spread" >> beam.Reshuffle()
-        )
+        _ = pipeline | overview.WriteOverview(selection, output)
+        num_videos = sum(selection.num_videos.values())
+        passes = pipeline | accumulate.ThreePasses(selection, vocabulary, num_videos, output)
         _ = (
             pipeline
             | "Made" >> beam.Create([made])
             | "Finish"
             >> beam.Map(
-                accumulate.finish,
-                first=AsSingleton(first),
-                ranks=AsSingleton(ranks),
+                figures.finish,
+                **{name: AsSingleton(passed) for name, passed in passes.items()},
                 vocabulary=vocabulary,
+                allow_two_values=args.allow_two_values,
                 output=output,
             )
         )
 
     launch.run(build, options, output)
     document = contract.read_root(output, contract.METRICS)
-    with storage.open_read(storage.join(output, accumulate.PER_CLASS)) as file:
-        per_class = pq.read_table(file)
-    page = render_report(document, per_class, view)
-    storage.write_bytes(storage.join(output, "report.html"), page.encode())
-    terminal.report(summary(document), {}, storage.join(args.output, "report.html"))
+    pages.write(output, source, scores, video_id=args.soundtrack, num_examples=args.examples)
+    terminal.report(summary(document), {}, storage.join(args.output, pages.REPORT))
     return OK
 
 
-def _view(source: str, scores: dict[str, Any], video_id: str | None) -> SoundtrackView | None:
-    """The soundtrack that the page shows; None, and a word why, where its features are gone."""
-    if not scores["frame_scores"]:
-        return None
-    try:
-        return soundtrack.read_soundtrack(
-            source, scores, video_id or soundtrack.choose_soundtrack(source, scores)
-        )
-    except contract.ContractError as error:
-        print(f"the page will show no soundtrack: {error}", file=sys.stderr)
-        return None
+def _source(args: argparse.Namespace, output: str) -> str:
+    """The SCORES folder that is evaluated: the one given, or one made of the tables given.
+
+    Raises:
+      InputError: flags or tables do not fit together.
+    """
+    if args.scores is not None:
+        if args.labels_file is not None:
+            raise InputError("--labels-file goes with --scores-file; --scores has its own labels")
+        source = storage.absolute(args.scores)
+        contract.claim_output(output, contract.METRICS, inputs=(source,))
+        return source
+    if args.labels_file is None:
+        raise InputError("--scores-file: give the labels of the videos too, with --labels-file")
+    contract.claim_output(output, contract.METRICS, inputs=())
+    source = storage.join(output, _SCORES_FOLDER)
+    foreign.write_scores_folder(
+        storage.absolute(args.scores_file), storage.absolute(args.labels_file), source
+    )
+    return source
 
 
 def summary(document: dict[str, Any]) -> str:
     """The headline figures as a small table for a terminal."""
-    d_prime = "inf" if document["d_prime"] is None else f"{document['d_prime']:.3f}"
-    undefined = len(document["undefined_classes"])
+    intervals = document["intervals"]
+    num_undefined = len(document["undefined_classes"])
+    videos = f"{document['num_videos']} of {document['num_videos_expected']} videos"
     rows = [
-        ("mAP", f"{document['mean_ap']:.3f}", f"label prior: {document['prior_mean_ap']:.3f}"),
-        ("AUC", f"{document['mean_auc']:.3f}", "chance: 0.500"),
-        ("d-prime", d_prime, "chance: 0.000"),
-        ("1-best accuracy", f"{document['accuracy_1best']:.3f}", ""),
-        (
-            "classes",
-            str(document["num_classes_evaluated"]),
-            f"of {document['num_labels']}; {undefined} without a positive or a negative",
-        ),
-        (
-            "videos",
-            str(document["num_videos"]),
-            f"of {document['num_videos_expected']} in the {document['set']} set",
-        ),
+        ("mAP", document["mean_ap"], intervals["mean_ap"], document["prior_mean_ap"]),
+        ("AUC", document["mean_auc"], intervals["mean_auc"], 0.5),
+        ("d-prime", document["d_prime"], intervals["d_prime"], 0.0),
+        ("1-best accuracy", document["accuracy_1best"], None, None),
     ]
-    return "\n".join(f"{name:<16} {value:>7}   {note}".rstrip() for name, value, note in rows)
+    lines = [
+        f"{name:<16} {_number(value)}  {_ends(ends):<16} {videos:<24} {_chance(chance)}".rstrip()
+        for name, value, ends, chance in rows
+    ]
+    lines.append(
+        f"{'classes':<16} {document['num_classes_evaluated']:>5}  of {document['num_labels']}; "
+        f"{num_undefined} without a positive or a negative"
+    )
+    if document["num_missing"]:
+        reasons = ", ".join(f"{count} {name}" for name, count in document["missing"].items())
+        lines.append(f"{'missing':<16} {document['num_missing']:>5}  {reasons}")
+    return "\n".join(lines)
+
+
+def _number(value: float | None) -> str:
+    return "  inf" if value is None else f"{value:5.3f}"
+
+
+def _ends(interval: Sequence[float] | None) -> str:
+    return "" if interval is None else f"[{interval[0]:.3f}, {interval[1]:.3f}]"
+
+
+def _chance(value: float | None) -> str:
+    return "" if value is None else f"chance: {value:.3f}"
 
 
 if __name__ == "__main__":

@@ -5,18 +5,56 @@ from features.quiet import import_tensorflow
 
 import_tensorflow()
 
+import dataclasses
 import functools
 import json
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import tensorflow as tf
 
 from features import storage
+from features.errors import InputError
 from features.front_end import FrontEnd
+from features.labels import Vocabulary, read_vocabulary
 
 # Patches given to the network at a time; a constant, so that TensorFlow compiles one shape.
 _BATCH_SIZE = 128
+_GRAPH = "saved_model.pb"
+_VARIABLES = "variables/variables.data-*"
+_loading = threading.Lock()
+
+
+@dataclasses.dataclass(frozen=True)
+class Patches:
+    """Patches of one or several soundtracks, in any order.
+
+    Attributes:
+      video: int64 [patches], the numbers of the soundtracks that they are of.
+      start_seconds: float32 [patches], where they start in their soundtracks.
+      stored: [patches, patch frames, mel bands] of the front end's storage.
+    """
+
+    video: np.ndarray
+    start_seconds: np.ndarray
+    stored: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.video)
+
+
+@dataclasses.dataclass(frozen=True)
+class Outputs:
+    """What the network gives for patches.
+
+    Attributes:
+      scores: float32 [patches, labels] in [0, 1].
+      embedding: float32 [patches, units] of the layer before the last.
+    """
+
+    scores: np.ndarray
+    embedding: np.ndarray
 
 
 class ExportedModel:
@@ -25,28 +63,104 @@ class ExportedModel:
     def __init__(self, export: str):
         self._model = tf.saved_model.load(export)
         self._patches = self._model.signatures["patches"]
-        assets = storage.join(export, "assets")
-        front_end = json.loads(storage.read_bytes(storage.join(assets, "front_end.json")))
-        self.front_end = FrontEnd.from_json(front_end)
-        self.num_labels = self._patches.structured_outputs["scores"].shape[-1]
+        self.front_end = read_front_end(export)
+        self.vocabulary = export_vocabulary(export)
+        outputs = self._patches.structured_outputs
+        self.num_labels: int = outputs["scores"].shape[-1]
+        self.num_units: int = outputs["embedding"].shape[-1]
 
-    def score_batches(self, stored: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-        """Score patches of any number of soundtracks, as they are stored.
+    def score(self, chunks: Iterable[Patches]) -> Iterator[tuple[Patches, Outputs]]:
+        """Score patches, of several soundtracks at once where these are short.
 
         Args:
-          stored: [patches, patch frames, mel bands] of the front end's storage.
+          chunks: of any sizes.
 
         Yields:
-          Which patches, and their scores, float32 [patches, labels] in [0, 1].
+          All patches in their order, in batches of one size but the last, and the outputs.
         """
-        for start in range(0, len(stored), _BATCH_SIZE):
-            batch = self.front_end.storage.decode(stored[start : start + _BATCH_SIZE])
+        for batch in _batches(chunks):
+            log_mel = self.front_end.storage.decode(batch.stored)
             padding = ((0, _BATCH_SIZE - len(batch)), (0, 0), (0, 0))
-            scores = self._patches(tf.constant(np.pad(batch, padding)))["scores"]
-            yield slice(start, start + len(batch)), scores.numpy()[: len(batch)]
+            outputs = self._patches(tf.constant(np.pad(log_mel, padding)))
+            yield (
+                batch,
+                Outputs(
+                    scores=outputs["scores"].numpy()[: len(batch)],
+                    embedding=outputs["embedding"].numpy()[: len(batch)],
+                ),
+            )
+
+
+def _batches(chunks: Iterable[Patches]) -> Iterator[Patches]:
+    held: list[Patches] = []
+    for chunk in chunks:
+        held.append(chunk)
+        if sum(len(one) for one in held) < _BATCH_SIZE:
+            continue
+        whole = _joined(held)
+        end = len(whole) - len(whole) % _BATCH_SIZE
+        for start in range(0, end, _BATCH_SIZE):
+            yield _part(whole, slice(start, start + _BATCH_SIZE))
+        held = [_part(whole, slice(end, None))] if end < len(whole) else []
+    if held:
+        yield _joined(held)
+
+
+def _joined(parts: list[Patches]) -> Patches:
+    return Patches(
+        *(
+            np.concatenate([getattr(part, field.name) for part in parts])
+            for field in dataclasses.fields(Patches)
+        )
+    )
+
+
+def _part(patches: Patches, rows: slice) -> Patches:
+    return Patches(patches.video[rows], patches.start_seconds[rows], patches.stored[rows])
+
+
+def load_model(export: str) -> ExportedModel:
+    """The model of an export folder; the same object for every call in this process."""
+    with _loading:  # a runner's threads ask at the same moment
+        return _load(export)
 
 
 @functools.lru_cache(maxsize=1)
-def load_model(export: str) -> ExportedModel:
-    """The model of an export folder; the same object for every call in this process."""
+def _load(export: str) -> ExportedModel:
     return ExportedModel(export)
+
+
+def find_export(folder: str) -> str:
+    """The SavedModel of a run, or the folder itself where it is one.
+
+    Raises:
+      InputError: it is neither.
+    """
+    for export in (storage.join(folder, "export"), folder):
+        if storage.exists(storage.join(export, _GRAPH)):
+            return export
+    raise InputError(
+        f"--run {folder}: has no export/{_GRAPH}; give a folder made by training.train, or a copy "
+        "of its export"
+    )
+
+
+def read_front_end(export: str) -> FrontEnd:
+    """The front end whose patches an exported network takes."""
+    content = storage.read_bytes(storage.join(export, "assets", "front_end.json"))
+    return FrontEnd.from_json(json.loads(content))
+
+
+def export_vocabulary(export: str) -> Vocabulary:
+    """The labels of an exported network's outputs."""
+    return read_vocabulary(storage.join(export, "assets"))
+
+
+def export_recipe(export: str) -> dict:
+    """What an exported network was trained with."""
+    return json.loads(storage.read_bytes(storage.join(export, "assets", "recipe.json")))
+
+
+def export_fingerprint(export: str) -> str:
+    """Of the weights: the same for the same network, however often it is exported or copied."""
+    return storage.digest(storage.list_files(export, _VARIABLES))

@@ -1,30 +1,90 @@
-"""The unit of work of scoring: one shard of features becomes one file of video scores.
+"""The unit of work of scoring: one shard of videos becomes one file of video scores.
 
 All patches of a video are in one shard, so its frame scores are averaged where they are computed
-(section 3.2) and one vector a video leaves the worker.
+(section 3.2) and one vector a video leaves the worker. The patches come from a shard of features,
+or straight from the media.
 
-    scores-00007-of-00042.parquet    video_id, num_patches, labels, scores [labels]
-    frames-00007-of-00042.parquet    video_id, start_seconds, scores [labels]; on request
-    scores-00007-of-00042.json       the sidecar, written last
+    scores-00007-of-00042.parquet      video_id, num_patches, labels, scores [labels]
+    frames-00007-of-00042.parquet      video_id, start_seconds, scores [labels]; on request
+    embeddings-00007-of-00042.parquet  video_id, start_seconds, embedding [units]; on request
+    scores-00007-of-00042.json         the sidecar, written last
 """
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
-from typing import Any
+import itertools
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from evaluation.model import load_model
+from evaluation import media
+from evaluation.model import ExportedModel, Patches, load_model
 from features import contract, record, storage, tfrecord
 from features.errors import JobFailedError
+from features.front_end import FrontEnd
+from features.outcome import Outcome
 from pipelines import resume
-from pipelines.extract_shard import PATCHES, RECORDS_SUFFIX
+from pipelines.extract_shard import PATCHES, RECORDS_SUFFIX, Video
 from pipelines.sharding import ShardKey
 
-SCORES, FRAMES, PARQUET_SUFFIX = "scores", "frames", ".parquet"
+SCORES, FRAMES, EMBEDDINGS = "scores", "frames", "embeddings"
+PARQUET_SUFFIX = ".parquet"
+# In the metadata of a file of scores: the fingerprint of the vocabulary of its columns.
+VOCABULARY = b"vocabulary"
+_RECORDS_AT_ONCE = 1024
+
+
+@dataclasses.dataclass(frozen=True)
+class FeaturesShard:
+    """Patches in a shard of features.
+
+    Attributes:
+      features: the FEATURES folder.
+      records_sha256: of the record file.
+      missing: (id, outcome) of the videos that gave no patches.
+      num_videos: with those.
+    """
+
+    features: str
+    records_sha256: str
+    missing: tuple[tuple[str, str], ...]
+    num_videos: int
+
+
+@dataclasses.dataclass(frozen=True)
+class MediaShard:
+    """Soundtracks to be decoded, in order of id."""
+
+    videos: tuple[Video, ...]
+    timeout_seconds: float
+
+    @property
+    def num_videos(self) -> int:
+        """How many soundtracks."""
+        return len(self.videos)
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """What all shards of a job are scored with, and what is kept.
+
+    Attributes:
+      export: the SavedModel.
+      fingerprint: of its weights.
+      vocabulary_fingerprint: of the labels of its outputs.
+      dtype: of the scores that are written.
+      frame_scores, embeddings: whether those of every patch are kept too.
+    """
+
+    export: str
+    fingerprint: str
+    vocabulary_fingerprint: str
+    dtype: Literal["float32", "float16"]
+    frame_scores: bool
+    embeddings: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,109 +92,104 @@ class ScorePlan:
     """Everything that decides the scores of one shard."""
 
     key: ShardKey
-    features: str  # the FEATURES folder
-    records_sha256: str
-    export: str
-    model_fingerprint: str
-    frame_scores: bool
+    source: FeaturesShard | MediaShard
+    network: Network
 
     @property
     def fingerprint(self) -> str:
         """A sidecar that carries it belongs to this very work."""
-        return contract.fingerprint(self)
+        # Not where the export lies, but what it holds.
+        network = dataclasses.replace(self.network, export="")
+        return contract.fingerprint(
+            [dataclasses.asdict(part) for part in (self.key, self.source, network)]
+        )
 
 
 def score_shard(plan: ScorePlan, output: str) -> dict[str, Any]:
     """Score a shard unless its sidecar says that it is done; returns the sidecar.
 
     Raises:
-      JobFailedError: the shard is damaged; the message says how to make it anew.
+      JobFailedError: the shard of features is damaged; the message says how to make it anew.
     """
     path = storage.join(output, plan.key.path(SCORES))
     done = resume.find_sidecar(path)
     if done is not None and done["plan"] == plan.fingerprint:
         return done
-    records = list(_read_records(plan))
-    model = load_model(plan.export)
-    stored = np.frombuffer(
-        b"".join(one.patch for one in records), model.front_end.storage.dtype
-    ).reshape(-1, *model.front_end.log_mel.patch_shape)
-
-    numbers: dict[str, int] = {}  # of the videos, in the order in which they appear
-    video = np.array([numbers.setdefault(one.video_id, len(numbers)) for one in records])
-    labels_of = {one.video_id: one.labels for one in records}
-    num_patches = np.bincount(video)
-    sums = np.zeros((len(numbers), model.num_labels))
-    with _FramesFile(plan, output) as frames:
-        for batch, scores in model.score_batches(stored):
-            np.add.at(sums, video[batch], scores)
-            frames.write(records[batch], scores)
-    table = pa.table(
-        {
-            "video_id": list(numbers),
-            "num_patches": num_patches.astype(np.int32),
-            "labels": pa.array([labels_of[one] for one in numbers], pa.list_(pa.int32())),
-            "scores": _vectors(sums / num_patches[:, None]),
-        }
-    )
-    with storage.atomic_write(path + PARQUET_SUFFIX) as file:
-        pq.write_table(table, file)
+    resume.remove_sidecar(path)
+    model = load_model(plan.network.export)
+    roster = _Roster()
+    if isinstance(plan.source, FeaturesShard):
+        roster.missing += plan.source.missing
+        chunks = _stored_patches(plan.key, plan.source, model.front_end, roster)
+    else:
+        chunks = _decoded_patches(plan.source, model.front_end, roster)
+    num_patches, sums = _score(plan, model, chunks, roster, output)
+    if roster.ids:
+        table = pa.table(
+            {
+                "video_id": roster.ids,
+                "num_patches": num_patches.astype(np.int32),
+                "labels": pa.array(roster.labels, pa.list_(pa.int32())),
+                "scores": vectors(sums / num_patches[:, None], plan.network.dtype),
+            }
+        )
+        write_scores(path, table, plan.network.vocabulary_fingerprint)
+    else:
+        storage.delete(path + PARQUET_SUFFIX)
     sidecar = {
         "format_version": contract.FORMAT_VERSION,
         "plan": plan.fingerprint,
-        "num_videos": len(numbers),
-        "num_patches": len(records),
+        "group": plan.key.group,
+        "num_videos": len(roster.ids),
+        "num_patches": int(num_patches.sum()),
+        "missing": [{"id": video_id, "outcome": outcome} for video_id, outcome in roster.missing],
     }
     resume.write_sidecar(path, sidecar)
     return sidecar
 
 
-class _FramesFile:
-    """The scores of every patch, written batch by batch; nothing where nobody asked for them."""
+def write_scores(path: str, table: pa.Table, vocabulary_fingerprint: str) -> None:
+    """Write a file of video scores; `path` is without suffix."""
+    table = table.replace_schema_metadata({VOCABULARY: vocabulary_fingerprint})
+    with storage.atomic_write(path + PARQUET_SUFFIX) as file:
+        pq.write_table(table, file)
 
-    def __init__(self, plan: ScorePlan, output: str):
-        self._wanted = plan.frame_scores
-        self._path = storage.join(output, plan.key.path(FRAMES)) + PARQUET_SUFFIX
-        self._stack = contextlib.ExitStack()
-        self._writer: pq.ParquetWriter | None = None
 
-    def __enter__(self) -> "_FramesFile":
-        return self
+class _Roster:
+    """The videos of a shard, numbered in the order in which their patches appear."""
 
-    def __exit__(self, *error: Any) -> None:
-        self._stack.__exit__(*error)
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+        self.labels: list[tuple[int, ...]] = []
+        self.missing: list[tuple[str, str]] = []
 
-    def write(self, records: Sequence[record.PatchRecord], scores: np.ndarray) -> None:
-        if not self._wanted:
-            return
-        table = pa.table(
-            {
-                "video_id": [one.video_id for one in records],
-                "start_seconds": np.array([one.start_seconds for one in records], np.float32),
-                "scores": _vectors(scores),
-            }
+    @property
+    def ids(self) -> list[str]:
+        return list(self._numbers)
+
+    def number(self, video_id: str, labels: tuple[int, ...]) -> int:
+        number = self._numbers.setdefault(video_id, len(self._numbers))
+        if number == len(self.labels):
+            self.labels.append(labels)
+        return number
+
+
+def _stored_patches(
+    key: ShardKey, source: FeaturesShard, front_end: FrontEnd, roster: _Roster
+) -> Iterator[Patches]:
+    shape = (-1, *front_end.log_mel.patch_shape)
+    records = _read_records(key, source.features)
+    while some := list(itertools.islice(records, _RECORDS_AT_ONCE)):
+        stored = np.frombuffer(b"".join(one.patch for one in some), front_end.storage.dtype)
+        yield Patches(
+            video=np.array([roster.number(one.video_id, one.labels) for one in some]),
+            start_seconds=np.array([one.start_seconds for one in some], np.float32),
+            stored=stored.reshape(shape),
         )
-        if self._writer is None:
-            file = self._stack.enter_context(storage.atomic_write(self._path))
-            writer = pq.ParquetWriter(file, table.schema)
-            self._writer = self._stack.enter_context(writer)
-        self._writer.write_table(table)
 
 
-def read_vectors(column: pa.ChunkedArray) -> np.ndarray:
-    """A `scores` column as float32 [rows, labels]."""
-    array = column.combine_chunks()
-    return array.values.to_numpy().reshape(len(array), array.type.list_size)
-
-
-def _vectors(values: np.ndarray) -> pa.Array:
-    """[rows, labels] as one Arrow column of float32 vectors."""
-    flat = pa.array(values.astype(np.float32).ravel())
-    return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
-
-
-def _read_records(plan: ScorePlan) -> Iterator[record.PatchRecord]:
-    path = storage.join(plan.features, plan.key.path(PATCHES)) + RECORDS_SUFFIX
+def _read_records(key: ShardKey, features: str) -> Iterator[record.PatchRecord]:
+    path = storage.join(features, key.path(PATCHES)) + RECORDS_SUFFIX
     try:
         with storage.open_read(path) as file:
             for data in tfrecord.read_records(file, path):
@@ -144,3 +199,93 @@ def _read_records(plan: ScorePlan) -> Iterator[record.PatchRecord]:
             f"{error}; delete {path} and run pipelines.extract_features again: it makes this "
             "shard anew"
         ) from error
+
+
+def _decoded_patches(source: MediaShard, front_end: FrontEnd, roster: _Roster) -> Iterator[Patches]:
+    hop = front_end.log_mel.patch_hop_seconds
+    for video in source.videos:
+        decoded = media.decode(
+            video.uri,
+            front_end,
+            start_seconds=video.start or 0.0,
+            end_seconds=video.end,
+            timeout_seconds=source.timeout_seconds,
+        )
+        if decoded.outcome != Outcome.OK:  # as in extraction, also where a part of it is good
+            roster.missing.append((video.id, str(decoded.outcome)))
+            continue
+        number = roster.number(video.id, video.labels)
+        index = np.arange(len(decoded.stored))
+        yield Patches(np.full(len(index), number), (index * hop).astype(np.float32), decoded.stored)
+
+
+def _score(
+    plan: ScorePlan,
+    model: ExportedModel,
+    chunks: Iterable[Patches],
+    roster: _Roster,
+    output: str,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The patches of each video, int64 [videos], and the sums of their scores [videos, labels]."""
+    num_patches = np.zeros(plan.source.num_videos, np.int64)
+    sums = np.zeros((plan.source.num_videos, model.num_labels))
+    network = plan.network
+    with (
+        _PatchFile(network.frame_scores, plan.key, FRAMES, output) as frames,
+        _PatchFile(network.embeddings, plan.key, EMBEDDINGS, output) as embeddings,
+    ):
+        for batch, outputs in model.score(chunks):
+            for number in np.unique(batch.video):
+                own = batch.video == number
+                num_patches[number] += np.count_nonzero(own)
+                sums[number] += outputs.scores[own].sum(axis=0, dtype=np.float64)
+            frames.write(roster, batch, "scores", vectors(outputs.scores, network.dtype))
+            embeddings.write(roster, batch, "embedding", vectors(outputs.embedding, network.dtype))
+    num_videos = len(roster.ids)
+    return num_patches[:num_videos], sums[:num_videos]
+
+
+class _PatchFile:
+    """What is kept of every patch, written batch by batch; nothing where nobody asked for it."""
+
+    def __init__(self, wanted: bool, key: ShardKey, kind: str, output: str):
+        self._wanted = wanted
+        self._path = storage.join(output, key.path(kind)) + PARQUET_SUFFIX
+        self._stack = contextlib.ExitStack()
+        self._writer: pq.ParquetWriter | None = None
+
+    def __enter__(self) -> "_PatchFile":
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
+
+    def write(self, roster: _Roster, batch: Patches, name: str, values: pa.Array) -> None:
+        if not self._wanted:
+            return
+        ids = roster.ids
+        table = pa.table(
+            {
+                "video_id": [ids[number] for number in batch.video],
+                "start_seconds": batch.start_seconds,
+                name: values,
+            }
+        )
+        if self._writer is None:
+            file = self._stack.enter_context(storage.atomic_write(self._path))
+            writer = pq.ParquetWriter(file, table.schema)
+            self._writer = self._stack.enter_context(writer)
+        self._writer.write_table(table)
+
+
+def vectors(values: np.ndarray, dtype: str) -> pa.Array:
+    """[rows, labels] as one Arrow column of vectors of float32 or float16."""
+    flat = pa.array(values.astype(dtype).ravel())
+    return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+
+
+def read_vectors(column: pa.ChunkedArray) -> np.ndarray:
+    """A column of vectors as float32 [rows, labels]."""
+    array = column.combine_chunks()
+    flat = array.flatten().to_numpy()
+    return flat.reshape(len(array), array.type.list_size).astype(np.float32, copy=False)

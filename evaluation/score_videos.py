@@ -1,40 +1,76 @@
-"""FEATURES + RUN -> SCORES: the mean of the frame scores of every video, as one Beam job.
+"""FEATURES (or media) + RUN -> SCORES: the mean of the frame scores of every video, as a Beam job.
 
 python -m evaluation.score_videos --features features --run run --output scores
+python -m evaluation.score_videos --from-media dataset --run run --output scores
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import apache_beam as beam
 from apache_beam.pvalue import AsSingleton
 
 from evaluation import scoring
-from evaluation.score_shard import FRAMES, SCORES, score_shard
+from evaluation.model import (
+    export_fingerprint,
+    export_recipe,
+    export_vocabulary,
+    find_export,
+    read_front_end,
+)
+from evaluation.score_shard import EMBEDDINGS, FRAMES, SCORES, Network, score_shard
+from evaluation.selection import groups_of
 from features import contract, labels, storage, terminal
 from features.errors import OK, InputError, run_command
-from pipelines import launch, resume, sharding
-from pipelines.extract_shard import PATCHES
+from pipelines import dataset, launch, resume, sharding
 from pipelines.progress import progress_line
 
 _DESCRIPTION = """\
 Score every video of one split with a trained network: each 960 ms patch goes
-through the network, and the scores of a video's patches are averaged. Run the
-same command again after any interruption: finished shards are kept.
+through the network, and the scores of a video's patches are averaged. The
+patches are those of extracted features, or are made from the media of a data
+set. Run the same command again after any interruption: finished shards are
+kept.
 """
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = launch.parser("evaluation.score_videos", _DESCRIPTION)
     add = parser.add_argument
-    add("--features", required=True, help="folder made by pipelines.extract_features")
-    add("--run", required=True, help="folder made by training.train")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--features", help="folder made by pipelines.extract_features")
+    source.add_argument(
+        "--from-media",
+        metavar="DATASET",
+        help="folder made by pipelines.prepare_dataset: decode its media, without features",
+    )
+    add("--run", required=True, help="folder made by training.train, or a copy of its export")
     add("--output", required=True, help="folder of the scores to write")
     add("--split", default="evaluation", help="which split to score; default: evaluation")
+    add("--subset", metavar="NAME", help="only this subset of the split, such as 400")
     add(
         "--frame-scores",
         action="store_true",
         help="also keep the scores of every patch, for pages that show them over time",
+    )
+    add(
+        "--embeddings",
+        action="store_true",
+        help="also keep the layer before the last of every patch",
+    )
+    add(
+        "--dtype",
+        choices=("float32", "float16"),
+        default="float32",
+        help="of the scores written; float16 halves the bytes and ties scores below 6e-8",
+    )
+    add(
+        "--timeout-seconds",
+        metavar="SECONDS",
+        type=float,
+        default=900.0,
+        help="for one soundtrack of --from-media, whose decoder is then killed; default: 900",
     )
     return parser
 
@@ -42,93 +78,122 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     args, options = launch.parse(_parser(), argv)
-    source, run = storage.absolute(args.features), storage.absolute(args.run)
-    output = storage.absolute(args.output)
+    from_media = args.features is None
+    source = storage.absolute(args.from_media if from_media else args.features)
+    run, output = storage.absolute(args.run), storage.absolute(args.output)
     contract.claim_output(output, contract.SCORES, inputs=(source, run))
-    features = contract.read_root(source, contract.FEATURES)
-    trained = contract.read_root(run, contract.RUN)
-    if args.split not in features["splits"]:
+    root = contract.read_root(source, contract.DATASET if from_media else contract.FEATURES)
+    flag = "--from-media" if from_media else "--features"
+    if args.split not in root["splits"]:
         raise InputError(
-            f"--split: received {args.split!r}; {source} has {', '.join(features['splits'])}"
+            f"--split: received {args.split!r}; {source} has {', '.join(root['splits'])}"
         )
-    split = features["splits"][args.split]
-    if not split["num_patches"]:
+    split = root["splits"][args.split]
+    subsets = root.get("subsets", {}).get(args.split, {})
+    groups = groups_of(args.subset, subsets, split["num_shards"], where=f"{flag} {source}")
+    if not split.get("num_patches", 1):
         raise InputError(f"--split {args.split}: {source} has no patch in it")
-    # A network may know only the most frequent of the labels.
-    known = labels.read_vocabulary(source).prefix(trained["vocabulary"]["num_labels"])
-    for field, expected, received in (
-        (
-            "front_end_fingerprint",
-            trained["front_end_fingerprint"],
-            features["front_end_fingerprint"],
-        ),
-        ("vocabulary fingerprint", trained["vocabulary"]["fingerprint"], known.fingerprint),
-    ):
+    export = find_export(run)
+    if export != run:  # of a run that has come to its end
+        contract.read_root(run, contract.RUN)
+    known = export_vocabulary(export)
+    _check_labels(source, known)
+    front_end = read_front_end(export)
+    if not from_media:
         contract.require_equal(
-            field,
-            expected=expected,
-            received=received,
+            "front_end_fingerprint",
+            expected=front_end.fingerprint,
+            received=root["front_end_fingerprint"],
             where=source,
-            cure="score features of the front end and the labels that the network was trained on",
+            cure="score features of the front end that the network was trained on",
         )
-    model_fingerprint = contract.fingerprint(
-        [trained[field] for field in ("recipe", "features_fingerprint", "made_by")]
+    network = Network(
+        export=export,
+        fingerprint=export_fingerprint(export),
+        vocabulary_fingerprint=known.fingerprint,
+        dtype=args.dtype,
+        frame_scores=args.frame_scores,
+        embeddings=args.embeddings,
     )
     made = {
         "made_by": contract.made_by(),
-        "features": source,
-        "features_fingerprint": split["fingerprint"],
-        "num_shards": split["num_shards"],
+        **_source_fields(source, root, args.split, from_media=from_media),
+        "num_shards": {group: split["num_shards"][group] for group in groups},
         "run": run,
-        "model_fingerprint": model_fingerprint,
-        "recipe": trained["recipe"],
-        "vocabulary": features["vocabulary"],
-        "front_end_fingerprint": features["front_end_fingerprint"],
+        "model_fingerprint": network.fingerprint,
+        "recipe": export_recipe(export),
+        "vocabulary": root["vocabulary"],
+        "num_labels": len(known),
+        "front_end_fingerprint": front_end.fingerprint,
+        "patch_seconds": front_end.log_mel.patch_seconds,
         "split": args.split,
-        "num_videos_expected": split["num_videos"],
-        "num_patches_expected": split["num_patches"],
+        "subset": args.subset,
+        "subsets": {
+            name: members for name, members in subsets.items() if set(members) <= set(groups)
+        },
+        "dtype": args.dtype,
         "frame_scores": args.frame_scores,
+        "embeddings": args.embeddings,
     }
     storage.delete(storage.join(output, contract.SCORES))
-    keys = list(sharding.keys(args.split, split["num_shards"]))
-    resume.remove_leftovers(output, keys, kinds=(SCORES, FRAMES))
+    keys = list(sharding.keys(args.split, made["num_shards"]))
+    resume.remove_leftovers(output, keys, kinds=(SCORES, FRAMES, EMBEDDINGS))
     labels.copy_vocabulary(source, output)
-    sidecars = storage.list_files(source, f"{args.split}/*/{PATCHES}-*{resume.SIDECAR_SUFFIX}")
 
     def build(pipeline: beam.Pipeline) -> None:
-        counts = (
+        if from_media:
+            files = storage.list_files(source, dataset.VIDEO_FILES)
+            plan = scoring.PlanFromMedia(files, args.split, args.timeout_seconds, network)
+        else:
+            plan = scoring.PlanFromFeatures(source, network)
+        account = (
             pipeline
-            | "Shards" >> beam.Create(sidecars)
-            | "Spread" >> beam.Reshuffle()
-            | "Plan"
-            >> beam.FlatMap(
-                scoring.plan_shard,
-                features=source,
-                export=storage.join(run, "export"),
-                model_fingerprint=model_fingerprint,
-                frame_scores=args.frame_scores,
-            )
+            | "Shards" >> beam.Create(keys)
+            | "Plans" >> plan
             | "ScoreShard" >> beam.Map(score_shard, output)
-            | "SumCounts" >> beam.CombineGlobally(scoring.sum_counts)
+            | "SumSidecars" >> beam.CombineGlobally(scoring.SumSidecars())
         )
         _ = (
             pipeline
             | "Made" >> beam.Create([made])
-            | "Finish" >> beam.Map(scoring.finish, counts=AsSingleton(counts), output=output)
+            | "Finish" >> beam.Map(scoring.finish, account=AsSingleton(account), output=output)
         )
 
     done = f"{args.split}/*/{SCORES}-*{resume.SIDECAR_SUFFIX}"
-    with progress_line("shards", len(sidecars), lambda: len(storage.list_files(output, done))):
+    with progress_line("shards", len(keys), lambda: len(storage.list_files(output, done))):
         launch.run(build, options, output)
     resume.remove_partial_files(output)
     document = contract.read_root(output, contract.SCORES)
     terminal.report(
         f"{document['num_videos']} of {document['num_videos_expected']} videos scored, "
         f"{document['num_patches']} patches",
-        {},
+        document["missing"],
         args.output,
     )
     return OK
+
+
+def _check_labels(source: str, known: labels.Vocabulary) -> None:
+    """A network may know only the most frequent of the labels."""
+    contract.require_equal(
+        "vocabulary fingerprint",
+        expected=known.fingerprint,
+        received=labels.read_vocabulary(source).prefix(len(known)).fingerprint,
+        where=source,
+        cure="score videos of the labels that the network was trained on",
+    )
+
+
+def _source_fields(
+    source: str, root: Mapping[str, Any], split: str, *, from_media: bool
+) -> dict[str, Any]:
+    """Where the patches are from; what belongs to the other kind of source is null."""
+    return {
+        "features": None if from_media else source,
+        "features_fingerprint": None if from_media else root["splits"][split]["fingerprint"],
+        "dataset": source if from_media else root["dataset"],
+        "dataset_fingerprint": root["fingerprint" if from_media else "dataset_fingerprint"],
+    }
 
 
 if __name__ == "__main__":

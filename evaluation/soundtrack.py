@@ -1,26 +1,52 @@
-"""One soundtrack of an evaluation, for the page that shows its scores over time (Figure 2)."""
+"""The page of one soundtrack of an evaluation: its scores over time, and its sound (Figure 2).
 
+python -m evaluation.soundtrack --scores scores --video VIDEO_ID --output page.html
+"""
+
+import argparse
+import dataclasses
 import json
-from collections.abc import Mapping
+import sys
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from evaluation.report.page import SoundtrackView
+from evaluation.report.clip import SAMPLE_RATE_HZ, Clip, encode_clip
+from evaluation.report.figure import SoundtrackView
+from evaluation.report.page import render_soundtrack
 from evaluation.score_shard import FRAMES, PARQUET_SUFFIX, SCORES, read_vectors
-from features import record, storage, tfrecord
+from features import contract, record, storage, terminal, tfrecord
+from features.audio import read_waveform
 from features.contract import FEATURES, read_root, require_equal
-from features.errors import InputError
+from features.errors import OK, InputError, run_command
 from features.front_end import FrontEnd
 from features.labels import read_vocabulary
+from features.outcome import AudioError, Outcome
+from features.params import LogMelParams
 from pipelines import sharding
+from pipelines.dataset import VIDEO_FILES
 from pipelines.extract_shard import PATCHES, RECORDS_SUFFIX
 from pipelines.resume import SIDECAR_SUFFIX
 
+_DESCRIPTION = """\
+Write the page of one soundtrack: spectrogram, the scores of the 16 labels of
+highest peak over time, and the sound, with a cursor that moves as it plays.
+The page is one file that needs nothing beside it, not even a network.
+"""
 # Score files that are looked through for a soundtrack worth showing.
 _FILES_SEARCHED = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Medium:
+    """Where the sound of a video is: a media file, or the part of one from start to end (s)."""
+
+    uri: str
+    start: float | None = None
+    end: float | None = None
 
 
 def files(scores_folder: str, document: Mapping[str, Any], kind: str) -> list[str]:
@@ -32,6 +58,19 @@ def files(scores_folder: str, document: Mapping[str, Any], kind: str) -> list[st
       kind: of file.
     """
     return storage.list_files(scores_folder, f"{document['split']}/*/{kind}-*{PARQUET_SUFFIX}")
+
+
+def open_frame_scores(folder: str) -> tuple[str, dict[str, Any]]:
+    """A SCORES folder, absolute, and its `scores.json`.
+
+    Raises:
+      InputError: it has no scores of patches.
+    """
+    source = storage.absolute(folder)
+    document = contract.read_root(source, contract.SCORES)
+    if not document["frame_scores"]:
+        raise InputError(f"--scores {source}: no frame scores; score with --frame-scores first")
+    return source, document
 
 
 def choose_soundtrack(scores_folder: str, document: Mapping[str, Any]) -> str:
@@ -73,23 +112,150 @@ def read_soundtrack(
         table = _read(path, filters=[("video_id", "==", video_id)])
         if len(table) == 0:
             continue
+        table = table.sort_by("start_seconds")  # training patches are permuted
         shard = storage.join(document["features"], key.path(PATCHES))
         records = _records(shard + RECORDS_SUFFIX, video_id)
-        stored = np.stack([np.frombuffer(one.patch, front_end.storage.dtype) for one in records])
-        log_mel = front_end.storage.decode(stored).reshape(-1, front_end.log_mel.num_mel_bands)
+        patches = np.stack([np.frombuffer(one.patch, front_end.storage.dtype) for one in records])
         scores = read_vectors(table["scores"])
         return SoundtrackView(
-            video_id=video_id,
+            title=video_id,
             uri=_uri(shard + SIDECAR_SUFFIX, video_id),
-            log_mel=log_mel,
-            seconds_per_frame=front_end.log_mel.hop_seconds,
+            params=front_end.log_mel,
+            log_mel=timeline(
+                front_end.storage.decode(patches).reshape(-1, *front_end.log_mel.patch_shape),
+                np.array([one.start_seconds for one in records]),
+                front_end.log_mel,
+            ),
             label_names=vocabulary.names[: scores.shape[1]],
             labels=[label for label in records[0].labels if label < scores.shape[1]],
-            frame_scores=scores,
-            patch_start_seconds=table["start_seconds"].to_numpy(),
-            patch_seconds=front_end.log_mel.patch_seconds,
+            scores=scores,
+            start_seconds=table["start_seconds"].to_numpy(),
         )
-    raise InputError(f"--soundtrack: {scores_folder} has no frame scores of {video_id!r}")
+    raise InputError(f"{scores_folder} has no frame scores of the video {video_id!r}")
+
+
+def timeline(patches: np.ndarray, start_seconds: np.ndarray, params: LogMelParams) -> np.ndarray:
+    """Lay patches down where they start.
+
+    Args:
+      patches: [patches, patch frames, mel bands] log-mel.
+      start_seconds: [patches].
+      params: of the patches.
+
+    Returns:
+      float32 [frames, mel bands]; NaN in frames that no patch covers.
+    """
+    firsts = np.round(start_seconds / params.hop_seconds).astype(np.int64)
+    num_frames = int(firsts.max(initial=-params.patch_frames)) + params.patch_frames
+    log_mel = np.full((num_frames, params.num_mel_bands), np.nan, np.float32)
+    for first, patch in zip(firsts, patches, strict=True):
+        log_mel[first : first + params.patch_frames] = patch
+    return log_mel
+
+
+def find_media(document: Mapping[str, Any], video_ids: Collection[str]) -> dict[str, Medium]:
+    """Where the sound of videos is, as far as their data set still says it.
+
+    Args:
+      document: the `scores.json` of their scores.
+      video_ids: of the videos; all are looked up in one pass over the data set.
+    """
+    dataset = read_root(document["features"], FEATURES)["dataset"]
+    found = {}
+    for path in storage.list_files(dataset, VIDEO_FILES):
+        table = _read(
+            path, columns=["id", "uri", "start", "end"], filters=[("id", "in", list(video_ids))]
+        )
+        for row in table.to_pylist():
+            found[row["id"]] = Medium(row["uri"], row["start"], row["end"])
+    return found
+
+
+def read_clip(medium: Medium | None, view: SoundtrackView) -> Clip | None:
+    """The sound for the page of `view`; None, and a word why, where it cannot be had."""
+    if medium is None:
+        print(f"{view.title}: its data set is gone; the page has no sound", file=sys.stderr)
+        return None
+    try:
+        return encode_clip(
+            _until_damage(medium), expected_seconds=len(view.log_mel) * view.params.hop_seconds
+        )
+    except AudioError as error:
+        print(f"{view.title}: {error}; the page has no sound", file=sys.stderr)
+        return None
+
+
+def _until_damage(medium: Medium) -> Iterator[np.ndarray]:
+    """The sound of a medium; of a truncated one, what is before the cut."""
+    try:
+        yield from read_waveform(
+            medium.uri,
+            sample_rate_hz=SAMPLE_RATE_HZ,
+            start_seconds=medium.start or 0.0,
+            end_seconds=medium.end,
+        )
+    except AudioError as error:
+        if error.outcome != Outcome.TRUNCATED:
+            raise
+
+
+def page(
+    *,
+    title: str,
+    uri: str,
+    params: LogMelParams,
+    patches: np.ndarray,
+    start_seconds: np.ndarray,
+    scores: np.ndarray,
+    label_names: Sequence[str],
+) -> str:
+    """The page of any media file, whose labels nobody knows.
+
+    Args:
+      title: what the page calls it.
+      uri: the media file.
+      params: the front end.
+      patches: [patches, patch frames, mel bands] log-mel.
+      start_seconds: [patches], rising.
+      scores: [patches, labels] in [0, 1].
+      label_names: [labels].
+    """
+    view = SoundtrackView(
+        title=title,
+        uri=uri,
+        params=params,
+        log_mel=timeline(patches, start_seconds, params),
+        label_names=label_names,
+        labels=(),
+        scores=scores,
+        start_seconds=start_seconds,
+    )
+    return render_soundtrack(view, read_clip(Medium(uri), view))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m evaluation.soundtrack",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--scores", required=True, help="folder of score_videos --frame-scores")
+    add("--video", metavar="ID", required=True, help="one of its videos")
+    add("--output", required=True, help="the HTML file to write")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    args = _parser().parse_args(argv)
+    source, document = open_frame_scores(args.scores)
+    view = read_soundtrack(source, document, args.video)
+    clip = read_clip(find_media(document, [args.video]).get(args.video), view)
+    storage.write_bytes(storage.absolute(args.output), render_soundtrack(view, clip).encode())
+    terminal.report(f"{len(view.scores)} patches of {args.video}", {}, args.output)
+    return OK
 
 
 def _read(path: str, **selection: Any) -> pa.Table:
@@ -110,3 +276,7 @@ def _records(path: str, video_id: str) -> list[record.PatchRecord]:
 def _uri(sidecar_path: str, video_id: str) -> str:
     videos = json.loads(storage.read_bytes(sidecar_path))["videos"]
     return next(video["uri"] for video in videos if video["id"] == video_id)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -24,6 +24,8 @@ FEATURES = "features.json"
 RUN = "run.json"
 SCORES = "scores.json"
 METRICS = "metrics.json"
+COMPARISON = "comparison.json"
+LOCALISATION = "localisation.json"
 
 # Which command makes which folder, for the message that one is unfinished.
 _MAKERS = {
@@ -32,6 +34,8 @@ _MAKERS = {
     RUN: "python -m training.train",
     SCORES: "python -m evaluation.score_videos",
     METRICS: "python -m evaluation.evaluate",
+    COMPARISON: "python -m evaluation.compare",
+    LOCALISATION: "python -m evaluation.localise",
 }
 _PACKAGES = ("apache-beam", "av", "numpy", "soxr", "tensorflow", "tf-keras")
 

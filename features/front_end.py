@@ -4,6 +4,7 @@ Two sets of features may be mixed only where the fingerprints of their front end
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -54,6 +55,11 @@ class FrontEnd:
     resampler: str
     log_mel: LogMelParams = dataclasses.field(default_factory=LogMelParams)
     storage: PatchStorage = dataclasses.field(default_factory=PatchStorage)
+
+    @property
+    def patch_bytes(self) -> int:
+        """Of one stored patch."""
+        return math.prod(self.log_mel.patch_shape) * np.dtype(self.storage.dtype).itemsize
 
     @property
     def fingerprint(self) -> str:

@@ -112,7 +112,7 @@ def extract_shard(plan: ShardPlan, output: str, mode: Mode) -> dict[str, Any]:
     if present is not None and is_planned and len(stays) == len(plan.videos):
         return present
 
-    with PatchSpool(_patch_bytes(plan.settings.front_end)) as spool, decoder_process() as decoder:
+    with PatchSpool(plan.settings.front_end.patch_bytes) as spool, decoder_process() as decoder:
         made = {
             video.id: _decode(video, plan.settings, mode, decoder, spool)
             for video in plan.videos
@@ -268,11 +268,6 @@ def _sample(video: Video, settings: Settings) -> PatchSample | None:
         return None
     name = [video.id, settings.seed, settings.patches_per_video]
     return PatchSample(settings.patches_per_video, int(contract.fingerprint(name), 16))
-
-
-def _patch_bytes(front_end: FrontEnd) -> int:
-    frames, bands = front_end.log_mel.patch_shape
-    return frames * bands * np.dtype(front_end.storage.dtype).itemsize
 
 
 def _permutation(size: int, plan: ShardPlan) -> np.ndarray:

@@ -65,6 +65,7 @@
   const more = document.getElementById("more");
   const FIRST_ROWS = 50;
   const MORE_ROWS = 200;
+  const MAX_ALL_ROWS = 5000; // a browser takes 2 s to lay them out, and 20 s for 30,000
   const collator = new Intl.Collator(undefined, { numeric: true });
   let found = [];
 
@@ -75,7 +76,9 @@
     for (const entry of found.slice(shown, shown + rows)) next.append(tableRow(entry));
     body.append(next);
     more.hidden = body.rows.length >= found.length;
-    document.getElementById("more-all").textContent = `Show all ${count(found.length)}`;
+    const all = document.getElementById("more-all");
+    all.textContent = `Show all ${count(found.length)}`;
+    all.hidden = found.length > MAX_ALL_ROWS;
     document.getElementById("count").textContent =
       `${count(body.rows.length)} of ${count(found.length)} ` +
       (found.length < classes.length ? `found among ${count(classes.length)}` : "classes");
@@ -120,53 +123,165 @@
   document.getElementById("more-all").addEventListener("click", () => show(found.length));
   refresh();
 
-  // The scores of one soundtrack, under the pointer or the arrow keys.
-  const plot = document.getElementById("plot");
-  const soundtrack = data.soundtrack;
-  if (plot && soundtrack.rows.length) {
-    const readout = document.getElementById("readout");
-    const tracks = [...plot.querySelectorAll(".track[data-row]")];
-    const seconds = (value) => value.toFixed(2);
-    let cell = 0;
-    let row = 0;
+  // Figure 1: d' of each class against its prior, coloured by AP.
+  const canvas = document.getElementById("scatter");
+  const tip = document.getElementById("tip");
+  const points = classes
+    .filter((entry) => entry.d_prime !== null && (entry.prior || entry.prevalence) > 0)
+    .map((entry) => ({ entry, prior: Math.log10(entry.prior || entry.prevalence) }))
+    .sort((a, b) => a.prior - b.prior);
+  const finite = points.map(({ entry }) => entry.d_prime).filter(Number.isFinite);
+  const MARGIN = { left: 36, right: 20, top: 30, bottom: 44 };
+  let chosen = null;
+  let places = []; // [points] of [x, y] in CSS pixels
 
-    const read = (time) => {
-      const [start, end] = soundtrack.cells[cell];
-      const { name, scores } = soundtrack.rows[row];
-      plot.dataset.cursor = "";
-      plot.style.setProperty("--cursor", time / soundtrack.duration);
-      tracks.forEach((track, i) => track.classList.toggle("current", i === row));
-      readout.replaceChildren(
-        element("b", scores[cell].toFixed(3)), " ", element("bdi", name),
-        `, ${seconds(start)} to ${seconds(end)} s`,
-      );
-    };
+  const colour = (ap) => {
+    const place = Math.min(Math.max(ap, 0), 1) * (data.colours.length - 1);
+    return data.colours[Math.round(place)];
+  };
+  const ticks = (low, high, step) =>
+    Array.from({ length: Math.floor((high - low) / step + 1e-9) + 1 }, (_, i) => low + i * step);
 
-    plot.addEventListener("pointermove", (event) => {
-      const track = event.target.closest(".track");
-      if (!track) return;
-      const box = track.getBoundingClientRect();
-      const time = ((event.clientX - box.left) / box.width) * soundtrack.duration;
-      const under = soundtrack.cells.findLastIndex(([start, end]) => start <= time && time < end);
-      if (under < 0) return;
-      cell = under;
-      // On the spectrogram, the label that scores highest at this moment answers.
-      const now = soundtrack.rows.map(({ scores }) => scores[cell]);
-      row = "row" in track.dataset ? Number(track.dataset.row) : now.indexOf(Math.max(...now));
-      read(time);
+  const superscript = (whole) =>
+    String(whole).replace("-", "⁻").replace(/\d/g, (digit) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[digit]);
+
+  const draw = () => {
+    const { width, height } = canvas.getBoundingClientRect();
+    const ratio = devicePixelRatio || 1;
+    canvas.width = Math.round(width * ratio);
+    canvas.height = Math.round(height * ratio);
+    const pen = canvas.getContext("2d");
+    pen.scale(ratio, ratio);
+    const style = getComputedStyle(document.documentElement);
+    const ink = (name) => style.getPropertyValue(name).trim();
+    pen.font = `12px ${getComputedStyle(document.body).fontFamily}`;
+    if (!points.length) {
+      pen.fillStyle = ink("--soft");
+      pen.textAlign = "center";
+      pen.fillText("No class has a d′ on this set.", width / 2, height / 2);
+      return;
+    }
+    const left = Math.floor(points[0].prior * 2 - 0.2) / 2;
+    const right = Math.min(Math.ceil(points.at(-1).prior * 2 + 0.2) / 2, 0);
+    const low = Math.floor(finite.reduce((a, b) => Math.min(a, b), 0));
+    const high = Math.ceil(finite.reduce((a, b) => Math.max(a, b), 1) + 0.1);
+    const perfect = points.some(({ entry }) => entry.d_prime === Infinity);
+    const inner = [width - MARGIN.left - MARGIN.right, height - MARGIN.top - MARGIN.bottom];
+    const x = (prior) => MARGIN.left + ((prior - left) / (right - left || 1)) * inner[0];
+    const y = (value) => MARGIN.top + ((high - value) / (high - low)) * inner[1];
+
+    pen.lineWidth = 1;
+    pen.textBaseline = "middle";
+    for (const value of ticks(low, high, 1)) {
+      pen.strokeStyle = value === 0 ? ink("--soft") : ink("--line");
+      pen.beginPath();
+      pen.moveTo(MARGIN.left, Math.round(y(value)) + 0.5);
+      pen.lineTo(width - MARGIN.right, Math.round(y(value)) + 0.5);
+      pen.stroke();
+      pen.fillStyle = ink("--soft");
+      pen.textAlign = "right";
+      const text = perfect && value === high ? "∞" : String(value).replace("-", "−");
+      pen.fillText(text, MARGIN.left - 8, y(value));
+    }
+    pen.textAlign = "center";
+    // Powers of ten, and 2 and 5 times them where there is room.
+    const factors = right - left > 2.5 ? [1] : [1, 2, 5];
+    for (const power of ticks(Math.floor(left), 0, 1)) {
+      for (const factor of factors) {
+        const prior = power + Math.log10(factor);
+        if (prior < left - 1e-9 || prior > right + 1e-9) continue;
+        pen.strokeStyle = ink("--line");
+        pen.beginPath();
+        pen.moveTo(Math.round(x(prior)) + 0.5, MARGIN.top);
+        pen.lineTo(Math.round(x(prior)) + 0.5, height - MARGIN.bottom + 4);
+        pen.stroke();
+        const text = factors.length > 1 ? percent(10 ** prior) : `10${superscript(power)}`;
+        pen.fillText(text, x(prior), height - MARGIN.bottom + 14);
+      }
+    }
+    pen.fillStyle = ink("--ink");
+    pen.fillText("prior (share of videos, log scale)", MARGIN.left + inner[0] / 2, height - 10);
+    pen.textAlign = "left";
+    pen.fillText("d′, in standard deviations", MARGIN.left - 16, 9);
+
+    const radius = points.length > 5000 ? 2 : points.length > 500 ? 3 : 5;
+    pen.strokeStyle = ink("--soft");
+    pen.lineWidth = 0.5;
+    places = points.map(({ entry, prior }) => {
+      // What has no end stands at the edge, as a triangle that points to where it belongs.
+      const value = Math.min(Math.max(entry.d_prime, low), high);
+      const at = [x(prior), y(value)];
+      pen.fillStyle = colour(entry.ap ?? 0);
+      pen.beginPath();
+      if (Number.isFinite(entry.d_prime)) pen.arc(...at, radius, 0, 2 * Math.PI);
+      else {
+        const up = entry.d_prime > 0 ? 1 : -1;
+        pen.moveTo(at[0] - radius - 1, at[1] + up * radius);
+        pen.lineTo(at[0] + radius + 1, at[1] + up * radius);
+        pen.lineTo(at[0], at[1] - up * (radius + 1));
+        pen.closePath();
+      }
+      pen.fill();
+      if (radius > 2) pen.stroke();
+      return at;
     });
+    if (chosen !== null) {
+      pen.strokeStyle = ink("--ink");
+      pen.lineWidth = 2;
+      pen.beginPath();
+      pen.arc(...places[chosen], radius + 3, 0, 2 * Math.PI);
+      pen.stroke();
+    }
+  };
 
-    const STEPS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-    plot.addEventListener("keydown", (event) => {
-      if (!(event.key in STEPS)) return;
-      event.preventDefault();
-      const [cells, rows] = STEPS[event.key];
-      cell = Math.min(Math.max(cell + cells, 0), soundtrack.cells.length - 1);
-      row = Math.min(Math.max(row + rows, 0), soundtrack.rows.length - 1);
-      const [start, end] = soundtrack.cells[cell];
-      read((start + end) / 2);
+  const choose = (index) => {
+    if (index === chosen) return;
+    chosen = index;
+    draw();
+    tip.hidden = chosen === null;
+    if (chosen === null) return;
+    const { entry } = points[chosen];
+    const [x, y] = places[chosen];
+    tip.replaceChildren(
+      element("b", entry.name),
+      `d′ ${figure(entry.d_prime)}, AP ${figure(entry.ap)}, prior ${percent(entry.prior)}, `
+        + `${count(entry.positives)} videos`,
+    );
+    const room = canvas.clientWidth - tip.offsetWidth;
+    tip.style.left = `${Math.min(Math.max(x - tip.offsetWidth / 2, 0), room)}px`;
+    tip.style.top = y > tip.offsetHeight + 16 ? `${y - tip.offsetHeight - 12}px` : `${y + 12}px`;
+  };
+
+  const under = (event) => {
+    const box = canvas.getBoundingClientRect();
+    const [x, y] = [event.clientX - box.left, event.clientY - box.top];
+    let [nearest, distance] = [null, 20 ** 2];
+    places.forEach(([px, py], i) => {
+      const squared = (px - x) ** 2 + (py - y) ** 2;
+      if (squared < distance) [nearest, distance] = [i, squared];
     });
-  }
+    return nearest;
+  };
+  canvas.addEventListener("pointermove", (event) => choose(under(event)));
+  canvas.addEventListener("pointerdown", (event) => choose(under(event)));
+  canvas.addEventListener("pointerleave", () => choose(null));
+  canvas.addEventListener("blur", () => choose(null));
+  canvas.addEventListener("click", (event) => {
+    const index = under(event);
+    if (index === null || event.pointerType === "touch") return;
+    filter.value = points[index].entry.name;
+    refresh();
+    filter.scrollIntoView({ block: "start", behavior: "smooth" });
+  });
+  canvas.addEventListener("keydown", (event) => {
+    const steps = { ArrowLeft: -1, ArrowRight: 1 };
+    if (!(event.key in steps) || !points.length) return;
+    event.preventDefault();
+    const next = (chosen ?? -1) + steps[event.key];
+    choose(Math.min(Math.max(next, 0), points.length - 1));
+  });
+  new ResizeObserver(draw).observe(canvas);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
 
   addEventListener("beforeprint", () => {
     for (const details of document.querySelectorAll("details")) details.open = true;

@@ -1,5 +1,7 @@
 """AUC, AP and d' against scikit-learn and the paper's own tables."""
 
+import functools
+
 import numpy as np
 import pytest
 import sklearn.metrics
@@ -16,19 +18,23 @@ PAPER_PAIRS = [
 
 
 def evaluate_in_blocks(
-    scores: np.ndarray, truth: np.ndarray, cuts: list[int]
-) -> metrics.ClassMetrics:
+    scores: np.ndarray, truth: np.ndarray, cuts: list[int], order: list[int] | None = None
+) -> tuple[metrics.ClassMetrics, metrics.Ranks]:
     blocks = [
-        (block, [np.flatnonzero(row) for row in rows])
+        metrics.Block.of_lists(block, [np.flatnonzero(row) for row in rows])
         for block, rows in zip(np.split(scores, cuts), np.split(truth, cuts), strict=True)
+        if len(block)
     ]
-    positives = metrics.merge_positives([metrics.gather_positives(*block) for block in blocks])
-    ranks = metrics.add_ranks([metrics.rank_positives(block, positives) for block, _ in blocks])
-    return metrics.class_metrics(positives, ranks)
+    if order is not None:
+        blocks = [blocks[place % len(blocks)] for place in order[: len(blocks)]]
+    positives = metrics.merge_positives([metrics.gather_positives(block) for block in blocks])
+    parts = [metrics.rank_positives(block.scores, positives) for block in blocks]
+    ranks = functools.reduce(metrics.add_ranks, parts)
+    return metrics.class_metrics(positives, ranks), ranks
 
 
-def make_case(kind: str) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(3)
+def make_case(kind: str, seed: int = 3) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
     truth = rng.random((200, 12)) < rng.uniform(0.02, 0.5, 12)
     scores = rng.normal(size=truth.shape).astype(np.float32) + truth
     if kind == "tied":
@@ -38,31 +44,81 @@ def make_case(kind: str) -> tuple[np.ndarray, np.ndarray]:
     if kind == "single positive":
         truth[:, 3] = False
         truth[17, 3] = True
+    if kind == "single negative":
+        truth[:, 3] = True
+        truth[17, 3] = False
+    if kind == "all positive":
+        truth[:, 3] = True
+    if kind == "extreme":
+        scores = scores * np.float32(1e-38)  # some are subnormal
+        scores[::7] = 0.0
     return scores.astype(np.float32), truth
 
 
-@pytest.mark.parametrize("kind", ["random", "tied", "constant", "single positive"])
-@pytest.mark.parametrize("cuts", [[], [1], [50, 51, 120], list(range(1, 200))])
-def test_equal_to_scikit_learn_for_any_cut_into_blocks(kind: str, cuts: list[int]) -> None:
-    scores, truth = make_case(kind)
+KINDS = ("random", "tied", "constant", "single positive", "single negative", "all positive",
+         "extreme")  # fmt: skip
 
-    result = evaluate_in_blocks(scores, truth, cuts)
 
-    assert result.defined.all()
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("seed", range(6))
+def test_equal_to_scikit_learn_for_any_cut_and_order_of_merging(kind: str, seed: int) -> None:
+    scores, truth = make_case(kind, seed)
+    rng = np.random.default_rng(seed)
+    num_cuts = [0, 1, 3, 20, 199, 199][seed]
+    cuts = np.sort(rng.choice(np.arange(1, 200), num_cuts, replace=False)).tolist()
+
+    result, _ = evaluate_in_blocks(scores, truth, cuts, rng.permutation(num_cuts + 1).tolist())
+
     np.testing.assert_array_equal(result.positives, truth.sum(axis=0))
     for c in range(truth.shape[1]):
+        if truth[:, c].all():
+            assert np.isnan(result.auc[c])
+            assert np.isnan(result.ap[c])
+            continue
         auc = sklearn.metrics.roc_auc_score(truth[:, c], scores[:, c])
         ap = sklearn.metrics.average_precision_score(truth[:, c], scores[:, c])
-        assert result.auc[c] == pytest.approx(auc, abs=1e-12)
-        assert result.ap[c] == pytest.approx(ap, abs=1e-12)
+        assert result.auc[c] == pytest.approx(auc, abs=1e-9)
+        assert result.ap[c] == pytest.approx(ap, abs=1e-9)
+
+
+def test_more_classes_and_videos_than_are_sorted_at_once() -> None:
+    rng = np.random.default_rng(11)
+    truth = rng.random((700, 300)) < 0.1
+    scores = np.round(rng.normal(size=truth.shape) + truth, 1).astype(np.float32)
+
+    result, _ = evaluate_in_blocks(scores, truth, [513])
+
+    expected = sklearn.metrics.roc_auc_score(truth, scores, average=None)
+    np.testing.assert_allclose(result.auc, expected, atol=1e-12)
+    expected = sklearn.metrics.average_precision_score(truth, scores, average=None)
+    np.testing.assert_allclose(result.ap, expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("cuts", [[], [1], [3], [1, 2, 3, 4, 5]])
+def test_a_third_value_is_seen_in_whichever_block_it_is(cuts: list[int]) -> None:
+    scores = np.array(
+        [[0, 0, 1, 5], [0, 1, 1, 5], [0, 1, 0, 5], [0, 0, 2, 5], [0, 1, 1, 5], [0, 1, 1, 6]], "f4"
+    )
+    truth = np.eye(6, 4, dtype=bool)
+
+    _, ranks = evaluate_in_blocks(scores, truth, cuts)
+
+    assert ranks.has_between.tolist() == [False, False, True, False]
+    assert ranks.lowest.tolist() == [0, 0, 0, 5]
+    assert ranks.highest.tolist() == [0, 1, 2, 6]
+
+
+def test_label_without_a_score_column_is_refused() -> None:
+    with pytest.raises(ValueError, match="none of 2 score columns"):
+        metrics.Block.of_lists(np.zeros((1, 2), np.float32), [np.array([2])])
 
 
 def test_order_of_merging_does_not_matter() -> None:
     scores, truth = make_case("tied")
     order = np.random.default_rng(5).permutation(len(scores))
 
-    straight = evaluate_in_blocks(scores, truth, [70])
-    shuffled = evaluate_in_blocks(scores[order], truth[order], [20, 150])
+    straight, _ = evaluate_in_blocks(scores, truth, [70])
+    shuffled, _ = evaluate_in_blocks(scores[order], truth[order], [20, 150])
 
     np.testing.assert_allclose(straight.auc, shuffled.auc, rtol=0, atol=1e-15)
     np.testing.assert_allclose(straight.ap, shuffled.ap, rtol=0, atol=1e-15)
@@ -73,7 +129,7 @@ def test_classes_without_a_positive_or_a_negative_are_undefined() -> None:
     truth[:, 2] = False
     truth[:, 5] = True
 
-    result = evaluate_in_blocks(scores, truth, [100])
+    result, _ = evaluate_in_blocks(scores, truth, [100])
 
     assert np.flatnonzero(~result.defined).tolist() == [2, 5]
     assert np.flatnonzero(np.isnan(result.auc)).tolist() == [2, 5]
@@ -83,7 +139,7 @@ def test_classes_without_a_positive_or_a_negative_are_undefined() -> None:
 def test_constant_scores_have_the_prior_as_average_precision() -> None:
     _, truth = make_case("random")
 
-    result = evaluate_in_blocks(np.full(truth.shape, 0.5, np.float32), truth, [30])
+    result, _ = evaluate_in_blocks(np.full(truth.shape, 0.5, np.float32), truth, [30])
 
     np.testing.assert_allclose(result.ap, truth.mean(axis=0), atol=1e-15)
     np.testing.assert_allclose(result.ap, result.priors, atol=1e-15)

@@ -1,23 +1,28 @@
 """Media files in, a report out: all five jobs through their commands, on real media."""
 
+import base64
+import io
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import sklearn.metrics
 
-from evaluation import evaluate, score_videos
+from evaluation import evaluate, score_videos, soundtrack, tag
 from evaluation.metrics import d_prime
+from evaluation.paper import figure1, figure2
 from evaluation.score_shard import read_vectors
 from features import contract
 from features.errors import InputError
 from features.labels import read_vocabulary
 from pipelines import extract_features, prepare_dataset
-from tests.conftest import Corpus
+from tests.conftest import TONES, Corpus
 from training import train
 
 
@@ -188,8 +193,92 @@ def test_soundtrack_of_scores_without_frames_is_refused(folders: Path, tmp_path:
     flags = ["--features", f"{folders}/features", "--run", f"{folders}/run"]
     score_videos.main([*flags, "--output", f"{tmp_path}/scores"])
 
-    evaluate.main(["--scores", f"{tmp_path}/scores", "--output", f"{tmp_path}/report"])
+    evaluate.main(
+        ["--scores", f"{tmp_path}/scores", "--output", f"{tmp_path}/report", "--examples=0"]
+    )
     with pytest.raises(InputError, match="score with --frame-scores"):
         evaluate.main(
             ["--scores", f"{tmp_path}/scores", "--output", f"{tmp_path}/r", "--soundtrack=x"]
         )
+
+
+def test_example_soundtracks_have_pages_that_the_report_links_to(folders: Path) -> None:
+    report = (folders / "report" / "report.html").read_text()
+
+    pages = {path.name: path.read_text() for path in folders.glob("report/soundtracks/*.html")}
+    assert set(re.findall(r'href="soundtracks/(\w+\.html)"', report)) == set(pages)
+    assert pages
+    examples = pq.read_table(folders / "report" / "examples.parquet").to_pylist()
+    ids = {row[kind] for row in examples for kind in ("hit", "miss", "false_alarm")}
+    for name, page in pages.items():
+        title = re.search("<title>Soundtrack: (.*)</title>", page)
+        assert title is not None
+        assert title[1] in ids
+        assert name == f"{contract.fingerprint(title[1])}.html"
+    assert all("data:audio/webm;base64," in page for page in [report, *pages.values()])
+
+
+def test_any_video_gets_a_page_with_its_sound(folders: Path, tmp_path: Path) -> None:
+    scores = read_scores(folders / "scores", "scores")
+    video_id = scores["video_id"][0]
+    flags = ["--scores", f"{folders}/scores", "--video", video_id]
+
+    assert soundtrack.main([*flags, "--output", f"{tmp_path}/page.html"]) == 0
+    assert figure2.main([*flags, "--output", f"{tmp_path}/figure.pdf"]) == 0
+    assert (
+        figure1.main(["--report", f"{folders}/report", "--output", f"{tmp_path}/figure.png"]) == 0
+    )
+
+    page = (tmp_path / "page.html").read_text()
+    content = re.search(r"data:audio/webm;base64,([\w+/=]+)", page)
+    assert content is not None
+    with av.open(io.BytesIO(base64.b64decode(content[1]))) as container:
+        sound = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)])
+    # The tones of its labels, and no other, stand out in what the page plays.
+    spectrum = np.abs(np.fft.rfft(sound[4_800:]))
+    level = {
+        name: spectrum[round(hertz * (len(sound) - 4_800) / 48_000) + np.arange(-3, 4)].max()
+        for name, hertz in TONES.items()
+    }
+    names = read_vocabulary(str(folders / "scores")).names
+    borne = {names[label] for label in scores["labels"][0]}
+    assert min(level[name] for name in borne) > 3 * max(
+        (level[name] for name in TONES.keys() - borne), default=0
+    )
+    with pytest.raises(InputError, match="has no frame scores of the video 'absent'"):
+        soundtrack.main(
+            ["--scores", f"{folders}/scores", "--video=absent", f"--output={tmp_path}/x.html"]
+        )
+
+
+def test_pages_do_without_what_is_gone(
+    folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scores = json.loads((folders / "scores" / "scores.json").read_text())
+    shutil.copytree(folders / "scores", tmp_path / "scores")
+    scores["features"] = f"{tmp_path}/absent"
+    (tmp_path / "scores" / "scores.json").write_text(json.dumps(scores))
+
+    evaluate.main(["--scores", f"{tmp_path}/scores", "--output", f"{tmp_path}/report"])
+
+    assert "the page will show no soundtrack" in capsys.readouterr().err
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert "worst miss" in page
+    assert "data:audio" not in page
+    assert not (tmp_path / "report" / "soundtracks").exists()
+
+
+def test_any_file_gets_a_page(
+    folders: Path, corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = sorted(corpus.manifest.parent.glob("clip-*.mp4"))[0]
+    flags = ["--run", f"{folders}/run", "--html", f"{tmp_path}/page.html"]
+
+    assert tag.main([str(file), *flags]) == 0
+
+    assert "wrote" in capsys.readouterr().out
+    page = (tmp_path / "page.html").read_text()
+    assert all(name in page for name in TONES)
+    assert "data:audio/webm;base64," in page
+    with pytest.raises(InputError, match="--html: a page is of one FILE; received 2"):
+        tag.main([str(file), str(file), *flags])

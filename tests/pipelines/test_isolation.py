@@ -1,6 +1,5 @@
 """A decoder that crashes or hangs costs the file that it was decoding, and nothing else."""
 
-import math
 import os
 import signal
 import threading
@@ -46,7 +45,7 @@ def child() -> Iterator[DecoderProcess]:
 
 def decode(child: DecoderProcess, uri: str, timeout_seconds: float = 60.0) -> np.ndarray:
     shape = FRONT_END.log_mel.patch_shape
-    with PatchSpool(math.prod(shape)) as spool:
+    with PatchSpool(FRONT_END.patch_bytes) as spool:
         chunks = list(child.decode(uri, FRONT_END, spool, timeout_seconds=timeout_seconds))
         np.testing.assert_array_equal(np.concatenate(chunks), np.arange(len(spool)))
         stored = b"".join(spool.read(index) for index in range(len(spool)))

@@ -1,0 +1,67 @@
+"""How figures are drawn for print: sizes, type, files."""
+
+import io
+from collections.abc import Callable
+
+import matplotlib
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from features import storage
+from features.errors import InputError
+
+# Of a page with two columns, in inches.
+COLUMN_WIDTH, PAGE_WIDTH = 3.4, 7.0
+_STYLE = {
+    "font.family": "sans-serif",
+    "font.size": 7.5,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "grid.linewidth": 0.4,
+    "grid.color": "#dfdcd5",
+    "savefig.dpi": 400,
+    "figure.constrained_layout.use": True,
+    # Text stays text: TrueType in PDF, as journals ask, and characters in SVG.
+    "pdf.fonttype": 42,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "soundtrack",
+}
+# Without the date, the same figure is the same file.
+_METADATA = {
+    "png": {"Software": None},
+    "svg": {"Date": None},
+    "pdf": {"CreationDate": None},
+}
+
+
+def check_output(path: str) -> str:
+    """The format of a file by its suffix.
+
+    Raises:
+      InputError: it is none of those that can be drawn.
+    """
+    suffix = path.rpartition(".")[2].lower()
+    if suffix not in _METADATA:
+        raise InputError(f"--output {path}: give a file that ends in .pdf, .svg or .png")
+    return suffix
+
+
+def draw(path: str, size: tuple[float, float], fill: Callable[[Figure], None]) -> None:
+    """Draw a figure into a file.
+
+    Args:
+      path: to write; its suffix says the format.
+      size: width and height in inches.
+      fill: adds the axes.
+    """
+    suffix = check_output(path)
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=size)
+        FigureCanvasAgg(figure)
+        fill(figure)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format=suffix, metadata=_METADATA[suffix])
+    storage.write_bytes(storage.absolute(path), buffer.getvalue())

@@ -1,0 +1,117 @@
+"""Figure 1 for print: d' of each class against its prior, coloured by average precision.
+
+python -m evaluation.paper.figure1 --report report --output figure1.pdf
+"""
+
+import argparse
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+
+from evaluation.figures import PER_CLASS
+from evaluation.paper.drawing import COLUMN_WIDTH, check_output, draw
+from evaluation.report.page import FIGURE_COLOURS
+from features import contract, storage, terminal
+from features.errors import OK, InputError, run_command
+
+_DESCRIPTION = """\
+Draw Figure 1 of the paper from a report: the d-prime of each class against its
+prior, coloured by average precision, as PDF, SVG or PNG. The paper shows a
+random 20 % of 30,871 classes: --share 0.2.
+"""
+# More points than these are drawn as pixels also in PDF and SVG, which viewers would be slow with.
+_MAX_VECTOR_POINTS = 5000
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m evaluation.paper.figure1",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--report", required=True, help="folder made by evaluation.evaluate")
+    add("--output", required=True, help="the file to write: .pdf, .svg or .png")
+    add("--share", type=float, default=1.0, help="of the classes, at random; default: 1")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    args = _parser().parse_args(argv)
+    check_output(args.output)
+    if not 0 < args.share <= 1:
+        raise InputError(f"--share: received {args.share:g}; give more than 0 and at most 1")
+    source = storage.absolute(args.report)
+    contract.read_root(source, contract.METRICS)
+    with storage.open_read(storage.join(source, PER_CLASS)) as file:
+        per_class = shown_classes(pq.read_table(file), args.share)
+    draw(args.output, (COLUMN_WIDTH, 0.75 * COLUMN_WIDTH), lambda figure: fill(figure, per_class))
+    terminal.report(f"{len(per_class)} classes", {}, args.output)
+    return OK
+
+
+def shown_classes(per_class: pa.Table, share: float) -> pa.Table:
+    """The classes that have a d' and a prior, or a share of them, drawn with a fixed seed."""
+    d_prime = per_class["d_prime"].to_numpy(zero_copy_only=False).astype(np.float64)
+    rows = np.flatnonzero(~np.isnan(d_prime) & (per_class["prior"].to_numpy() > 0))
+    drawn = np.argsort(np.random.PCG64(0).random_raw(len(rows)), kind="stable")
+    return per_class.take(np.sort(rows[drawn[: round(share * len(rows))]]))
+
+
+def fill(figure: Figure, per_class: pa.Table) -> None:
+    """Add the axes of the figure.
+
+    Args:
+      figure: empty.
+      per_class: rows of `per_class.parquet` that have a d' and a prior.
+    """
+    prior, d_prime, ap = (
+        per_class[name].to_numpy(zero_copy_only=False) for name in ("prior", "d_prime", "ap")
+    )
+    axes = figure.add_subplot()
+    finite = np.isfinite(d_prime)
+    top = np.ceil(max(1.0, d_prime[finite].max(initial=1.0)) + 0.1)
+    bottom = np.floor(d_prime[finite].min(initial=0.0))
+    colours = {"c": ap, "cmap": FIGURE_COLOURS, "vmin": 0.0, "vmax": 1.0}
+    size = 10 if len(prior) <= 500 else 4 if len(prior) <= _MAX_VECTOR_POINTS else 1
+    # A perfect class has no finite d': it stands at the edge, as a triangle.
+    for shown, marker in ((finite, "o"), (d_prime > top, "^"), (d_prime < bottom, "v")):
+        points = axes.scatter(
+            prior[shown],
+            np.clip(d_prime[shown], bottom, top),
+            s=size,
+            marker=marker,
+            linewidths=0.2 if size > 1 else 0,
+            edgecolors="#575e67",
+            clip_on=False,
+            rasterized=len(prior) > _MAX_VECTOR_POINTS,
+            **(colours | {"c": ap[shown]}),
+        )
+        if marker == "o":
+            figure.colorbar(points, ax=axes, label="average precision", pad=0.03, aspect=30)
+    axes.set(
+        xscale="log",
+        ylim=(bottom, top),
+        xlabel="prior (share of videos, log scale)",
+        ylabel="d′ (standard deviations)",
+    )
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    if prior.max() < 100 * prior.min():  # powers of ten alone would be too few
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
+    if not finite.all():
+        ticks = np.arange(bottom, top + 1)
+        axes.set_yticks(ticks, [*(f"{tick:g}" for tick in ticks[:-1]), "∞"])
+    axes.grid()
+    axes.set_axisbelow(True)
+
+
+if __name__ == "__main__":
+    run_command(main)

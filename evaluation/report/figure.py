@@ -1,0 +1,194 @@
+"""Figure 2 as numbers: the labels that a soundtrack's figure shows, and their scores over time."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from features.logmel import hertz_to_mel
+from features.params import LogMelParams
+
+# Section 5 and Figure 2: the outputs "with the greatest peak values across the entire video".
+NUM_LABELS_SHOWN = 16
+
+# A longer soundtrack is averaged (spectrogram) or reduced to its peaks (scores), so that an hour of
+# sound makes no larger page than a minute. The first is twice the pixels of the widest plot.
+_MAX_SPECTROGRAM_COLUMNS = 2048
+_MAX_SCORE_CELLS = 512
+
+_MAX_TIME_TICKS = 8
+_FREQUENCY_TICKS_HZ = (125, 500, 1000, 2000, 4000, 8000)
+
+
+@dataclasses.dataclass(frozen=True)
+class SoundtrackView:
+    """One soundtrack and its scores over time.
+
+    Attributes:
+      title: what the soundtrack is called: a video id, the name of a file.
+      uri: where it was read from; shown as text, never loaded.
+      params: the front end.
+      log_mel: [frames, mel bands] float32; NaN in frames that were not looked at.
+      label_names: [labels] names of the whole vocabulary.
+      labels: indices of the true labels; none where they are not known.
+      scores: [patches, labels] in [0, 1].
+      start_seconds: [patches], rising.
+    """
+
+    title: str
+    uri: str
+    params: LogMelParams
+    log_mel: np.ndarray
+    label_names: Sequence[str]
+    labels: Sequence[int]
+    scores: np.ndarray
+    start_seconds: np.ndarray
+
+    def __post_init__(self) -> None:
+        expected = (len(self.start_seconds), len(self.label_names))
+        if self.scores.shape != expected:
+            raise ValueError(
+                f"scores of {self.title!r} have shape {self.scores.shape}, but start_seconds and "
+                f"label_names ask for [patches, labels] = {expected}; pass the scores of one "
+                "soundtrack and the vocabulary they were made with"
+            )
+        if not np.isfinite(self.scores).all() or np.isinf(self.log_mel).any():
+            raise ValueError(
+                f"scores of {self.title!r} hold NaN or infinity, or log_mel infinity; probably "
+                "the model diverged or the audio is damaged: choose another soundtrack"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One label of the figure.
+
+    Attributes:
+      name: of the label.
+      is_true: whether the soundtrack bears it.
+      peak: its highest score.
+      peak_seconds: the start of the cell that has it.
+      scores: float64 [cells].
+    """
+
+    name: str
+    is_true: bool
+    peak: float
+    peak_seconds: float
+    scores: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class SoundtrackFigure:
+    """What the figure of a soundtrack shows; all times in seconds.
+
+    Attributes:
+      duration: of the time axis.
+      sound_seconds: of the spectrogram, which starts at 0.
+      spectrogram: [columns, mel bands]; NaN where nothing was looked at.
+      cells: [cells] start and end of the stretches that have one score a label.
+      patches_per_cell: more than one where the soundtrack is long; a cell then has their peak.
+      rows: the labels of the highest peaks, falling.
+      other_true: name and peak of the true labels that are not among them; no peak without scores.
+    """
+
+    duration: float
+    sound_seconds: float
+    spectrogram: np.ndarray
+    cells: list[tuple[float, float]]
+    patches_per_cell: int
+    rows: list[Row]
+    other_true: list[tuple[str, float | None]]
+
+    @property
+    def top(self) -> float:
+        """The highest score shown. Those of rare labels stay far below 1: scales end here."""
+        return max((row.peak for row in self.rows), default=0.0)
+
+    @property
+    def time_ticks(self) -> list[float]:
+        """The multiples of 1, 2 or 5 times a power of ten in [0, duration]."""
+        if not self.duration:
+            return []
+        rough = self.duration / _MAX_TIME_TICKS
+        magnitude = 10.0 ** math.floor(math.log10(rough))
+        step = next(m * magnitude for m in (1, 2, 5, 10) if m * magnitude >= rough)
+        return [tick * step for tick in range(math.floor(self.duration / step) + 1)]
+
+
+def soundtrack_figure(view: SoundtrackView) -> SoundtrackFigure:
+    """Choose what the figure of a soundtrack shows."""
+    cells, patches_per_cell, scores = _cells(view)
+    sound_seconds = len(view.log_mel) * view.params.hop_seconds
+    peaks = scores.max(axis=0, initial=0.0)  # [labels]
+    shown = np.argsort(-peaks, kind="stable")[: NUM_LABELS_SHOWN if cells else 0].tolist()
+    true_labels = set(view.labels)
+    return SoundtrackFigure(
+        duration=max([sound_seconds, *(end for _, end in cells)]),
+        sound_seconds=sound_seconds,
+        spectrogram=_columns(view.log_mel),
+        cells=cells,
+        patches_per_cell=patches_per_cell,
+        rows=[
+            Row(
+                name=view.label_names[label],
+                is_true=label in true_labels,
+                peak=float(peaks[label]),
+                peak_seconds=cells[int(scores[:, label].argmax())][0],
+                scores=scores[:, label],
+            )
+            for label in shown
+        ],
+        other_true=[
+            (view.label_names[label], float(peaks[label]) if cells else None)
+            for label in sorted(true_labels.difference(shown))
+        ],
+    )
+
+
+def frequency_ticks(params: LogMelParams) -> list[tuple[float, int]]:
+    """Octaves within the mel range: height on the mel axis from 0 to 1, and hertz."""
+    low, high = hertz_to_mel(np.array([params.mel_min_hz, params.mel_max_hz]))
+    return [
+        (float((hertz_to_mel(np.array(hertz)) - low) / (high - low)), hertz)
+        for hertz in _FREQUENCY_TICKS_HZ
+        if params.mel_min_hz <= hertz <= params.mel_max_hz
+    ]
+
+
+def colour_range(spectrogram: np.ndarray) -> tuple[float, float]:
+    """The log-mel values that the colours of a spectrogram span."""
+    if np.isnan(spectrogram).all():
+        return 0.0, 1.0
+    # A click or a stretch of digital silence must not take the whole range.
+    low, high = np.nanpercentile(spectrogram, [1, 99.5])
+    return float(low), float(max(high, low + 1e-3))
+
+
+def _cells(view: SoundtrackView) -> tuple[list[tuple[float, float]], int, np.ndarray]:
+    """The cells, patches per cell, and float64 [cells, labels] the highest scores in each.
+
+    A cell ends with its patch, or where the next starts if patches overlap.
+    """
+    patches = len(view.start_seconds)
+    group = max(1, math.ceil(patches / _MAX_SCORE_CELLS))
+    firsts = np.arange(0, patches, group)  # [cells]
+    starts = view.start_seconds.astype(np.float64)
+    lasts = np.append(firsts[1:], patches)[: len(firsts)] - 1
+    ends = starts[lasts] + view.params.patch_seconds
+    ends[:-1] = np.minimum(ends[:-1], starts[firsts[1:]])
+    cells = list(zip(starts[firsts].round(3).tolist(), ends.round(3).tolist(), strict=True))
+    if not cells:
+        return [], 1, np.zeros((0, len(view.label_names)))
+    return cells, group, np.maximum.reduceat(view.scores.astype(np.float64), firsts, axis=0)
+
+
+def _columns(log_mel: np.ndarray) -> np.ndarray:
+    """[frames, bands] to at most `_MAX_SPECTROGRAM_COLUMNS` columns, by averaging neighbours."""
+    frames = len(log_mel)
+    if frames <= _MAX_SPECTROGRAM_COLUMNS:
+        return log_mel
+    edges = np.arange(_MAX_SPECTROGRAM_COLUMNS + 1) * frames // _MAX_SPECTROGRAM_COLUMNS
+    sums = np.add.reduceat(log_mel.astype(np.float64), edges[:-1], axis=0)
+    return sums / np.diff(edges)[:, np.newaxis]

@@ -1,0 +1,185 @@
+"""Media files in, the top labels over time out, on the terminal.
+
+python -m evaluation.tag --run run clip.mp4 song.ogg
+python -m evaluation.tag --run run clip.mp4 --html clip.html
+"""
+
+import argparse
+import dataclasses
+import math
+import sys
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from evaluation import media, soundtrack
+from evaluation.model import ExportedModel, Patches, find_export, load_model
+from features import storage
+from features.errors import FAILED, OK, InputError, run_command
+from features.outcome import AudioError, Outcome
+from features.params import LogMelParams
+
+_DESCRIPTION = """\
+Say what is heard in media files: the labels of highest score, of the whole
+soundtrack (the mean over its patches) and over time. Needs no features and no
+data set, only a trained network.
+"""
+# Where nobody says how often; a screen's worth.
+_MAX_LINES = 40
+
+
+@dataclasses.dataclass(frozen=True)
+class Tagged:
+    """What a network hears in one soundtrack.
+
+    Attributes:
+      uri: of the medium.
+      label_names: [labels].
+      start_seconds: float32 [patches], where the patches start, rising.
+      patch_seconds: how long a patch is.
+      scores: float32 [patches, labels] in [0, 1].
+      log_mel: float32 [patches, patch frames, mel bands], what the network was given.
+      outcome: OK, or TRUNCATED where the patches are those before the damage.
+      detail: the words of the library where the outcome is not OK.
+    """
+
+    uri: str
+    label_names: tuple[str, ...]
+    start_seconds: np.ndarray
+    patch_seconds: float
+    scores: np.ndarray
+    log_mel: np.ndarray
+    outcome: Outcome
+    detail: str
+
+
+def tag(uri: str, model: ExportedModel, *, timeout_seconds: float = 900.0) -> Tagged:
+    """Decode one soundtrack and score its patches.
+
+    Raises:
+      AudioError: there is no patch to be scored.
+    """
+    decoded = media.decode(uri, model.front_end, timeout_seconds=timeout_seconds)
+    if not len(decoded.stored):
+        raise AudioError(decoded.outcome, decoded.detail)
+    params = model.front_end.log_mel
+    index = np.arange(len(decoded.stored))
+    start_seconds = (index * params.patch_hop_seconds).astype(np.float32)
+    patches = Patches(np.zeros_like(index), start_seconds, decoded.stored)
+    return Tagged(
+        uri=uri,
+        label_names=model.vocabulary.names,
+        start_seconds=start_seconds,
+        patch_seconds=params.patch_seconds,
+        scores=np.concatenate([outputs.scores for _, outputs in model.score([patches])]),
+        log_mel=model.front_end.storage.decode(decoded.stored),
+        outcome=decoded.outcome,
+        detail=decoded.detail,
+    )
+
+
+def describe(tagged: Tagged, *, top: int, every_seconds: float | None) -> Iterator[str]:
+    """Lines for a terminal: the whole soundtrack, then a line for each stretch of time.
+
+    Args:
+      tagged: one soundtrack.
+      top: how many labels a line names.
+      every_seconds: how long a stretch is; None for one patch, or for as many as make a screen.
+    """
+    num_patches = len(tagged.scores)
+    if every_seconds is None:
+        per_line = math.ceil(num_patches / _MAX_LINES)
+    else:
+        per_line = max(1, round(every_seconds / tagged.patch_seconds))
+    yield f"  {'whole':<13} {_top_labels(tagged, slice(None), top)}"
+    for first in range(0, num_patches, per_line):
+        rows = slice(first, first + per_line)
+        starts = tagged.start_seconds[rows]
+        time = f"{_clock(starts[0])}-{_clock(starts[-1] + tagged.patch_seconds)}"
+        yield f"  {time:<13} {_top_labels(tagged, rows, top)}"
+
+
+def page_of(tagged: Tagged, *, title: str, params: LogMelParams) -> str:
+    """The page that plays a soundtrack under its scores (Figure 2).
+
+    Args:
+      tagged: one soundtrack.
+      title: what the page calls it.
+      params: of the front end of the network.
+    """
+    return soundtrack.page(
+        title=title,
+        uri=tagged.uri,
+        params=params,
+        patches=tagged.log_mel,
+        start_seconds=tagged.start_seconds,
+        scores=tagged.scores,
+        label_names=tagged.label_names,
+    )
+
+
+def _top_labels(tagged: Tagged, rows: slice, top: int) -> str:
+    scores = tagged.scores[rows].mean(axis=0)  # [labels]
+    best = np.argsort(-scores, kind="stable")[:top]
+    return "   ".join(f"{scores[label]:.2f} {tagged.label_names[label]}" for label in best)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(float(seconds), 60)
+    return f"{int(minutes)}:{rest:04.1f}"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m evaluation.tag", description=_DESCRIPTION, allow_abbrev=False
+    )
+    add = parser.add_argument
+    add("files", metavar="FILE", nargs="+", help="media file or URI")
+    add("--run", required=True, help="folder made by training.train, or a copy of its export")
+    add("--top", metavar="N", type=int, default=3, help="labels a line; default: 3")
+    add(
+        "--every",
+        metavar="SECONDS",
+        type=float,
+        help=f"a line for so many seconds; default: one a patch, {_MAX_LINES} at most",
+    )
+    add(
+        "--html",
+        metavar="PAGE",
+        help="also write a page that plays FILE under its scores; for one FILE",
+    )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    args = _parser().parse_args(argv)
+    if args.top < 1:
+        raise InputError(f"--top: received {args.top}; give 1 or more")
+    if args.every is not None and not args.every > 0:
+        raise InputError(f"--every: received {args.every:g}; give seconds above 0")
+    if args.html is not None and len(args.files) > 1:
+        raise InputError(f"--html: a page is of one FILE; received {len(args.files)}")
+    model = load_model(find_export(storage.absolute(args.run)))
+    code = OK
+    for file in args.files:
+        try:
+            tagged = tag(storage.absolute(file), model)
+        except AudioError as error:  # it costs only itself
+            print(f"error: {file}: {error}", file=sys.stderr)
+            code = FAILED
+            continue
+        print(file)
+        for line in describe(tagged, top=args.top, every_seconds=args.every):
+            print(line)
+        if args.html is not None:
+            page = page_of(tagged, title=file, params=model.front_end.log_mel)
+            storage.write_bytes(storage.absolute(args.html), page.encode())
+            print(f"wrote {args.html}")
+        if tagged.outcome != Outcome.OK:
+            print(f"{file}: only the part before the damage: {tagged.detail}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,258 @@
+"""Scoring by every road: features, media, subsets, halves, and files; then what is made of it."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import sklearn.metrics
+
+from evaluation import evaluate, localise, score_videos, tag
+from evaluation.score_shard import read_vectors
+from features import contract
+from features.errors import FAILED, OK, InputError
+from features.labels import read_vocabulary
+from pipelines import extract_features, prepare_dataset
+from pipelines.dataset import VIDEO_FILES, VIDEO_SCHEMA
+from tests.conftest import TONES, Corpus
+from training import train
+
+SUBSET = ["--subset=2"]
+
+
+@pytest.fixture(scope="module")
+def folders(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """dataset, of which two groups of evaluation videos are a subset; features, run, scores."""
+    root = tmp_path_factory.mktemp("scoring")
+    prepare_dataset.main(["--manifest", str(corpus.manifest), "--output", f"{root}/dataset"])
+    subsets = cut_evaluation_into_groups(root / "dataset")
+    extract_features.main(["--dataset", f"{root}/dataset", "--output", f"{root}/features"])
+    add_to_root(root / "features" / contract.FEATURES, subsets)
+    train.main(
+        ["fully_connected", "--features", f"{root}/features", "--output", f"{root}/run",
+         "--steps=60", "--batch-size=16", "--learning-rate=1e-3", "--width=0.1"]
+    )  # fmt: skip
+    score(root, root / "scores", "--frame-scores", "--embeddings")
+    return root
+
+
+def cut_evaluation_into_groups(dataset: Path) -> dict[str, Any]:
+    """Three groups: a and b together are the subset "2"."""
+    groups = {"a": 1, "b": 2, "rest": 1}
+    for path in dataset.glob(VIDEO_FILES):
+        rows = pq.read_table(path).to_pylist()
+        for number, row in enumerate(row for row in rows if row["split"] == "evaluation"):
+            row["group"] = list(groups)[number % 3]
+            row["num_shards"] = groups[row["group"]]
+            row["shard"] = number % row["num_shards"]
+        pq.write_table(pa.Table.from_pylist(rows, VIDEO_SCHEMA), path)
+    root = json.loads((dataset / contract.DATASET).read_text())
+    root["splits"]["evaluation"]["num_shards"] = groups
+    subsets = {"subsets": {"evaluation": {"2": ["a", "b"]}}}
+    (dataset / contract.DATASET).write_text(json.dumps({**root, **subsets}))
+    return subsets
+
+
+def add_to_root(path: Path, fields: dict[str, Any]) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+
+
+def score(root: Path, output: Path, *flags: str, source: str = "--features") -> dict[str, Any]:
+    folder = "features" if source == "--features" else "dataset"
+    source_flags = [source, f"{root}/{folder}", "--run", f"{root}/run"]
+    assert score_videos.main([*source_flags, *flags, "--output", str(output)]) == OK
+    return contract.read_root(str(output), contract.SCORES)
+
+
+def read(folder: Path, kind: str = "scores", column: str = "scores") -> dict[str, np.ndarray]:
+    """Id -> scores [labels], or of its patches [patches, labels]."""
+    rows: dict[str, list[np.ndarray]] = {}
+    for path in sorted(folder.glob(f"*/*/{kind}-*.parquet")):
+        table = pq.read_table(path)
+        values = read_vectors(table[column])
+        for video_id, row in zip(table["video_id"].to_pylist(), values, strict=True):
+            rows.setdefault(video_id, []).append(row)
+    return {video_id: np.squeeze(np.stack(own)) for video_id, own in rows.items()}
+
+
+def report(scores: Path, output: Path, *flags: str) -> dict[str, Any]:
+    assert evaluate.main(["--scores", str(scores), *flags, "--output", str(output)]) == OK
+    return contract.read_root(str(output), contract.METRICS)
+
+
+def test_media_give_the_scores_of_their_features(folders: Path, tmp_path: Path) -> None:
+    expected = contract.read_root(f"{folders}/scores", contract.SCORES)
+
+    document = score(folders, tmp_path / "scores", source="--from-media")
+
+    for field in ("groups", "missing", "num_patches", "num_shards", "model_fingerprint"):
+        assert document[field] == expected[field], field
+    assert document["missing"] == {"not_found": 1}
+    assert document["features"] is None
+    ours, theirs = read(tmp_path / "scores"), read(folders / "scores")
+    assert ours.keys() == theirs.keys()
+    for video_id, own in ours.items():
+        np.testing.assert_allclose(own, theirs[video_id], atol=1e-6)
+
+
+def test_an_export_without_its_run_is_enough(folders: Path, tmp_path: Path) -> None:
+    shutil.copytree(folders / "run" / "export", tmp_path / "model")
+    flags = ["--features", f"{folders}/features", "--run", f"{tmp_path}/model"]
+
+    score_videos.main([*flags, "--output", f"{tmp_path}/scores"])
+
+    ours, theirs = read(tmp_path / "scores"), read(folders / "scores")
+    assert all((own == theirs[video_id]).all() for video_id, own in ours.items())
+
+
+def test_a_subset_reads_only_its_groups(folders: Path, tmp_path: Path) -> None:
+    features = tmp_path / "features"
+    shutil.copytree(folders / "features", features)
+    shutil.rmtree(features / "evaluation" / "rest")
+    shutil.copytree(folders / "run", tmp_path / "run")
+
+    document = score(tmp_path, tmp_path / "scores", *SUBSET)
+
+    assert set(document["groups"]) == {"a", "b"}
+    assert document["subsets"] == {"2": ["a", "b"]}
+    assert {path.parent.name for path in tmp_path.glob("scores/*/*/*")} == {"a", "b"}
+    figures = report(tmp_path / "scores", tmp_path / "report")
+    same = report(folders / "scores", tmp_path / "same", *SUBSET)
+    for field in ("mean_auc", "mean_ap", "num_videos", "num_videos_expected", "intervals"):
+        assert figures[field] == same[field]
+    whole = report(folders / "scores", tmp_path / "whole")
+    assert whole["num_videos_expected"] > same["num_videos_expected"]
+
+
+def test_a_subset_that_is_not_there_is_refused(folders: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"--subset: received '400'; the subsets of .* are: 2"):
+        score(folders, tmp_path / "scores", "--subset=400")
+    with pytest.raises(InputError, match="--subset: received '400'"):
+        report(folders / "scores", tmp_path / "report", "--subset=400")
+
+
+def test_halves_are_stated_and_close(folders: Path, tmp_path: Path) -> None:
+    document = score(folders, tmp_path / "scores", "--dtype=float16")
+
+    assert document["dtype"] == "float16"
+    path = next(tmp_path.glob("scores/*/*/scores-*.parquet"))
+    assert pq.read_schema(path).field("scores").type.value_type == pa.float16()
+    full = read(folders / "scores")
+    for video_id, own in read(tmp_path / "scores").items():
+        np.testing.assert_allclose(own, full[video_id], rtol=1e-3, atol=1e-7)
+    report(tmp_path / "scores", tmp_path / "report")
+
+
+def test_embeddings_are_the_layer_before_the_last(folders: Path) -> None:
+    embeddings = read(folders / "scores", "embeddings", "embedding")
+    frames = read(folders / "scores", "frames")
+
+    assert embeddings.keys() == frames.keys()
+    for video_id, own in embeddings.items():
+        assert len(own) == len(frames[video_id])
+        assert own.shape[1] == 100
+        assert own.std() > 0
+
+
+def test_a_shard_without_sidecar_is_scored_anew_and_no_other(folders: Path, tmp_path: Path) -> None:
+    scores = tmp_path / "scores"
+    score(folders, scores)
+    lost = next(scores.glob("evaluation/b/scores-*.json"))
+    before = {path: path.stat().st_mtime_ns for path in scores.glob("*/*/*")}
+    lost.unlink()
+
+    score(folders, scores)
+
+    after = {path: path.stat().st_mtime_ns for path in scores.glob("*/*/*")}
+    changed = {path.stem for path in after if after[path] != before[path]}
+    assert after.keys() == before.keys()
+    assert changed <= {lost.stem}
+    assert lost.exists()
+
+
+def test_figures_of_the_most_frequent_labels(folders: Path, tmp_path: Path) -> None:
+    document = report(folders / "scores", tmp_path / "report", "--labels=2")
+
+    scores = read(folders / "scores")
+    truth = {}
+    for path in folders.glob("scores/*/*/scores-*.parquet"):
+        for row in pq.read_table(path, columns=["video_id", "labels"]).to_pylist():
+            truth[row["video_id"]] = [label in row["labels"] for label in range(2)]
+    values = np.stack([scores[video_id][:2] for video_id in truth])
+    auc = sklearn.metrics.roc_auc_score(list(truth.values()), values)
+    assert document["num_labels"] == 2
+    assert document["mean_auc"] == pytest.approx(auc, abs=1e-9)
+    with pytest.raises(InputError, match=r"--labels: received 4; .* has scores of 3"):
+        report(folders / "scores", tmp_path / "report", "--labels=4")
+
+
+def test_missing_videos_and_their_outcomes(folders: Path, tmp_path: Path) -> None:
+    document = report(folders / "scores", tmp_path / "report")
+
+    assert document["missing"] == {"not_found": 1}
+    table = pq.read_table(tmp_path / "report" / "missing.parquet").to_pylist()
+    assert table == [{"video_id": "absent", "outcome": "not_found"}]
+
+
+def test_localisation_against_scikit_learn(folders: Path, tmp_path: Path) -> None:
+    """Events that fill the first half of each soundtrack."""
+    vocabulary = read_vocabulary(f"{folders}/scores")
+    frames = read(folders / "scores", "frames")
+    rows, truth = [], []
+    for video_id, own in frames.items():
+        middle = 0.96 * (len(own) // 2)
+        rows += [{"id": video_id, "label": label, "start": 0.0, "end": middle} for label in TONES]
+        truth.append(np.arange(len(own)) < len(own) // 2)
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "events.parquet")
+    flags = ["--scores", f"{folders}/scores", "--events", f"{tmp_path}/events.parquet"]
+
+    assert localise.main([*flags, "--output", f"{tmp_path}/out"]) == OK
+
+    table = pq.read_table(tmp_path / "out" / "per_class.parquet").to_pylist()
+    values, active = np.concatenate(list(frames.values())), np.concatenate(truth)
+    for label, row in enumerate(table):
+        expected = sklearn.metrics.average_precision_score(active, values[:, label])
+        assert row["label_id"] == vocabulary.ids[label]
+        assert row["ap"] == pytest.approx(expected, abs=1e-9)
+    document = json.loads((tmp_path / "out" / "localisation.json").read_text())
+    assert document["num_videos"] == len(frames)
+    assert document["mean_ap"] == pytest.approx(np.mean([row["ap"] for row in table]))
+
+
+def test_tags_of_a_file_are_its_frame_scores(
+    folders: Path, corpus: Corpus, capsys: pytest.CaptureFixture[str]
+) -> None:
+    video_id, expected = next(iter(read(folders / "scores", "frames").items()))
+    media = corpus.manifest.parent / video_id
+
+    assert tag.main(["--run", f"{folders}/run", "--top=1", str(media)]) == OK
+
+    lines = capsys.readouterr().out.splitlines()
+    names = read_vocabulary(f"{folders}/scores").names
+    assert lines[0] == str(media)
+    means = [expected.mean(axis=0), *expected]
+    assert len(lines) == 1 + len(means)
+    for line, scores in zip(lines[1:], means, strict=True):
+        assert line.endswith(f"{scores.max():.2f} {names[scores.argmax()]}")
+
+
+def test_a_bad_file_costs_only_itself(
+    folders: Path, corpus: Corpus, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = corpus.manifest.parent / "broken.mp4"
+    good = next(corpus.manifest.parent.glob("clip-00*"))
+
+    assert tag.main(["--run", f"{folders}/run", str(bad), str(good)]) == FAILED
+
+    shown = capsys.readouterr()
+    assert f"error: {bad}: corrupt" in shown.err
+    assert shown.out.startswith(str(good))
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"--run .* has no export/saved_model\.pb"):
+        tag.main(["--run", str(tmp_path), "a.wav"])
