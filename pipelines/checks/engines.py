@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 import subprocess
-import urllib.error
 import urllib.request
 import zipfile
 from pathlib import Path
@@ -68,22 +67,29 @@ def job_server_jar(options: "PipelineOptions") -> Finding:
                 f"delete it and download it again: `curl -Lo {path} {url}`",
             )
         return ok(name, f"{path}, for Java {needed} or later")
-    download = f"on a machine with internet `curl -LO {url}`, then put it into {path.parent}"
     if "://" not in url:
-        return problem(name, f"{path} does not exist", "see --flink_job_server_jar")
-    try:
-        request = urllib.request.Request(url, method="HEAD")
-        with urllib.request.urlopen(request, timeout=_ANSWER_SECONDS) as answer:
-            megabytes = int(answer.headers.get("Content-Length", 0)) // 10**6
-    except urllib.error.HTTPError as error:
-        return problem(name, f"{url} answers {error.code} {error.reason}", "see --flink_version")
-    except OSError as error:
-        return problem(
-            name, f"not in {path.parent}, and {url} cannot be reached: {error}", download
-        )
-    return warning(
-        name, f"not in {path.parent}; the first job downloads {megabytes} MB from {url}", download
-    )
+        return problem(name, f"{path} does not exist", "give another --flink_job_server_jar")
+    by_hand = f"on a machine with internet `curl -LO {url}`, then put it into {path.parent}"
+    found = f"not in {path.parent}"
+    for place in _sources(url):  # as Beam tries them
+        try:
+            request = urllib.request.Request(place, method="HEAD")
+            with urllib.request.urlopen(request, timeout=_ANSWER_SECONDS) as answer:
+                megabytes = int(answer.headers.get("Content-Length", 0)) // 10**6
+        except OSError as error:
+            found += f"; {place}: {error}"
+        else:
+            found = f"not in {path.parent}; the first job downloads {megabytes} MB from {place}"
+            return warning(name, found, by_hand)
+    return problem(name, found, by_hand)
+
+
+def _sources(url: str) -> list[str]:
+    """A jar's address and, for one of Maven Central, that of its mirror."""
+    from apache_beam.utils.subprocess_server import JavaJarServer
+
+    central, mirror = JavaJarServer.MAVEN_CENTRAL_REPOSITORY, JavaJarServer.GOOGLE_MAVEN_MIRROR
+    return [url, url.replace(central, mirror)] if url.startswith(central) else [url]
 
 
 def _jar(options: "PipelineOptions") -> tuple[Path, str]:

@@ -34,11 +34,11 @@ def import_names(root: Path = Path(__file__).parents[2]) -> Finding:
     name = "import names"
     for package in OUR_PACKAGES:
         spec = util.find_spec(package)
-        places = list(spec.submodule_search_locations or [spec.origin]) if spec else []
+        places = list(spec.submodule_search_locations or [str(spec.origin)]) if spec else []
         if places != [str(root / package)]:
             return problem(
                 name,
-                f"`import {package}` finds {', '.join(map(str, places)) or 'nothing'} instead of "
+                f"`import {package}` finds {', '.join(places) or 'nothing'} instead of "
                 f"{root / package}",
                 f"remove its folder from PYTHONPATH (sys.path), or put {root} before it",
             )

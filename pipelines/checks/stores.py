@@ -23,14 +23,14 @@ def folder(flag: str, path: str) -> Finding:
             f"write {path.replace(':/', '://', 1)}",
         )
     place = storage.absolute(path)
-    file = storage.join(place, f".doctor-{uuid.uuid4().hex[:12]}")
     content = os.urandom(1 << 16)
     absent = _absent_folders(place)
     try:
+        file = storage.join(place, f".doctor-{uuid.uuid4().hex[:12]}")
         storage.write_bytes(file, content)  # under another name first, then renamed
         received = storage.read_bytes(file)
         storage.delete(file)
-    except (OSError, ValueError) as error:  # Beam's own error is an OSError
+    except (OSError, ValueError) as error:  # ValueError: a scheme that no filesystem serves
         return problem(name, f"{type(error).__name__}: {error}", _cure(place, error))
     finally:
         for one in absent:
@@ -58,7 +58,7 @@ def _cure(place: str, error: Exception) -> str:
             "objects (role roles/storage.objectAdmin)"
         )
     if isinstance(error, PermissionError) or "read-only" in text:
-        return f"give this user the right to write there (`ls -ld`, `id`), not {place} alone"
+        return f"let this user write there (`id`, `ls -ld {place}`), or choose another folder"
     if "no space" in text or "quota" in text:
         return "make room, or choose a folder on a larger disk"
     if isinstance(error, NotADirectoryError | FileExistsError):
