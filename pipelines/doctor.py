@@ -112,7 +112,6 @@ def _of_job(options: "PipelineOptions", output: str | None) -> Checks:
         workers = options.view_as(DirectOptions).direct_num_workers or os.cpu_count() or 1
         yield "memory", functools.partial(machine.memory, workers)
         yield "temporary files", functools.partial(machine.spool_disk, workers)
-        yield "open files", machine.open_files
     folders = {
         "--output": output,
         "--temp_location": google.temp_location,

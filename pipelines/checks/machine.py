@@ -1,7 +1,6 @@
-"""Whether this machine has the memory, the disk and the open files that its workers need."""
+"""Whether this machine has the memory and the disk that its workers need."""
 
 import os
-import resource
 import shutil
 import tempfile
 from pathlib import Path
@@ -12,7 +11,6 @@ from pipelines.checks.finding import Finding, ok, problem, warning
 MB_PER_WORKER = 400
 # A shard is 150 MB on average; one of long videos is gigabytes.
 _SPOOL_MB, _AMPLE_SPOOL_MB = 150, 2000
-_MIN_OPEN_FILES = 256
 
 
 def memory(num_workers: int, root: Path = Path("/")) -> Finding:
@@ -82,14 +80,4 @@ def spool_disk(num_workers: int) -> Finding:
             f"{found}; shards of long videos take up to {_AMPLE_SPOOL_MB} MB a worker",
             cure,
         )
-    return ok(name, found)
-
-
-def open_files() -> Finding:
-    """Whether this process may open as many files as a job does."""
-    name = "open files"
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    found = f"{soft} may be open at a time"
-    if soft != resource.RLIM_INFINITY and soft < _MIN_OPEN_FILES:
-        return warning(name, f"{found}, {hard} if asked for", "`ulimit -n 1024` before the job")
     return ok(name, found)

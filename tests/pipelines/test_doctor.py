@@ -3,7 +3,6 @@
 import http.server
 import json
 import os
-import resource
 import shutil
 import socket
 import subprocess
@@ -78,6 +77,33 @@ def test_unknown_flags_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
 
     assert exit_.value.code == 2
     assert "--ouput" in capsys.readouterr().err
+
+
+@contextmanager
+def serve(answers: dict[str, bytes]) -> Iterator[str]:
+    """An HTTP server with these answers; yields its host and port."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            body = answers.get(self.path)
+            self.send_response(404 if body is None else 200)
+            self.send_header("Content-Length", str(len(body or b"")))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body or b"")
+
+        do_HEAD = do_POST = do_GET  # noqa: N815 - the names that http.server calls
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
 
 
 # The installation
@@ -237,19 +263,6 @@ def test_temporary_files_elsewhere_than_asked(
     assert "create that folder" in finding.cure
 
 
-def test_few_open_files() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
-    try:
-        finding = machine.open_files()
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-    assert finding.level is Level.WARNING
-    assert "200 may be open" in finding.found
-    assert "ulimit -n" in finding.cure
-
-
 # Folders and credentials
 
 
@@ -303,6 +316,15 @@ def test_a_bucket_that_does_not_answer() -> None:
     assert "network" in bucket["cure"]
     assert findings["credentials"]["level"] == "warning"
     assert "unset STORAGE_EMULATOR_HOST" in findings["credentials"]["cure"]
+
+
+def test_a_bucket_that_is_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_GCE_CHECK", "true")
+    with serve({}) as address:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://{address}")
+        finding = stores.folder("--output", "gs://absent/out")
+
+    assert_problem(finding, "404", "see that the bucket exists")
 
 
 def test_credentials_that_are_broken_or_absent(
@@ -388,32 +410,6 @@ def test_jars_that_are_absent_or_cut(tmp_path: Path) -> None:
     path, url = engines._jar(cached)
     path.write_bytes(b"<html>captive portal</html>")
     assert_problem(engines.job_server_jar(cached), f"{path} is no whole", f"curl -Lo {path} {url}")
-
-
-@contextmanager
-def serve(answers: dict[str, bytes]) -> Iterator[str]:
-    """An HTTP server with these answers; yields its host and port."""
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            body = answers.get(self.path)
-            self.send_response(404 if body is None else 200)
-            self.send_header("Content-Length", str(len(body or b"")))
-            self.end_headers()
-            if self.command == "GET":
-                self.wfile.write(body or b"")
-
-        do_HEAD = do_GET  # noqa: N815 - the name that http.server calls
-
-        def log_message(self, *args: object) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
 
 
 def test_jars_to_be_downloaded(tmp_path: Path) -> None:
