@@ -85,12 +85,14 @@ def _of_installation() -> Checks:
 
 def _of_job(options: "PipelineOptions", output: str | None) -> Checks:
     """The checks that a job with these options needs."""
+    from apache_beam.io.filesystems import FileSystems
     from apache_beam.options.pipeline_options import (
         DirectOptions,
         GoogleCloudOptions,
         StandardOptions,
     )
 
+    FileSystems.set_options(options)  # as a pipeline does: whose credentials gs:// gets
     runner = options.view_as(StandardOptions).runner
     google = options.view_as(GoogleCloudOptions)
     kind = engines.kind_of(runner)
