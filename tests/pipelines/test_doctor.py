@@ -335,6 +335,7 @@ def test_a_bucket_that_does_not_answer(key: Path) -> None:
                 "GOOGLE_APPLICATION_CREDENTIALS": str(key),
             },
         )
+        server.settimeout(1.0)
         server.accept()[0].close()  # it was asked
 
     assert findings["credentials"]["level"] == "warning"
