@@ -1,0 +1,161 @@
+"""Looks at this machine, the installation and the runner before a job is started.
+
+python -m pipelines.doctor --runner=FlinkRunner --flink_master=HOST:8081 --output gs://bucket/out
+"""
+
+import argparse
+import collections
+import dataclasses
+import functools
+import json
+import os
+import sys
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+# Nothing here may need a third party or a package of ours that could be broken or shadowed.
+from pipelines.checks import engines, installation, machine, stores
+from pipelines.checks.finding import Finding, Level, examine, problem
+
+if TYPE_CHECKING:
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+Checks = Iterator[tuple[str, Callable[[], Finding]]]
+
+_DESCRIPTION = """\
+Look at this machine, the installation and the runner before a job is started:
+versions, codecs, checksums, folders, credentials, memory, disk, Java, Flink and
+Dataflow. Each finding comes with its cure. Nothing is left behind.
+"""
+_EPILOG = """\
+Give the flags of the Beam runner that the job will have, for example
+  --runner=FnApiRunner                    this machine (default)
+  --runner=FlinkRunner --flink_master=HOST:8081 --flink_version=1.20
+  --runner=DataflowRunner --project=P --region=R --temp_location=gs://B/tmp
+Exit codes: 0 no problem (perhaps warnings), 1 problems, 2 bad input.
+"""
+_COLUMNS = 80
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.doctor",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--output", help="the folder that the job will write: a small file is written into it")
+    add("--json", action="store_true", help="print the findings as JSON")
+    add(
+        "--limit-seconds",
+        metavar="SECONDS",
+        type=float,
+        default=60.0,
+        help="for one check, which is then given up; default: 60",
+    )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    parser = _parser()
+    args, _ = parser.parse_known_args(argv)
+    run = functools.partial(examine, limit_seconds=args.limit_seconds)
+    findings = [run(name, check) for name, check in _of_installation()]
+    try:
+        from pipelines import launch
+    except Exception as error:  # noqa: BLE001 - whatever a broken environment raises
+        found = f"the jobs cannot be imported: {type(error).__name__}: {error}"
+        cure = f"{installation.INSTALL_AGAIN}; nothing else was checked"
+        findings.append(problem("imports", found, cure))
+    else:
+        args, options = launch.parse(parser, argv)
+        findings += [run(name, check) for name, check in _of_job(options, args.output)]
+    print(json.dumps(_as_json(findings), indent=2) if args.json else _as_text(findings))
+    return int(any(finding.level is Level.PROBLEM for finding in findings))
+
+
+def _of_installation() -> Checks:
+    yield "import names", installation.import_names
+    yield "versions", installation.versions
+
+
+def _of_job(options: "PipelineOptions", output: str | None) -> Checks:
+    """The checks that a job with these options needs."""
+    from apache_beam.io.filesystems import FileSystems
+    from apache_beam.options.pipeline_options import (
+        DirectOptions,
+        GoogleCloudOptions,
+        StandardOptions,
+    )
+
+    FileSystems.set_options(options)  # as a pipeline does: whose credentials gs:// gets
+    runner = options.view_as(StandardOptions).runner
+    google = options.view_as(GoogleCloudOptions)
+    kind = engines.kind_of(runner)
+    yield "runner", functools.partial(engines.runner_named, runner)
+    yield "checksums", installation.checksums
+    yield "codecs", installation.codecs
+    if kind == "flinkrunner":
+        for name, check in (
+            ("Java", engines.java),
+            ("job server jar", engines.job_server_jar),
+            ("Flink cluster", engines.flink_cluster),
+            ("Flink workers", engines.flink_workers),
+        ):
+            yield name, functools.partial(check, options)
+    elif kind == "dataflowrunner":
+        yield "Dataflow options", functools.partial(engines.dataflow_options, options)
+        yield "Dataflow workers", functools.partial(engines.dataflow_workers, options)
+    else:  # the workers are on this machine
+        workers = options.view_as(DirectOptions).direct_num_workers or os.cpu_count() or 1
+        yield "memory", functools.partial(machine.memory, workers)
+        yield "temporary files", functools.partial(machine.spool_disk, workers)
+    folders = {
+        "--output": output,
+        "--temp_location": google.temp_location,
+        "--staging_location": google.staging_location,
+    }
+    in_cloud = any(path and path.startswith("gs://") for path in folders.values())
+    if (in_cloud or kind == "dataflowrunner") and not google.no_auth:
+        emulated = kind != "dataflowrunner"
+        yield "credentials", functools.partial(stores.credentials, emulated=emulated)
+    for flag, path in folders.items():
+        if path:
+            yield f"{flag} {path}", functools.partial(stores.folder, flag, path)
+
+
+def _as_json(findings: Sequence[Finding]) -> dict:
+    return {
+        "findings": [dataclasses.asdict(finding) for finding in findings],
+        **_counts(findings),
+    }
+
+
+def _as_text(findings: Sequence[Finding]) -> str:
+    """A paragraph a finding, at most 80 columns wide but for words that are longer."""
+    lines = []
+    for finding in findings:
+        wrap = functools.partial(
+            textwrap.wrap, width=_COLUMNS, break_long_words=False, break_on_hyphens=False
+        )
+        first = f"{finding.level:<9}{finding.check}: {finding.found}"
+        lines += wrap(first, subsequent_indent=" " * 9)
+        if finding.cure:
+            lines += wrap(
+                f"cure: {finding.cure}", initial_indent=" " * 9, subsequent_indent=" " * 15
+            )
+    counts = _counts(findings)
+    return "\n".join([*lines, ", ".join(f"{count} {level}" for level, count in counts.items())])
+
+
+def _counts(findings: Sequence[Finding]) -> dict[str, int]:
+    counted = collections.Counter(finding.level for finding in findings)
+    return {str(level): counted[level] for level in Level}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

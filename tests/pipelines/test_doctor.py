@@ -1,0 +1,517 @@
+"""Environments that are broken in one way each, for real: the doctor says which, and the cure."""
+
+import http.server
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from apache_beam.internal.gcp import auth
+from apache_beam.options.pipeline_options import PipelineOptions
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from pipelines import doctor
+from pipelines.checks import engines, installation, machine, stores
+from pipelines.checks.finding import Finding, Level, examine, ok
+from pipelines.media import MediaFormat
+
+ROOT = Path(__file__).parents[2]
+NOBODY = 65534
+
+
+def diagnose(
+    *flags: str, code: int, environment: dict[str, str] | None = None
+) -> dict[str, dict[str, str]]:
+    """The findings of the command in a process of its own, by check; all but "ok"."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pipelines.doctor", "--json", *flags],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, **(environment or {})},
+        check=False,
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    findings = json.loads(done.stdout)["findings"]
+    return {one["check"]: one for one in findings if one["level"] != "ok"}
+
+
+def assert_problem(finding: Finding, found: str, cure: str) -> None:
+    assert finding.level is Level.PROBLEM
+    assert found in finding.found
+    assert cure in finding.cure
+
+
+def flink(*flags: str) -> PipelineOptions:
+    return PipelineOptions(["--runner=FlinkRunner", "--flink_version=1.20", *flags])
+
+
+def test_nothing_is_wrong_here_and_nothing_is_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = doctor.main(["--output", str(tmp_path / "new/folder")])
+
+    text = capsys.readouterr().out
+    assert code == 0, text
+    assert "0 problem" in text
+    decoded = "mp4/aac, webm/libopus, ogg/vorbis, mp3/libmp3lame, flac/flac, wav/pcm_s16le, m4a/aac"
+    assert f"decoded: {decoded}" in " ".join(text.split())
+    assert list(tmp_path.iterdir()) == []
+    checks = [line.split(":")[0].split()[1:] for line in text.splitlines() if line[0] != " "]
+    assert ["checksums"] in checks
+    assert ["memory"] in checks
+    assert max(map(len, text.replace(str(tmp_path), "").splitlines())) <= 80
+
+
+def test_unknown_flags_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        doctor.main(["--ouput", "x"])
+
+    assert exit_.value.code == 2
+    assert "--ouput" in capsys.readouterr().err
+
+
+@contextmanager
+def serve(answers: dict[str, bytes]) -> Iterator[str]:
+    """An HTTP server with these answers; yields its host and port."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            body = answers.get(self.path)
+            self.send_response(404 if body is None else 200)
+            self.send_header("Content-Length", str(len(body or b"")))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body or b"")
+
+        do_HEAD = do_POST = do_GET  # noqa: N815 - the names that http.server calls
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+# The installation
+
+
+def test_checksums_in_python_and_a_package_of_our_name(tmp_path: Path) -> None:
+    """A google_crc32c without its C part, and beside it somebody else's `features`."""
+    import google_crc32c
+
+    source = Path(google_crc32c.__file__).parent
+    shutil.copytree(source, tmp_path / "google_crc32c", ignore=shutil.ignore_patterns("*.so"))
+    (tmp_path / "features_of_houses-1.0.dist-info").mkdir()
+    metadata = tmp_path / "features_of_houses-1.0.dist-info"
+    (metadata / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: features-of-houses\nVersion: 1\n"
+    )
+    (metadata / "top_level.txt").write_text("features\n")
+
+    findings = diagnose(code=1, environment={"PYTHONPATH": str(tmp_path)})
+
+    assert set(findings) == {"checksums", "import names"}
+    assert findings["checksums"]["level"] == "problem"
+    assert "google_crc32c in python" in findings["checksums"]["found"]
+    assert "--only-binary" in findings["checksums"]["cure"]
+    assert "features-of-houses has features" in findings["import names"]["found"]
+    assert "pip uninstall features-of-houses" in findings["import names"]["cure"]
+
+
+def test_another_package_shadows_ours_so_that_nothing_starts(tmp_path: Path) -> None:
+    """Run from another folder, where `features` is something else that sys.path has first."""
+    shutil.copytree(ROOT / "pipelines", tmp_path / "pipelines")
+    (tmp_path / "features.py").write_text("")
+
+    done = subprocess.run(
+        [sys.executable, "-m", "pipelines.doctor", "--json"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )
+
+    assert done.returncode == 1, done.stderr
+    findings = {one["check"]: one for one in json.loads(done.stdout)["findings"]}
+    assert (
+        f"`import features` finds {tmp_path / 'features.py'}" in findings["import names"]["found"]
+    )
+    assert "PYTHONPATH" in findings["import names"]["cure"]
+    assert "cannot import name 'storage' from 'features'" in findings["imports"]["found"]
+    assert "nothing else was checked" in findings["imports"]["cure"]
+
+
+def test_an_older_numpy_earlier_on_the_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = tmp_path / "numpy-1.26.4.dist-info"
+    old.mkdir()
+    (old / "METADATA").write_text("Metadata-Version: 2.1\nName: numpy\nVersion: 1.26.4\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    finding = installation.versions()
+
+    assert_problem(finding, "numpy<3,>=2.2 and 1.26.4 is installed", "requirements.lock")
+
+
+def test_two_versions_that_would_both_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "av-18.1.99.dist-info").mkdir()
+    path = tmp_path / "av-18.1.99.dist-info/METADATA"
+    path.write_text("Metadata-Version: 2.1\nName: av\nVersion: 18.1.99\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    finding = installation.versions()
+
+    assert_problem(finding, f"av is there more than once: 18.1.99 in {tmp_path}", "new environment")
+
+
+def test_a_requirement_of_a_requirement_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, needs in (("outer", "inner[fast]>=1"), ("inner", 'absent>=3; extra == "fast"')):
+        folder = tmp_path / f"{name}-1.0.dist-info"
+        folder.mkdir()
+        text = f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\nRequires-Dist: {needs}\n"
+        (folder / "METADATA").write_text(text + "Provides-Extra: fast\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    assert_problem(installation.versions("outer"), "inner needs absent>=3, which is not", "lock")
+    assert_problem(installation.versions("nothing-of-the-kind"), "is not installed", "pip install")
+
+
+def test_codecs_that_fail_and_codecs_that_cannot_be_tried() -> None:
+    wav = MediaFormat(".wav", "pcm_s16le", 22_050, 1)
+    unknown = MediaFormat(".wav", "no_such_codec", 22_050, 1)
+    # A container that is encoded gladly and that workers never open.
+    refused = MediaFormat(".rm", "ac3", 44_100, 2)
+
+    untried = installation.codecs((wav, unknown))
+    assert untried.level is Level.WARNING
+    assert "decoded: wav/pcm_s16le; not tried" in untried.found
+    assert "no_such_codec" in untried.found
+    assert_problem(installation.codecs((wav, refused)), "not decoded: rm/ac3 (", "reinstall av")
+
+
+def test_a_decoder_that_does_not_start(tmp_path: Path) -> None:
+    """A resampler that cannot be imported, as where its wheel is of another platform."""
+    (tmp_path / "soxr.py").write_text("raise ImportError('soxr: wrong ELF class')")
+
+    findings = diagnose(code=1, environment={"PYTHONPATH": str(tmp_path)})
+
+    assert "ImportError: soxr: wrong ELF class" in findings["codecs"]["found"]
+    assert "install again" in findings["codecs"]["cure"]
+
+
+# This machine
+
+
+def test_memory_of_a_container(tmp_path: Path) -> None:
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/meminfo").write_text("MemTotal: 64000000 kB\nMemAvailable: 32768000 kB\n")
+    group = tmp_path / "sys/fs/cgroup"
+    group.mkdir(parents=True)
+    (group / "memory.max").write_text(f"{1000 << 20}\n")
+    (group / "memory.current").write_text(f"{300 << 20}\n")
+    (group / "memory.stat").write_text(f"anon 5\ninactive_file {200 << 20}\n")
+
+    assert machine.memory(2, tmp_path).level is Level.OK
+    assert_problem(machine.memory(4, tmp_path), "900 MB available", "--direct_num_workers=2")
+    (group / "memory.max").write_text("max\n")
+    assert machine.memory(80, tmp_path) == ok("memory", "32000 MB available, 80 workers need 32000")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts file systems")
+def test_a_small_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32k", "none", tmp_path])
+    if mounted.returncode:
+        pytest.skip("this container may not mount file systems")
+    try:
+        monkeypatch.setenv("TMPDIR", str(tmp_path))
+        monkeypatch.setattr(tempfile, "tempdir", None)
+        assert_problem(machine.spool_disk(2), f"0 MB free in {tmp_path}; 2 workers", "TMPDIR")
+        assert_problem(
+            stores.folder("--output", str(tmp_path)), "No space left on device", "make room"
+        )
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
+
+
+def test_temporary_files_elsewhere_than_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "absent"))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+
+    finding = machine.spool_disk(1)
+
+    assert finding.level is Level.WARNING
+    assert f"TMPDIR is {tmp_path / 'absent'}, which cannot be written" in finding.found
+    assert "create that folder" in finding.cure
+
+
+# Folders and credentials
+
+
+@contextmanager
+def powerless() -> Iterator[None]:
+    """As a user who is not root, where the tests run as root."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+def test_folders_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    closed = Path(tempfile.mkdtemp())  # the parents of tmp_path may be closed to others
+    closed.chmod(0o555)
+    try:
+        with powerless():
+            assert_problem(stores.folder("--output", str(closed)), "Permission denied", "ls -ld")
+    finally:
+        closed.rmdir()
+    below_file = str(tmp_path / "file/out")
+    assert_problem(stores.folder("--output", below_file), "Not a directory", "is a file")
+    assert_problem(stores.folder("--output", "/dev/full"), "File exists", "is a file")
+    assert_problem(
+        stores.folder("--temp_location", "gs:/bucket/tmp"), "local folder", "gs://bucket/tmp"
+    )
+    assert_problem(stores.folder("--output", "nosuch://bucket/x"), "nosuch", "gs://BUCKET")
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> Iterator[Path]:
+    """The key of a service account for which a server of ours gives tokens."""
+    private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    pem = private.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    token = json.dumps({"access_token": "x", "expires_in": 3600, "token_type": "Bearer"})
+    with serve({"/token": token.encode()}) as address:
+        content = {
+            "type": "service_account",
+            "project_id": "a-project",
+            "client_email": "robot@a-project",
+            "token_uri": f"http://{address}/token",
+            "private_key": pem.decode(),
+        }
+        path = tmp_path / "key.json"
+        path.write_text(json.dumps(content))
+        yield path
+
+
+def test_a_bucket_that_does_not_answer(key: Path) -> None:
+    """A server that takes connections and keeps silent, as behind some firewalls."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        findings = diagnose(
+            "--output=gs://bucket/out",
+            "--limit-seconds=8",
+            code=1,
+            environment={
+                "STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{server.getsockname()[1]}",
+                "GOOGLE_APPLICATION_CREDENTIALS": str(key),
+            },
+        )
+        server.settimeout(1.0)
+        server.accept()[0].close()  # it was asked
+
+    assert findings["credentials"]["level"] == "warning"
+    assert "unset STORAGE_EMULATOR_HOST" in findings["credentials"]["cure"]
+    bucket = findings["--output gs://bucket/out"]
+    assert bucket["level"] == "problem"
+    assert bucket["found"] == "no answer within 8 s"
+    assert "network" in bucket["cure"]
+
+
+def test_a_bucket_that_is_absent(key: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(key))
+    monkeypatch.setattr(auth._Credentials, "_credentials_init", False)  # kept by the process
+    monkeypatch.setattr(auth._Credentials, "_credentials", None)
+    with serve({}) as address:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://{address}")
+        finding = stores.folder("--output", "gs://absent/out")
+
+    assert_problem(finding, "404", "see that the bucket exists")
+
+
+def test_credentials_that_are_good_refused_broken_or_absent(
+    key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_GCE_CHECK", "true")
+    monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(key))
+    good = stores.credentials(emulated=False)
+    key.write_text(key.read_text().replace("/token", "/other"))
+    refused = stores.credentials(emulated=False)
+    key.write_text("{")
+    broken = stores.credentials(emulated=False)
+    monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS")
+    absent = stores.credentials(emulated=False)
+
+    assert good == ok("credentials", "robot@a-project, project a-project")
+    assert_problem(refused, "RefreshError", "make it a valid key")
+    assert_problem(broken, f"{key} is not a valid json", f"CREDENTIALS is {key}")
+    assert_problem(absent, "credentials were not found", "gcloud auth application-default login")
+
+
+# Runners
+
+
+@pytest.mark.parametrize("name", ["DirectRunner", "direct"])
+def test_direct_runner_may_be_another(name: str) -> None:
+    assert_problem(engines.runner_named(name), "Prism binary", "--runner=FnApiRunner")
+
+
+def test_runners_that_are_not_known() -> None:
+    assert_problem(engines.runner_named("FlingRunner"), "FlingRunner", "FlinkRunner")
+    assert engines.runner_named("PrismRunner").level is Level.WARNING
+    assert engines.runner_named("FnApiRunner").level is Level.OK
+
+
+def fake_java(folder: Path, answer: str) -> str:
+    """A folder for PATH with a `java` that answers so."""
+    folder.mkdir()
+    java = folder / "java"
+    java.write_text(f"#!/bin/sh\ncat >&2 <<'END'\n{answer}\nEND\n")
+    java.chmod(0o755)
+    return str(folder)
+
+
+def make_jar(path: Path, *, java: int) -> Path:
+    """A jar with a main class compiled for a version of Java, as far as its header goes."""
+    header = b"\xca\xfe\xba\xbe\x00\x00" + (java + 44).to_bytes(2, "big")
+    with zipfile.ZipFile(path, "w") as jar:
+        jar.writestr("META-INF/MANIFEST.MF", "Manifest-Version: 1.0\r\nMain-Class: org.Main\r\n")
+        jar.writestr("org/Main.class", header)
+    return path
+
+
+def test_java_that_is_absent_old_or_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    new = fake_java(tmp_path / "new", 'openjdk version "17.0.15" 2025-04-15')
+    old = fake_java(tmp_path / "old", 'openjdk version "1.8.0_402"')
+    broken = fake_java(tmp_path / "broken", "libjvm.so: cannot open shared object file")
+    jar = make_jar(tmp_path / "server.jar", java=21)
+    options = flink(f"--jar_cache_dir={tmp_path}")
+    system = os.environ["PATH"]
+
+    monkeypatch.setenv("JAVA_HOME", new)  # which Beam does not look at
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert_problem(engines.java(options), "no `java` in PATH", "openjdk-17")
+    monkeypatch.setenv("PATH", f"{old}:{system}")
+    assert_problem(engines.java(options), "is Java 8, the job server needs 11", "first in PATH")
+    monkeypatch.setenv("PATH", f"{broken}:{system}")
+    assert_problem(engines.java(options), "libjvm.so: cannot open", "JAVA_HOME does not count")
+    monkeypatch.setenv("PATH", f"{new}:{system}")
+    assert engines.java(options).level is Level.OK
+    newer = flink(f"--flink_job_server_jar={jar}")
+    assert_problem(engines.java(newer), "is Java 17, the job server needs 21", "Java 21")
+
+
+def test_jars_that_are_absent_or_cut(tmp_path: Path) -> None:
+    jar = make_jar(tmp_path / "server.jar", java=11)
+    options = flink(f"--flink_job_server_jar={jar}")
+    assert engines.job_server_jar(options) == ok("job server jar", f"{jar}, for Java 11 or later")
+
+    jar.write_bytes(jar.read_bytes()[:100])
+    assert_problem(engines.job_server_jar(options), "BadZipFile", "delete it")
+    cached = flink(f"--jar_cache_dir={tmp_path}")
+    path, url = engines._jar(cached)
+    path.write_bytes(b"<html>captive portal</html>")
+    assert_problem(engines.job_server_jar(cached), f"{path} is no whole", f"curl -Lo {path} {url}")
+
+
+def test_jars_to_be_downloaded(tmp_path: Path) -> None:
+    with serve({"/there.jar": b"x" * 3_000_000}) as address:
+        cache = f"--jar_cache_dir={tmp_path}"
+        there = flink(f"--flink_job_server_jar=http://{address}/there.jar", cache)
+        absent = flink(f"--flink_job_server_jar=http://{address}/absent.jar", cache)
+        finding = engines.job_server_jar(there)
+        assert finding.level is Level.WARNING
+        assert "downloads 3 MB" in finding.found
+        assert_problem(engines.job_server_jar(absent), "HTTP Error 404", f"put it into {tmp_path}")
+
+
+def test_flink_clusters_that_are_not_the_one_meant() -> None:
+    overview = json.dumps({"flink-version": "1.20.1", "slots-total": 2}).encode()
+    with serve({"/overview": overview}) as address:
+        master = f"--flink_master={address}"
+        assert engines.flink_cluster(flink(master, "--parallelism=2")).level is Level.OK
+        many = engines.flink_cluster(flink(master, "--parallelism=3"))
+        other = engines.flink_cluster(flink(master, "--flink_version=2.2"))
+    gone = engines.flink_cluster(flink(master))
+
+    assert_problem(many, "2 slots; --parallelism is 3", "--parallelism=2")
+    assert_problem(other, "Flink 1.20.1", "--flink_version=1.20")
+    assert_problem(gone, "Connection refused", "start the cluster")
+
+
+def test_flink_workers_without_this_code() -> None:
+    master = "--flink_master=host:8081"
+    no_place = engines.flink_workers(flink(master, "--parallelism=2"))
+    one = engines.flink_workers(flink(master, "--environment_type=EXTERNAL"))
+
+    assert_problem(no_place, "Docker", "--environment_type=EXTERNAL")
+    assert one.level is Level.WARNING
+    assert "--parallelism=N" in one.cure
+
+
+def test_dataflow_without_what_it_requires(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("NO_GCE_CHECK", "true")
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "/no/such/key.json")
+    monkeypatch.delenv("CLOUDSDK_COMPUTE_REGION", raising=False)
+
+    code = doctor.main(["--runner=DataflowRunner", "--temp_location=gs:bucket/tmp", "--json"])
+
+    found = {one["check"]: one for one in json.loads(capsys.readouterr().out)["findings"]}
+    assert code == 1
+    missing = found["Dataflow options"]
+    assert "Missing required option: project." in missing["found"]
+    assert "Missing required option: region." in missing["found"]
+    assert "Invalid GCS path (gs:bucket/tmp)" in missing["found"]
+    assert missing["cure"] == "--project=PROJECT --region=REGION --temp_location=gs://BUCKET/tmp"
+    assert "--sdk_container_image=IMAGE" in found["Dataflow workers"]["cure"]
+    assert "/no/such/key.json was not found" in found["credentials"]["found"]
+    assert "memory" not in found  # that of this machine does not count
+
+
+# The doctor itself
+
+
+@pytest.mark.parametrize(
+    ("check", "expected"),
+    [
+        (lambda: ok("x", "fine"), "fine"),
+        (lambda: 1 / 0, "the check failed with ZeroDivisionError: division by zero"),
+        (lambda: time.sleep(5), "no answer within 0.2 s"),
+    ],
+)
+def test_every_check_ends_with_a_finding(check: Callable[[], Finding], expected: str) -> None:
+    finding = examine("x", check, 0.2)
+
+    assert finding.found == expected
+    assert (finding.level is Level.PROBLEM) == bool(finding.cure)
