@@ -25,7 +25,7 @@ def command(features: Path, output: Path, *more: str) -> list[str]:
         *(sys.executable, "-m", "training.train", "fully_connected"),
         *(f"--features={features}", f"--output={output}", f"--steps={STEPS}"),
         *("--batch-size=32", "--width=0.5", "--learning-rate=1e-5", "--checkpoint-minutes=0.01"),
-        *("--wait-seconds=60", *more),
+        *("--normalise", "--wait-seconds=60", *more),
     ]
 
 

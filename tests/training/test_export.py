@@ -30,7 +30,6 @@ import sys
 sys.modules.update(dict.fromkeys(["features", "training", "tf_keras", "keras"]))
 import numpy as np
 import tensorflow as tf
-import tf_keras
 folder, input_file, output_file = sys.argv[1:]
 model = tf.saved_model.load(folder)
 patches = tf.constant(np.load(input_file))
