@@ -57,7 +57,7 @@ $(DEMO)/corpus/manifest.csv: | $(VENV)/.installed
 test: $(VENV)/.installed ## run the tests
 	$(PYTHON) -m pytest -n auto --dist loadfile
 
-benchmark: $(VENV)/.installed ## measure cost, scaling and memory (half an hour)
+benchmark: $(VENV)/.installed ## measure cost, scaling and memory (an hour)
 	for name in log_mel extraction codecs scaling memory dataset batch_norm networks \
 		input_pipeline training metrics; do \
 		echo; $(PYTHON) -m tests.benchmarks.$$name; \

@@ -143,7 +143,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     def build(pipeline: beam.Pipeline) -> None:
         if from_media:
             files = storage.list_files(source, dataset.VIDEO_FILES)
-            plan = scoring.PlanFromMedia(files, args.split, args.timeout_seconds, network)
+            wanted = {args.split: groups}
+            plan = scoring.PlanFromMedia(files, wanted, args.timeout_seconds, network)
         else:
             plan = scoring.PlanFromFeatures(source, network)
         account = (

@@ -3,7 +3,7 @@
 import collections
 import dataclasses
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import apache_beam as beam
@@ -46,11 +46,16 @@ class PlanFromMedia(beam.PTransform):
     """Shard keys -> plans, by the rows of the data set's videos."""
 
     def __init__(
-        self, video_files: list[str], split: str, timeout_seconds: float, network: Network
+        self,
+        video_files: list[str],
+        groups: Mapping[str, Collection[str]],
+        timeout_seconds: float,
+        network: Network,
     ):
+        """`groups` has those of the keys: split -> groups."""
         super().__init__()
         self._video_files = video_files
-        self._splits = frozenset([split])
+        self._groups = groups
         self._timeout_seconds = timeout_seconds
         self._network = network
 
@@ -61,7 +66,7 @@ class PlanFromMedia(beam.PTransform):
             keys.pipeline
             | "VideoFiles" >> beam.Create(self._video_files)
             | "SpreadFiles" >> beam.Reshuffle()
-            | "ReadVideos" >> beam.FlatMap(extraction.read_videos, self._splits)
+            | "ReadVideos" >> beam.FlatMap(extraction.read_videos, self._groups)
         )
         return (
             {"wanted": empty, "videos": videos}
@@ -74,8 +79,6 @@ def _plan_media(
     keyed: tuple[tuple, Mapping[str, Iterable]], timeout_seconds: float, network: Network
 ) -> Iterator[ScorePlan]:
     key, grouped = keyed
-    if not list(grouped["wanted"]):
-        return  # of another split, or of no group of the subset
     rows = [row for rows in grouped["videos"] for row in rows]
     videos = tuple(sorted((Video(*row) for row in rows), key=lambda video: video.id))
     yield ScorePlan(ShardKey(*key), MediaShard(videos, timeout_seconds), network)

@@ -323,7 +323,7 @@ def override(
     training_subset: str | None,
     normalise: bool | None,
     checkpoint_minutes: float | None,
-    network: Sequence[str] = (),
+    network: Sequence[str] | None,
 ) -> Recipe:
     """The recipe with other numbers; None keeps the recipe's.
 
@@ -353,7 +353,7 @@ def override(
     if width is not None:
         changes["model"] = dataclasses.replace(recipe.model, width=width)
     recipe = dataclasses.replace(recipe, **changes)
-    recipe = with_network(recipe, network)
+    recipe = with_network(recipe, network or ())
     validation_steps = min(
         recipe.validation_steps, math.ceil(recipe.steps / _SHORT_RUN_VALIDATIONS)
     )

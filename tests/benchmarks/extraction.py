@@ -44,6 +44,7 @@ TARGETS = {
 }
 # Half a step of uint8 is 0.022; beside it, triangles in hertz and another resampler.
 MAX_RMS_DIFFERENCE, MAX_MEDIAN_DIFFERENCE = 0.03, 0.02
+MAX_GAPS = 1e-4  # share of the samples
 
 
 def load(path: str) -> tuple[np.ndarray, str]:
@@ -159,7 +160,8 @@ def measure(
     lanes.extracting(functools.partial(job.extract, larger=False), dataset, output)
     _, num_read = lanes.extracting(num_samples_read, media, kind.sample_rate)
     _, num_samples = lanes.decoding(job.decode_only, media)
-    assert num_samples == num_read, (num_samples, num_read)
+    # Repeating packets rounds timestamps: the reader fills the gap that adds up in an hour of webm.
+    assert abs(num_read - num_samples) <= MAX_GAPS * num_samples, (num_samples, num_read)
     hours = num_samples / kind.sample_rate / 3_600
 
     if naive:

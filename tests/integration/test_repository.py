@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -74,7 +75,7 @@ def test_every_package_is_listed_and_never_uploaded() -> None:
 def test_lock_pins_every_direct_dependency() -> None:
     lines = (ROOT / "requirements.txt").read_text().splitlines()
     lines += PYPROJECT["project"]["optional-dependencies"]["dev"]
-    direct = {line.split(">")[0].split("[")[0] for line in lines if line and line[0] != "#"}
+    direct = {re.split("[<>[]", line)[0] for line in lines if line and line[0] != "#"}
     pinned = {
         line.split("==")[0].split("[")[0]
         for line in (ROOT / "requirements.lock").read_text().splitlines()

@@ -17,7 +17,6 @@ from features import contract
 from features.errors import FAILED, OK, InputError
 from features.labels import read_vocabulary
 from pipelines import extract_features, prepare_dataset
-from pipelines.dataset import VIDEO_FILES, VIDEO_SCHEMA
 from tests.conftest import TONES, Corpus
 from training import train
 
@@ -28,37 +27,17 @@ SUBSET = ["--subset=2"]
 def folders(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """dataset, of which two groups of evaluation videos are a subset; features, run, scores."""
     root = tmp_path_factory.mktemp("scoring")
-    prepare_dataset.main(["--manifest", str(corpus.manifest), "--output", f"{root}/dataset"])
-    subsets = cut_evaluation_into_groups(root / "dataset")
+    prepare_dataset.main(
+        ["--manifest", str(corpus.manifest), "--output", f"{root}/dataset",
+         "--balanced-sets=1,2", "--examples-per-class=2"]
+    )  # fmt: skip
     extract_features.main(["--dataset", f"{root}/dataset", "--output", f"{root}/features"])
-    add_to_root(root / "features" / contract.FEATURES, subsets)
     train.main(
         ["fully_connected", "--features", f"{root}/features", "--output", f"{root}/run",
          "--steps=60", "--batch-size=16", "--learning-rate=1e-3", "--width=0.1"]
     )  # fmt: skip
     score(root, root / "scores", "--frame-scores", "--embeddings")
     return root
-
-
-def cut_evaluation_into_groups(dataset: Path) -> dict[str, Any]:
-    """Three groups: a and b together are the subset "2"."""
-    groups = {"a": 1, "b": 2, "rest": 1}
-    for path in dataset.glob(VIDEO_FILES):
-        rows = pq.read_table(path).to_pylist()
-        for number, row in enumerate(row for row in rows if row["split"] == "evaluation"):
-            row["group"] = list(groups)[number % 3]
-            row["num_shards"] = groups[row["group"]]
-            row["shard"] = number % row["num_shards"]
-        pq.write_table(pa.Table.from_pylist(rows, VIDEO_SCHEMA), path)
-    root = json.loads((dataset / contract.DATASET).read_text())
-    root["splits"]["evaluation"]["num_shards"] = groups
-    subsets = {"subsets": {"evaluation": {"2": ["a", "b"]}}}
-    (dataset / contract.DATASET).write_text(json.dumps({**root, **subsets}))
-    return subsets
-
-
-def add_to_root(path: Path, fields: dict[str, Any]) -> None:
-    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
 
 
 def score(root: Path, output: Path, *flags: str, source: str = "--features") -> dict[str, Any]:
@@ -117,9 +96,9 @@ def test_a_subset_reads_only_its_groups(folders: Path, tmp_path: Path) -> None:
 
     document = score(tmp_path, tmp_path / "scores", *SUBSET)
 
-    assert set(document["groups"]) == {"a", "b"}
-    assert document["subsets"] == {"2": ["a", "b"]}
-    assert {path.parent.name for path in tmp_path.glob("scores/*/*/*")} == {"a", "b"}
+    assert set(document["groups"]) == {"1", "2"}
+    assert document["subsets"] == {"1": ["1"], "2": ["1", "2"]}
+    assert {path.parent.name for path in tmp_path.glob("scores/*/*/*")} == {"1", "2"}
     figures = report(tmp_path / "scores", tmp_path / "report")
     same = report(folders / "scores", tmp_path / "same", *SUBSET)
     for field in ("mean_auc", "mean_ap", "num_videos", "num_videos_expected", "intervals"):
@@ -129,7 +108,7 @@ def test_a_subset_reads_only_its_groups(folders: Path, tmp_path: Path) -> None:
 
 
 def test_a_subset_that_is_not_there_is_refused(folders: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"--subset: received '400'; the subsets of .* are: 2"):
+    with pytest.raises(InputError, match=r"--subset: received '400'; the subsets of .* are: 1, 2"):
         score(folders, tmp_path / "scores", "--subset=400")
     with pytest.raises(InputError, match="--subset: received '400'"):
         report(folders / "scores", tmp_path / "report", "--subset=400")
@@ -161,16 +140,16 @@ def test_embeddings_are_the_layer_before_the_last(folders: Path) -> None:
 def test_a_shard_without_sidecar_is_scored_anew_and_no_other(folders: Path, tmp_path: Path) -> None:
     scores = tmp_path / "scores"
     score(folders, scores)
-    lost = next(scores.glob("evaluation/b/scores-*.json"))
+    lost = next(scores.glob("evaluation/2/scores-*.json"))
     before = {path: path.stat().st_mtime_ns for path in scores.glob("*/*/*")}
     lost.unlink()
 
     score(folders, scores)
 
     after = {path: path.stat().st_mtime_ns for path in scores.glob("*/*/*")}
-    changed = {path.stem for path in after if after[path] != before[path]}
+    changed = {path.with_suffix("") for path in after if after[path] != before[path]}
     assert after.keys() == before.keys()
-    assert changed <= {lost.stem}
+    assert changed <= {lost.with_suffix("")}
     assert lost.exists()
 
 

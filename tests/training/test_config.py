@@ -47,7 +47,7 @@ def test_overrides_must_be_positive(field: str, value: float) -> None:
 
 def test_fields_of_the_network_are_set_from_text() -> None:
     fields = ["num_layers=6", "units=4000", "bottleneck_units=128", "width=1"]
-    recipe = recipes.override(recipes.fully_connected(), **NO_OVERRIDES, network=fields)
+    recipe = recipes.override(recipes.fully_connected(), **{**NO_OVERRIDES, "network": fields})
     assert recipe.model == FullyConnected(
         num_layers=6, units=4_000, width=1.0, bottleneck_units=128
     )
