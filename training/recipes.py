@@ -347,7 +347,9 @@ def override(
         "checkpoint_minutes": checkpoint_minutes,
     }
     for field, number in {**given, "width": width}.items():
-        if type(number) in (int, float) and field != "seed" and not 0 < number < math.inf:
+        if isinstance(number, bool) or not isinstance(number, int | float) or field == "seed":
+            continue
+        if not 0 < number < math.inf:
             raise InputError(f"{field} must be positive; received {number}")
     changes: dict = {field: value for field, value in given.items() if value is not None}
     if width is not None:
