@@ -9,8 +9,7 @@ from training import recipes
 from training.config import FullyConnected, Recipe
 from training.optimizer import LearningRate
 
-KEYWORDS = inspect.getfullargspec(recipes.override).kwonlyargs
-NO_OVERRIDES = dict.fromkeys(name for name in KEYWORDS if name != "network")
+NO_OVERRIDES = dict.fromkeys(inspect.getfullargspec(recipes.override).kwonlyargs)
 
 
 @pytest.mark.parametrize("name", recipes.RECIPES)
