@@ -26,8 +26,11 @@ SCORES = "scores.json"
 METRICS = "metrics.json"
 COMPARISON = "comparison.json"
 LOCALISATION = "localisation.json"
+SWEEP = "sweep.json"
+# Beside the root JSON of FEATURES.
+BAND_STATISTICS = "band_statistics.json"
 
-# Which command makes which folder, for the message that one is unfinished.
+# Which command makes which folder or file, for the message that it is not there.
 _MAKERS = {
     DATASET: "python -m pipelines.prepare_dataset",
     FEATURES: "python -m pipelines.extract_features",
@@ -36,6 +39,8 @@ _MAKERS = {
     METRICS: "python -m evaluation.evaluate",
     COMPARISON: "python -m evaluation.compare",
     LOCALISATION: "python -m evaluation.localise",
+    SWEEP: "python -m training.sweep",
+    BAND_STATISTICS: "python -m pipelines.band_statistics",
 }
 _PACKAGES = ("apache-beam", "av", "numpy", "soxr", "tensorflow", "tf-keras")
 
@@ -123,7 +128,7 @@ def claim_output(folder: str, name: str, inputs: Sequence[str]) -> None:
     if any(folder.rstrip("/") == source.rstrip("/") for source in inputs):
         raise InputError(f"--output {folder} is an input of this job; name another folder")
     for other, maker in _MAKERS.items():
-        if other != name and storage.exists(storage.join(folder, other)):
+        if other not in (name, BAND_STATISTICS) and storage.exists(storage.join(folder, other)):
             raise InputError(
                 f"--output {folder} holds the {other} of `{maker}`; name another folder"
             )

@@ -29,7 +29,6 @@ from features.front_end import FrontEnd
 LOG_MEL = "log_mel"
 # Outputs that repeat the statistics for each patch: float32 [batch, mel bands].
 MEAN, STANDARD_DEVIATION = "band_mean", "band_standard_deviation"
-FILE_NAME = "band_statistics.json"
 _SCHEMA = pa.schema([(LOG_MEL, pa.list_(pa.float32()))])
 _PATCHES_PER_BATCH = 256
 
@@ -99,7 +98,7 @@ def finish(
     statistics = transform.transform_raw_features({LOG_MEL: tf.zeros([1, *patch_shape])})
     contract.write_root(
         output,
-        FILE_NAME,
+        contract.BAND_STATISTICS,
         {
             **made,
             "num_patches": num_patches,

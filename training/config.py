@@ -78,6 +78,7 @@ class Recipe:
     steps: int
     num_labels: int | None  # the most frequent labels; None for all. Fewer where there are fewer
     training_subset: str | None = None  # a nested subset of the training videos; None for all
+    normalise: bool = False  # the input: mean 0, deviation 1 of each mel band; not in the paper
     seed: int
     precision: Precision = "float32"
     # Random sampling "from all patches" (section 3.1) is approximated: patches of this many shards

@@ -18,6 +18,7 @@ from features.front_end import FrontEnd, PatchStorage
 from features.labels import Vocabulary, read_vocabulary
 from training.config import Recipe
 from training.loss import NO_LABEL
+from training.normalisation import BandStatistics, read_band_statistics
 
 TRAIN, VALIDATION = "train", "validation"
 
@@ -46,6 +47,7 @@ class FeatureSet:
     vocabulary: Vocabulary  # of the label set: a prefix of the folder's
     num_patches: Mapping[str, int]  # split -> patches, of all its groups
     shards: Mapping[str, tuple[str, ...]]  # split -> paths
+    band_statistics: BandStatistics | None  # that patches are normalised by; None: they are not
 
     def without(self, shard: str) -> "FeatureSet":
         """The same but for one shard of the training split."""
@@ -54,7 +56,11 @@ class FeatureSet:
 
 
 def open_features(
-    folder: str, *, num_labels: int | None, training_subset: str | None
+    folder: str,
+    *,
+    num_labels: int | None,
+    training_subset: str | None = None,
+    normalise: bool = False,
 ) -> FeatureSet:
     """Read what a FEATURES folder says about itself, and check it.
 
@@ -62,10 +68,12 @@ def open_features(
       folder: made by pipelines.extract_features.
       num_labels: the most frequent labels to learn; None for all, and all where there are fewer.
       training_subset: one of the nested subsets of the training split; None for all of it.
+      normalise: whether the statistics of the bands are needed.
 
     Raises:
       ContractError: the folder is unfinished, or its parts do not belong together, or there is
         nothing to train on.
+      InputError: it has no statistics of the bands.
     """
     document = contract.read_root(folder, contract.FEATURES)
     vocabulary = read_vocabulary(folder)
@@ -103,14 +111,18 @@ def open_features(
             f"found { ({split: splits[split]['num_patches'] for split in splits}) }; "
             "put videos of the data set into it, and extract it"
         )
+    # Of the training split alone: other splits may be extracted later.
+    fingerprint = splits[TRAIN]["fingerprint"]
     return FeatureSet(
         folder=folder,
-        # Of the training split alone: other splits may be extracted later.
-        fingerprint=splits[TRAIN]["fingerprint"],
+        fingerprint=fingerprint,
         front_end=FrontEnd.from_json(document["front_end"]),
         vocabulary=vocabulary.prefix(num_labels or len(vocabulary)),
         num_patches=num_patches,
         shards=shards,
+        band_statistics=(
+            read_band_statistics(folder, features_fingerprint=fingerprint) if normalise else None
+        ),
     )
 
 

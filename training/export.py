@@ -8,6 +8,7 @@ Its assets say what the outputs and inputs are: labels.parquet (a row for each o
 front_end.json (with its fingerprint) and recipe.json.
 """
 
+import dataclasses
 import json
 import tempfile
 from pathlib import Path
@@ -22,7 +23,7 @@ from features.logmel import hann_window, mel_weights
 from features.params import LogMelParams
 from training.config import Recipe
 from training.data import FeatureSet
-from training.models.build import build_model
+from training.step import fresh_model
 
 FOLDER = "export"
 # Patches of a waveform that go through the network at once, at most: an hour of sound in one batch
@@ -36,12 +37,7 @@ def export(trained: tf_keras.Model, recipe: Recipe, features: FeatureSet, output
     The exported network computes in float32, whatever the precision that it was trained in.
     """
     params = features.front_end.log_mel
-    model = build_model(
-        recipe.model,
-        num_labels=len(features.vocabulary),
-        patch_shape=params.patch_shape,
-        precision="float32",
-    )
+    model = fresh_model(dataclasses.replace(recipe, precision="float32"), features)
     model.set_weights(trained.get_weights())
     assets = {
         labels.FILE_NAME: features.vocabulary.to_bytes(),

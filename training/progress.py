@@ -92,6 +92,7 @@ class Curves:
     def write_validation(self, step: int, metrics: ValidationMetrics) -> None:
         """Write the figures of a validation."""
         with self._events.as_default(step):
+            tf.summary.scalar("validation/loss", metrics.loss)
             tf.summary.scalar("validation/accuracy", metrics.accuracy)
             tf.summary.scalar("validation/mAP", metrics.mean_average_precision)
         self._events.flush()

@@ -321,6 +321,7 @@ def override(
     precision: Precision | None,
     num_labels: int | None,
     training_subset: str | None,
+    normalise: bool | None,
     checkpoint_minutes: float | None,
     network: Sequence[str] | None,
 ) -> Recipe:
@@ -342,10 +343,13 @@ def override(
         "precision": precision,
         "num_labels": num_labels,
         "training_subset": training_subset,
+        "normalise": normalise,
         "checkpoint_minutes": checkpoint_minutes,
     }
     for field, number in {**given, "width": width}.items():
-        if isinstance(number, int | float) and field != "seed" and not 0 < number < math.inf:
+        if isinstance(number, bool) or not isinstance(number, int | float) or field == "seed":
+            continue
+        if not 0 < number < math.inf:
             raise InputError(f"{field} must be positive; received {number}")
     changes: dict = {field: value for field, value in given.items() if value is not None}
     if width is not None:

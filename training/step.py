@@ -38,6 +38,7 @@ def fresh_model(recipe: Recipe, features: FeatureSet) -> tf_keras.Model:
         num_labels=len(features.vocabulary),
         patch_shape=features.front_end.log_mel.patch_shape,
         precision=recipe.precision,
+        band_statistics=features.band_statistics,
     )
 
 

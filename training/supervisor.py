@@ -7,6 +7,7 @@ worker that shares mini-batches dies, all are, and go on from the last checkpoin
 import collections
 import contextlib
 import dataclasses
+import math
 import os
 import signal
 import socket
@@ -19,7 +20,7 @@ from pathlib import Path
 
 from features.errors import INTERRUPTED, OK, JobFailedError
 from training.cluster import CHIEF, EVALUATOR, PARAMETER_SERVER, VARIABLE, WORKER, Cluster
-from training.watchdog import LOST_PEER, SUPERVISOR
+from training.watchdog import LOST_PEER, SUPERVISOR, Watchdog
 
 # More deaths than this in so many seconds are no accident.
 _MAX_DEATHS, _DEATHS_SECONDS = 6, 600.0
@@ -51,10 +52,11 @@ def supervise(arguments: Sequence[str], *, num_workers: int, num_servers: int) -
     Raises:
       JobFailedError: processes keep dying.
     """
+    Watchdog(math.inf)  # ends this process with whoever supervises it
     deaths: collections.deque[float] = collections.deque(maxlen=_MAX_DEATHS)
     with (
         tempfile.TemporaryDirectory(prefix="training-logs-") as logs,
-        _terminated_as_interrupted(),
+        terminated_as_interrupted(),
     ):
         while True:
             processes = _start_all(arguments, num_workers, num_servers, Path(logs))
@@ -178,7 +180,8 @@ def _wait(process: _Process) -> int:
 
 
 @contextlib.contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
+def terminated_as_interrupted() -> Iterator[None]:
+    """In the block SIGTERM raises KeyboardInterrupt, as Ctrl-C does."""
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield

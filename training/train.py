@@ -140,6 +140,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--labels", type=int, help="the most frequent ones")
     add("--training-subset", metavar="NAME", help="a nested subset of the training videos")
+    add(
+        "--normalise",
+        action=argparse.BooleanOptionalAction,
+        help="the input, by the statistics of pipelines.band_statistics",
+    )
     add("--checkpoint-minutes", type=float, help="from one checkpoint to the next")
     add("--seed", type=int, help="of the weights and of the order of the input")
     add(
@@ -151,18 +156,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code."""
+def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, Recipe]:
+    """The arguments of the command, and the recipe that they make.
+
+    Raises:
+      InputError: a number is out of range, or there is no such recipe or field of a network.
+    """
     args = _parser().parse_args(argv)
     _check_sizes(args)
-    source, output = storage.absolute(args.features), storage.absolute(args.output)
-    cluster = cluster_of_environment()
-    if cluster and cluster.asynchronous and cluster.role in (WORKER, PARAMETER_SERVER):
-        # All that it needs to know comes from the chief.
-        require_free_port(cluster.address)
-        serve(cluster, output, args.wait_seconds)
-        return OK
-
     recipe = recipes.override(
         recipes.find_recipe(args.recipe),
         steps=args.steps,
@@ -174,10 +175,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         network=args.network,
         num_labels=args.labels,
         training_subset=args.training_subset,
+        normalise=args.normalise,
         checkpoint_minutes=args.checkpoint_minutes,
     )
+    return args, recipe
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    args, recipe = parse(argv)
+    source, output = storage.absolute(args.features), storage.absolute(args.output)
+    cluster = cluster_of_environment()
+    if cluster and cluster.asynchronous and cluster.role in (WORKER, PARAMETER_SERVER):
+        # All that it needs to know comes from the chief.
+        require_free_port(cluster.address)
+        serve(cluster, output, args.wait_seconds)
+        return OK
+
     features = open_features(
-        source, num_labels=recipe.num_labels, training_subset=recipe.training_subset
+        source,
+        num_labels=recipe.num_labels,
+        training_subset=recipe.training_subset,
+        normalise=recipe.normalise,
     )
     writes = cluster is None or cluster.is_chief
     if writes:

@@ -12,13 +12,14 @@ import tf_keras
 
 from features.front_end import PatchStorage
 from training.data import decode_patches
-from training.loss import NO_LABEL
+from training.loss import NO_LABEL, sigmoid_cross_entropy
 
 
 @dataclasses.dataclass(frozen=True)
 class ValidationMetrics:
     """Figures of a validation subset; NaN where it has no patch or class to take them from."""
 
+    loss: float  # what training minimises
     accuracy: float  # share of labelled patches whose highest score belongs to a true label
     mean_average_precision: float  # over classes that have both positive and negative patches
     num_patches: int
@@ -44,24 +45,28 @@ def validate(
 
     The sigmoid is monotone, so logits rank as scores do, and do not saturate.
     """
-    logits, label_ids = [], []
+    logits, label_ids, losses = [], [], []
     for batch in batches:
-        logits.append(logits_of(batch.patches).numpy())
+        of_batch = logits_of(batch.patches)
+        logits.append(of_batch.numpy())
         label_ids.append(batch.label_ids.numpy())
+        losses.append(float(sigmoid_cross_entropy(of_batch, batch.label_ids)))
+    loss = float(np.average(losses, weights=[len(ids) for ids in label_ids]))
     width = max(ids.shape[1] for ids in label_ids)
     padded = [
         np.pad(ids, [(0, 0), (0, width - ids.shape[1])], constant_values=NO_LABEL)
         for ids in label_ids
     ]
-    return measure(np.concatenate(logits), np.concatenate(padded))
+    return measure(np.concatenate(logits), np.concatenate(padded), loss=loss)
 
 
-def measure(scores: np.ndarray, label_ids: np.ndarray) -> ValidationMetrics:
+def measure(scores: np.ndarray, label_ids: np.ndarray, *, loss: float) -> ValidationMetrics:
     """Exact metrics.
 
     Args:
       scores: float [patches, labels].
       label_ids: integers [patches, most labels of a patch], padded by NO_LABEL.
+      loss: of these patches, which is not that of scores alone.
     """
     is_label = label_ids != NO_LABEL
     labelled = is_label.any(axis=1)
@@ -69,6 +74,7 @@ def measure(scores: np.ndarray, label_ids: np.ndarray) -> ValidationMetrics:
     precisions = average_precisions(scores, label_ids)
     measurable = precisions[np.isfinite(precisions)]
     return ValidationMetrics(
+        loss=loss,
         accuracy=float(hits[labelled].mean()) if labelled.any() else float("nan"),
         mean_average_precision=float(measurable.mean()) if measurable.size else float("nan"),
         num_patches=len(scores),

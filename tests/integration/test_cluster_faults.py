@@ -25,7 +25,7 @@ def command(features: Path, output: Path, *more: str) -> list[str]:
         *(sys.executable, "-m", "training.train", "fully_connected"),
         *(f"--features={features}", f"--output={output}", f"--steps={STEPS}"),
         *("--batch-size=32", "--width=0.5", "--learning-rate=1e-5", "--checkpoint-minutes=0.01"),
-        *("--wait-seconds=60", *more),
+        *("--normalise", "--wait-seconds=60", *more),
     ]
 
 
@@ -116,7 +116,7 @@ def test_killed_processes_do_not_change_what_is_learned(
     run.wait_for(lambda: run.roles().get("worker 0", before["worker 0"]) != before["worker 0"])
     after = run.roles()
     for survivor in ("chief 0", "worker 1", "ps 0", "evaluator 0"):
-        assert after[survivor] == before[survivor]
+        assert after[survivor] == before[survivor], run.log.read_text()
 
     run.kill("ps 0")
     assert run.wait_for_progress() < 60

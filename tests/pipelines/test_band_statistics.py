@@ -35,7 +35,7 @@ def test_statistics_and_graph(features: Path) -> None:
     patches = front_end.storage.decode(np.frombuffer(b"".join(stored), np.uint8))
     patches = patches.reshape(-1, *front_end.log_mel.patch_shape)
     wide = patches.astype(np.float64)
-    statistics = contract.read_root(str(features), bands.FILE_NAME)
+    statistics = contract.read_root(str(features), contract.BAND_STATISTICS)
     assert statistics["num_patches"] == len(patches) == document["num_patches"]
     assert statistics["features_fingerprint"] == document["splits"]["train"]["fingerprint"]
     mean, deviation = statistics["mean"], statistics["standard_deviation"]
@@ -54,7 +54,9 @@ def test_a_sample_is_some_patches_of_every_shard(features: Path) -> None:
     band_statistics.main(["--features", str(features), "--patches=4"])
 
     num_shards = len(list(features.glob("train/*/*.tfrecord")))
-    assert contract.read_root(str(features), bands.FILE_NAME)["num_patches"] <= 4 + num_shards
+    assert (
+        contract.read_root(str(features), contract.BAND_STATISTICS)["num_patches"] <= 4 + num_shards
+    )
 
 
 def test_features_without_training_patches_are_refused(tmp_path: Path) -> None:

@@ -69,6 +69,14 @@ def write_features(
         },
     }
     contract.write_root(str(folder), contract.FEATURES, document)
+    if patches.get("train"):
+        frames = np.concatenate([log_mel for _, log_mel, _ in patches["train"]])  # [frames, bands]
+        statistics = {
+            "features_fingerprint": document["splits"]["train"]["fingerprint"],
+            "mean": frames.mean(axis=0).tolist(),
+            "standard_deviation": frames.std(axis=0).tolist(),
+        }
+        contract.write_root(str(folder), contract.BAND_STATISTICS, statistics)
     return patches
 
 

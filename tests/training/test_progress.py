@@ -17,7 +17,7 @@ def test_a_long_run_fits_on_a_line(
     line.step_done()
     assert line.patches_per_second > 0
     line._seconds = 0.5  # 256 patches a second
-    line.show(16_000_000, 0.000123, ValidationMetrics(0.3, 0.2123, 100, 10))
+    line.show(16_000_000, 0.000123, ValidationMetrics(0.01, 0.3, 0.2123, 100, 10))
     line.close()
     text = capsys.readouterr().err
     assert len(text.strip("\r\n")) < 80

@@ -20,7 +20,7 @@ def start(features: Path, output: Path, *more: str, recipe: str = "fully_connect
     command = [
         *(sys.executable, "-m", "training.train", recipe),
         *(f"--features={features}", f"--output={output}", f"--steps={STEPS}"),
-        *("--batch-size=32", "--width=0.05", "--learning-rate=1e-3", *more),
+        *("--batch-size=32", "--width=0.05", "--learning-rate=1e-4", "--normalise", *more),
     ]
     return subprocess.Popen(
         command,
@@ -68,7 +68,7 @@ def test_a_network_with_batch_normalization_trains_on_two_devices(
     features_folder: Path, tmp_path: Path
 ) -> None:
     process = start(
-        features_folder, tmp_path, "--devices=2", "--steps=3", "--batch-size=8", recipe="resnet50"
+        features_folder, tmp_path, "--devices=2", "--steps=3", "--batch-size=8", recipe="alexnet"
     )
     text, _ = process.communicate(timeout=120)
     assert process.returncode == 0, text

@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
-from sklearn.metrics import average_precision_score
+import tensorflow as tf
+from sklearn.metrics import average_precision_score, log_loss
 
+from training.data import Batch
 from training.loss import NO_LABEL
-from training.validation import average_precisions, measure
+from training.validation import average_precisions, measure, validate
 
 NUM_PATCHES, NUM_LABELS = 300, 12
 
@@ -34,7 +36,7 @@ def test_average_precision_equals_scikit_learn(tied: bool) -> None:
         average_precision_score(dense[:, label], scores[:, label]) for label in range(2, NUM_LABELS)
     ]
     np.testing.assert_allclose(ours[2:], theirs, rtol=1e-12)
-    metrics = measure(scores, label_ids)
+    metrics = measure(scores, label_ids, loss=0.0)
     np.testing.assert_allclose(metrics.mean_average_precision, np.mean(theirs), rtol=1e-12)
     assert metrics.num_classes == NUM_LABELS - 2
 
@@ -42,9 +44,20 @@ def test_average_precision_equals_scikit_learn(tied: bool) -> None:
 def test_accuracy_is_over_labelled_patches() -> None:
     scores = np.array([[1.0, 2.0], [1.0, 2.0], [3.0, 2.0], [0.0, 1.0]])
     label_ids = np.array([[0, 1], [0, -1], [0, -1], [-1, -1]])
-    assert measure(scores, label_ids).accuracy == pytest.approx(2 / 3)
+    assert measure(scores, label_ids, loss=0.0).accuracy == pytest.approx(2 / 3)
 
 
 def test_nothing_to_measure_is_nan() -> None:
-    metrics = measure(np.zeros((2, 3)), np.full((2, 0), NO_LABEL))
+    metrics = measure(np.zeros((2, 3)), np.full((2, 0), NO_LABEL), loss=0.0)
     assert np.isnan([metrics.accuracy, metrics.mean_average_precision]).all()
+
+
+def test_loss_of_batches_of_other_sizes_equals_scikit_learn() -> None:
+    logits, label_ids, dense = random_case(tied=False)
+    names = np.full(NUM_PATCHES, b"video")
+    batches = tf.data.Dataset.from_tensor_slices(Batch(logits, label_ids, names)).batch(128)
+    metrics = validate(tf.identity, batches)
+    scores = 1 / (1 + np.exp(-logits.astype(np.float64)))
+    expected = log_loss(dense.ravel(), scores.ravel())
+    assert metrics.loss == pytest.approx(expected, rel=1e-6)
+    assert metrics == measure(logits, label_ids, loss=metrics.loss)

@@ -21,6 +21,7 @@ from training.models.inception_v3 import inception_v3
 from training.models.layers import dense_relu, embedding_and_logits
 from training.models.resnet import resnet50
 from training.models.vgg import vgg
+from training.normalisation import BandStatistics, normalised
 
 
 def build_model(
@@ -29,6 +30,7 @@ def build_model(
     num_labels: int,
     patch_shape: tuple[int, int],
     precision: Precision,
+    band_statistics: BandStatistics | None = None,
 ) -> tf_keras.Model:
     """Build a network with fresh weights.
 
@@ -37,6 +39,7 @@ def build_model(
       num_labels: outputs.
       patch_shape: frames and mel bands.
       precision: of the activations; weights and outputs are float32.
+      band_statistics: that the input is normalised by; None for none.
 
     Returns:
       A model from float32 log-mel [batch, frames, bands] to float32 `logits` [batch, labels] and
@@ -44,18 +47,20 @@ def build_model(
       last pool or fully connected layer.
     """
     with _computing_in(precision):
-        patches = tf_keras.Input(patch_shape, name="patches")
+        patches = x = tf_keras.Input(patch_shape, name="patches")
+        if band_statistics is not None:
+            x = normalised(x, band_statistics)
         match config:
             case FullyConnected():
-                embedding = fully_connected(config, patches)
+                embedding = fully_connected(config, x)
             case AlexNet():
-                embedding = alexnet(config, patches)
+                embedding = alexnet(config, x)
             case Vgg():
-                embedding = vgg(config, patches)
+                embedding = vgg(config, x)
             case InceptionV3():
-                embedding = inception_v3(config, patches)
+                embedding = inception_v3(config, x)
             case ResNet50():
-                embedding = resnet50(config, patches)
+                embedding = resnet50(config, x)
         if config.bottleneck_units is not None:
             embedding = dense_relu(embedding, config.bottleneck_units)
         outputs = embedding_and_logits(embedding, num_labels)
