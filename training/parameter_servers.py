@@ -7,6 +7,7 @@ become by then. The chief hands out the steps, counts them, and saves.
 
 import collections
 import dataclasses
+import math
 import time
 from collections.abc import Callable
 
@@ -25,6 +26,8 @@ from training.watchdog import Watchdog, wait_for_address
 
 # Steps handed out ahead for each worker: one that it does, and one so that it need not wait.
 _STEPS_AHEAD = 2
+# By what TensorFlow's own coordinator tells a worker that is lost from a server that is.
+_OF_WORKER, _FROM_SERVER = "/job:worker", "GRPC error information from remote target /job:ps"
 # A piece of a variable should be worth a message.
 _MIN_PIECE_BYTES = 256 * 1024
 
@@ -100,7 +103,7 @@ def train_asynchronously(
     batches = iter(coordinator.create_per_worker_dataset(own_stream))
     curves = Curves(output)
     progress = ProgressLine(recipe.steps, recipe.batch_size)
-    step, loss = saved_step, None
+    step, loss, last_loss = saved_step, None, math.nan
     save_at = time.monotonic() + 60 * recipe.checkpoint_minutes
     handed_out: collections.deque = collections.deque()
     try:
@@ -108,9 +111,11 @@ def train_asynchronously(
             while len(handed_out) < min(_STEPS_AHEAD * cluster.num_workers, recipe.steps - step):
                 handed_out.append(coordinator.schedule(worker_step, args=(batches,)))
             with watchdog.waiting_for("a step of any worker"):
-                figures = _StepFigures(*map(float, handed_out.popleft().fetch()))
+                figures = _figures_of(handed_out.popleft())
             step += 1
-            curves.add_step(**dataclasses.asdict(figures))
+            if figures is not None:
+                last_loss = figures.loss
+                curves.add_step(**dataclasses.asdict(figures))
             progress.step_done()
             is_last = step == recipe.steps
             if step % recipe.report_steps == 0 or is_last:
@@ -118,7 +123,7 @@ def train_asynchronously(
                     step,
                     learning_rate=optimizer.learning_rate(step),
                     patches_per_second=progress.patches_per_second,
-                )["loss"]
+                ).get("loss", last_loss)
             if is_last or time.monotonic() >= save_at:
                 # A checkpoint is of one moment: nobody changes a weight meanwhile.
                 with watchdog.waiting_for("the end of the steps that are handed out"):
@@ -127,7 +132,7 @@ def train_asynchronously(
                 save_at = time.monotonic() + 60 * recipe.checkpoint_minutes
                 progress.pause()
             if progress.due or is_last:
-                progress.show(step, figures.loss, last_validation(output))
+                progress.show(step, last_loss, last_validation(output))
     except KeyboardInterrupt:
         with watchdog.waiting_for("the end of the steps that are handed out"):
             coordinator.join()
@@ -143,6 +148,19 @@ def train_asynchronously(
         progress.close()
         curves.close()
     return TrainedRun(saved_step, loss, None, progress.patches_per_second)
+
+
+def _figures_of(step: tf.distribute.experimental.coordinator.RemoteValue) -> _StepFigures | None:
+    """What a step tells; None where its worker died between doing it and telling.
+
+    Its gradient is with the servers, so the step counts; only a server that is lost ends the run.
+    """
+    try:
+        return _StepFigures(*map(float, step.fetch()))
+    except tf.errors.UnavailableError as error:
+        if _OF_WORKER in str(error) and _FROM_SERVER not in str(error):
+            return None
+        raise
 
 
 def slow_moving_statistics(model: tf_keras.Model, num_workers: int) -> None:

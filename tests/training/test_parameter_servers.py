@@ -103,3 +103,24 @@ def test_statistics_that_workers_share_converge(num_workers: int) -> None:
     # Left as it is, it would not converge for more than 15 workers.
     unchanged = moving_mean(0.1, num_workers - 1, 1_000 * num_workers)
     assert (abs(unchanged - 1) < 1e-3) == (num_workers < 15)
+
+
+class Lost:
+    """What a step leaves whose result cannot be fetched, in TensorFlow's own words."""
+
+    def __init__(self, *words: str):
+        self._error = tf.errors.UnavailableError(None, None, "\n".join(words))
+
+    def fetch(self) -> None:
+        raise self._error
+
+
+def test_only_the_loss_of_a_server_ends_a_run() -> None:
+    worker = "ERROR:tensorflow:Worker /job:worker/replica:0/task:0 failed with UnavailableError()"
+    server = "Additional GRPC error information from remote target /job:ps/replica:0/task:0"
+
+    assert parameter_servers._figures_of(Lost(worker)) is None
+    with pytest.raises(tf.errors.UnavailableError):
+        parameter_servers._figures_of(Lost(worker, server))
+    with pytest.raises(tf.errors.UnavailableError):
+        parameter_servers._figures_of(Lost(server))
