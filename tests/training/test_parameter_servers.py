@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
+from training import parameter_servers
 from training.models.build import build_model
 from training.optimizer import adam
 from training.parameter_servers import output_layer_partitioner, slow_moving_statistics
