@@ -6,7 +6,7 @@ video at a time of a random sample (see `evaluation.leave_one_out`).
 
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -75,7 +75,7 @@ class ThreePasses(beam.PTransform):
         first = (
             blocks
             | "GatherPositives" >> beam.Map(_first_pass, selection, self._vocabulary, self._output)
-            | "MergePositives" >> beam.CombineGlobally(_MergeFirst()).without_defaults()
+            | "MergePositives" >> beam.CombineGlobally(_MergeAll(_merge_first)).without_defaults()
         )
         ranks = (
             blocks
@@ -94,7 +94,8 @@ class ThreePasses(beam.PTransform):
                 first=AsSingleton(first),
                 ranks=AsSingleton(ranks),
             )
-            | "MergeLeftOut" >> beam.CombineGlobally(_MergeLeftOut()).without_defaults()
+            | "MergeLeftOut"
+            >> beam.CombineGlobally(_MergeAll(leave_one_out.merge)).without_defaults()
         )
         return {"first": first, "ranks": ranks, "left_out": left_out}
 
@@ -122,27 +123,34 @@ def _first_pass(
     )
 
 
-class _MergeFirst(beam.CombineFn):
-    """Keeps the parts to the end: positives are sorted once."""
+class _MergeAll(beam.CombineFn):
+    """Keeps the parts to the end, and then merges all of them at once: what is sorted, once."""
 
-    def create_accumulator(self) -> list[FirstPass]:
+    def __init__(self, merge: Callable[[list], Any]):
+        self._merge = merge
+
+    def create_accumulator(self) -> list:
         return []
 
-    def add_input(self, parts: list[FirstPass], part: FirstPass) -> list[FirstPass]:
+    def add_input(self, parts: list, part: Any) -> list:
         parts.append(part)
         return parts
 
-    def merge_accumulators(self, lists: Iterable[list[FirstPass]]) -> list[FirstPass]:
+    def merge_accumulators(self, lists: Iterable[list]) -> list:
         return [part for parts in lists for part in parts]
 
-    def extract_output(self, parts: list[FirstPass]) -> FirstPass:
-        return FirstPass(
-            positives=metrics.merge_positives(part.positives for part in parts),
-            num_videos=sum(part.num_videos for part in parts),
-            num_top_correct=sum(part.num_top_correct for part in parts),
-            num_unlabelled=sum(part.num_unlabelled for part in parts),
-            missing=tuple(sorted(one for part in parts for one in part.missing)),
-        )
+    def extract_output(self, parts: list) -> Any:
+        return self._merge(parts)
+
+
+def _merge_first(parts: list[FirstPass]) -> FirstPass:
+    return FirstPass(
+        positives=metrics.merge_positives(part.positives for part in parts),
+        num_videos=sum(part.num_videos for part in parts),
+        num_top_correct=sum(part.num_top_correct for part in parts),
+        num_unlabelled=sum(part.num_unlabelled for part in parts),
+        missing=tuple(sorted(one for part in parts for one in part.missing)),
+    )
 
 
 def _second_pass(
@@ -181,20 +189,3 @@ def _third_pass(
 ) -> LeftOut:
     videos = read_block(selection, keys, share)
     return leave_one_out.leave_one_out(videos.block, videos.ids, first.positives, ranks)
-
-
-class _MergeLeftOut(beam.CombineFn):
-    """As `_MergeFirst`."""
-
-    def create_accumulator(self) -> list[LeftOut]:
-        return []
-
-    def add_input(self, parts: list[LeftOut], part: LeftOut) -> list[LeftOut]:
-        parts.append(part)
-        return parts
-
-    def merge_accumulators(self, lists: Iterable[list[LeftOut]]) -> list[LeftOut]:
-        return [part for parts in lists for part in parts]
-
-    def extract_output(self, parts: list[LeftOut]) -> LeftOut:
-        return leave_one_out.merge(parts)

@@ -233,23 +233,24 @@ def page(
     return render_soundtrack(view, read_clip(Medium(uri), view))
 
 
-def _parser() -> argparse.ArgumentParser:
+def video_parser(prog: str, description: str) -> argparse.ArgumentParser:
+    """The command line of what shows one video of SCORES."""
     parser = argparse.ArgumentParser(
-        prog="python -m evaluation.soundtrack",
-        description=_DESCRIPTION,
+        prog=f"python -m {prog}",
+        description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    add = parser.add_argument
-    add("--scores", required=True, help="folder of score_videos --frame-scores")
-    add("--video", metavar="ID", required=True, help="one of its videos")
-    add("--output", required=True, help="the HTML file to write")
+    parser.add_argument("--scores", required=True, help="folder of score_videos --frame-scores")
+    parser.add_argument("--video", metavar="ID", required=True, help="one of its videos")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    args = _parser().parse_args(argv)
+    parser = video_parser("evaluation.soundtrack", _DESCRIPTION)
+    parser.add_argument("--output", required=True, help="the HTML file to write")
+    args = parser.parse_args(argv)
     source, document = open_frame_scores(args.scores)
     view = read_soundtrack(source, document, args.video)
     clip = read_clip(find_media(document, [args.video]).get(args.video), view)

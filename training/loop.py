@@ -36,6 +36,14 @@ class InterruptedRunError(JobFailedError):
 
     exit_code = INTERRUPTED
 
+    @classmethod
+    def at(cls, step: int, steps: int) -> "InterruptedRunError":
+        """After so many of the steps of a run."""
+        return cls(
+            f"stopped at step {step} of {steps}, which is saved; "
+            "run the same command again to go on"
+        )
+
 
 def train(
     recipe: Recipe,
@@ -133,11 +141,7 @@ def train(
             if is_chief and (progress.due or is_last):
                 progress.show(step, float(last_loss), last_validation(output))
     except KeyboardInterrupt:
-        step = checkpoints.save()
-        raise InterruptedRunError(
-            f"stopped at step {step} of {recipe.steps}, which is saved; "
-            "run the same command again to go on"
-        ) from None
+        raise InterruptedRunError.at(checkpoints.save(), recipe.steps) from None
     except tf.errors.DataLossError:
         if alone:  # saving takes all the workers
             checkpoints.save()

@@ -136,11 +136,7 @@ def train_asynchronously(
     except KeyboardInterrupt:
         with watchdog.waiting_for("the end of the steps that are handed out"):
             coordinator.join()
-        step = checkpoints.save()
-        raise InterruptedRunError(
-            f"stopped at step {step} of {recipe.steps}, which is saved; "
-            "run the same command again to go on"
-        ) from None
+        raise InterruptedRunError.at(checkpoints.save(), recipe.steps) from None
     except tf.errors.DataLossError:
         checkpoints.save()
         raise

@@ -8,6 +8,7 @@ import argparse
 import collections
 import contextlib
 import dataclasses
+import functools
 import itertools
 import os
 import subprocess
@@ -162,6 +163,8 @@ def _grid(args: argparse.Namespace, source: str, output: str) -> list[_Run]:
     swept = [name for name, values in given.items() if len(set(values)) > 1]
     if not swept:
         raise InputError("nothing to sweep over: give several values to a flag or network field")
+    # Most quantities are not of the features, which are on slow storage.
+    opened = functools.cache(functools.partial(open_features, source))
     runs = []
     for combination in itertools.product(*map(dict.fromkeys, given.values())):
         chosen = dict(zip(given, combination, strict=True))
@@ -177,8 +180,7 @@ def _grid(args: argparse.Namespace, source: str, output: str) -> list[_Run]:
         if of_network:
             arguments += ["--network", *(f"{field}={chosen[field]}" for field in of_network)]
         _, recipe = train.parse(arguments)
-        features = open_features(
-            source,
+        features = opened(
             num_labels=recipe.num_labels,
             training_subset=recipe.training_subset,
             normalise=recipe.normalise,

@@ -30,15 +30,8 @@ the scores of the 16 labels of highest peak over time, as PDF, SVG or PNG.
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m evaluation.paper.figure2",
-        description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = soundtrack.video_parser("evaluation.paper.figure2", _DESCRIPTION)
     add = parser.add_argument
-    add("--scores", required=True, help="folder of score_videos --frame-scores")
-    add("--video", metavar="ID", required=True, help="one of its videos")
     add("--output", required=True, help="the file to write: .pdf, .svg or .png")
     add("--start", metavar="SECONDS", type=float, default=0.0, help="where the excerpt starts")
     add("--end", metavar="SECONDS", type=float, help="where it ends; default: the whole")
