@@ -14,8 +14,9 @@ import sys
 import tempfile
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -28,38 +29,58 @@ from tests.benchmarks.measurement import Lane, is_quick, markdown, median_of, re
 NUM_LABELS, LABELS_PER_VIDEO = 3_087, 5
 NUM_SHARDS, PATCHES_PER_SHARD = 16, 2_048
 BATCH_SIZE = 128
+PATCH_SHAPE = (96, 64)
+PATTERN_DEVIATION = 16.0  # of a label, in steps of uint8; that of the noise is 74
 
 
-def write_features(folder: str) -> None:
-    """A finished FEATURES folder of noise."""
+def write_features(
+    folder: str,
+    *,
+    splits: Mapping[str, int] = MappingProxyType({"train": NUM_SHARDS}),
+    learnable_labels: int | None = None,
+) -> None:
+    """A finished FEATURES folder of noise.
+
+    Args:
+      folder: to write.
+      splits: the shards of each split.
+      learnable_labels: use the first so many labels, and add a pattern for each label of a patch.
+    """
     rng = np.random.default_rng(0)
     front_end = FrontEnd(resampler="none", storage=PatchStorage(dtype="uint8"))
     names = tuple(f"label {index}" for index in range(NUM_LABELS))
     vocabulary = Vocabulary(names, names, np.ones(NUM_LABELS, np.int64), 1)
-    shards = Path(folder, "train", "all")
-    shards.mkdir(parents=True)
-    for shard in range(NUM_SHARDS):
-        path = shards / f"patches-{shard:05d}-of-{NUM_SHARDS:05d}.tfrecord"
-        with path.open("wb") as file:
-            for index in range(PATCHES_PER_SHARD):
-                labels = np.sort(rng.choice(NUM_LABELS, LABELS_PER_VIDEO, replace=False))
-                example = record.PatchRecord(
-                    f"video-{shard:05d}-{index:05d}",
-                    rng.integers(0, 256, 96 * 64, np.uint8).tobytes(),
-                    0.0,
-                    tuple(int(label) for label in labels),
-                )
-                tfrecord.write_record(file, record.encode(example))
+    patterns = rng.normal(0, PATTERN_DEVIATION, (learnable_labels or 0, *PATCH_SHAPE))
+    documents = {}
+    for split, num_shards in splits.items():
+        shards = Path(folder, split, "all")
+        shards.mkdir(parents=True)
+        for shard in range(num_shards):
+            path = shards / f"patches-{shard:05d}-of-{num_shards:05d}.tfrecord"
+            with path.open("wb") as file:
+                for index in range(PATCHES_PER_SHARD):
+                    among = learnable_labels or NUM_LABELS
+                    labels = np.sort(rng.choice(among, LABELS_PER_VIDEO, replace=False))
+                    patch = rng.integers(0, 256, PATCH_SHAPE, np.uint8)
+                    if learnable_labels:
+                        patch = np.clip(patch + patterns[labels].sum(axis=0), 0, 255)
+                    example = record.PatchRecord(
+                        f"{split}-{shard:05d}-{index:05d}",
+                        patch.astype(np.uint8).tobytes(),
+                        0.0,
+                        tuple(int(label) for label in labels),
+                    )
+                    tfrecord.write_record(file, record.encode(example))
+        documents[split] = {
+            "num_patches": num_shards * PATCHES_PER_SHARD,
+            "num_shards": {"all": num_shards},
+            "fingerprint": "noise",
+        }
     Path(folder, FILE_NAME).write_bytes(vocabulary.to_bytes())
-    split = {
-        "num_patches": NUM_SHARDS * PATCHES_PER_SHARD,
-        "num_shards": {"all": NUM_SHARDS},
-        "fingerprint": "noise",
-    }
     document = {
         "front_end": front_end.to_json(),
         "vocabulary": {"num_labels": NUM_LABELS, "fingerprint": vocabulary.fingerprint},
-        "splits": {"train": split},
+        "splits": documents,
     }
     contract.write_root(folder, contract.FEATURES, document)
 
