@@ -135,6 +135,24 @@ def test_killed_processes_do_not_change_what_is_learned(
     assert last_loss(tmp_path / "run") == pytest.approx(last_loss(alone), rel=0.15)
 
 
+def test_a_killed_worker_that_shares_mini_batches_starts_all_from_the_checkpoint(
+    features: Path, tmp_path: Path, start: Callable[..., Run]
+) -> None:
+    flags = ("--cluster=local", "--workers=2", "--parameter-servers=0", "--steps=80")
+    run = start(features, tmp_path / "run", *flags)
+    run.wait_for_progress()
+    before = run.roles()
+    assert set(before) == {"worker 0", "worker 1", "evaluator 0"}
+
+    run.kill("worker 1")
+    run.wait_for(lambda: set(before.values()).isdisjoint(run.roles().values()))
+    assert run.wait_for_progress() < 60
+    assert run.end() == 0, run.log.read_text()
+    text = run.log.read_text()
+    assert "all processes are started again, from the last checkpoint" in text
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["steps"] == 80
+
+
 def test_sigterm_saves_and_the_same_command_goes_on_and_a_killed_supervisor_leaves_nobody(
     features: Path, tmp_path: Path, start: Callable[..., Run]
 ) -> None:
