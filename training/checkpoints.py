@@ -20,21 +20,28 @@ _RECORD = "recipe.json"
 _VALIDATION = "validation.json"
 _SKIPPED = "skipped_shards.json"
 _KEPT = 3
+# Parts of a checkpoint.
+_MODEL, _AVERAGE = "model", "average"
 
 
 class Checkpoints:
-    """Saves and restores a model and its optimizer, whose `iterations` are the steps done."""
+    """Saves and restores a model, its optimizer and the average of its weights, if there is one.
+
+    The optimizer's `iterations` are the steps done.
+    """
 
     def __init__(
         self,
         output: str,
         model: tf_keras.Model,
         optimizer: tf_keras.optimizers.Optimizer,
+        average: tf_keras.Model | None,
         *,
         is_chief: bool,
     ):
         self._optimizer = optimizer
-        self._state = tf.train.Checkpoint(model=model, optimizer=optimizer)
+        parts = {_AVERAGE: average} if average else {}
+        self._state = tf.train.Checkpoint(model=model, optimizer=optimizer, **parts)
         self._folder = storage.join(output, FOLDER)
         # Saving takes all the processes that share the variables. One copy is enough.
         folder = self._folder if is_chief else tempfile.mkdtemp()
@@ -65,19 +72,28 @@ def step_of(path: str) -> int:
     return int(path.rsplit("-", 1)[1])
 
 
-def restore_weights(path: str, model: tf_keras.Model) -> None:
+def served_part(recipe: Recipe) -> str:
+    """The part of a checkpoint that is validated and exported."""
+    return _AVERAGE if recipe.options.average_decay else _MODEL
+
+
+def restore_weights(path: str, model: tf_keras.Model, part: str = _MODEL) -> None:
     """Restore a model alone, on one device, whatever devices it was trained on."""
-    state = tf.train.Checkpoint(model=model)
+    state = tf.train.Checkpoint(**{part: model})
     state.restore(path).assert_existing_objects_matched().expect_partial()
 
 
-def restore_last_weights(output: str, model: tf_keras.Model) -> None:
-    """The same for the last checkpoint of a run."""
-    restore_weights(tf.train.latest_checkpoint(storage.join(output, FOLDER)), model)
+def restore_last_weights(output: str, model: tf_keras.Model, recipe: Recipe) -> None:
+    """The same for what is served of the last checkpoint of a run."""
+    path = tf.train.latest_checkpoint(storage.join(output, FOLDER))
+    restore_weights(path, model, served_part(recipe))
 
 
 class BestCheckpoint:
-    """The weights with the highest validation mAP of a run, and what the last validation found."""
+    """The weights with the highest validation mAP of a run, and what the last validation found.
+
+    They are the part `model` of it, also where they are an average.
+    """
 
     def __init__(self, output: str, model: tf_keras.Model):
         self._output = output

@@ -16,6 +16,8 @@ from features import contract, record, storage, tfrecord
 from features.contract import ContractError
 from features.front_end import FrontEnd, PatchStorage
 from features.labels import Vocabulary, read_vocabulary
+from training.augmentation import draw
+from training.balance import balanced, copies_of_labels
 from training.config import Recipe
 from training.loss import NO_LABEL
 from training.normalisation import BandStatistics, read_band_statistics
@@ -35,6 +37,7 @@ class Batch(NamedTuple):
     patches: tf.Tensor  # [batch, frames, bands] of the stored dtype
     label_ids: tf.Tensor  # int32 [batch, most labels of a patch], padded by NO_LABEL
     video_ids: tf.Tensor  # string [batch]
+    draws: tf.Tensor  # float32 [batch, numbers] of `augmentation.draw`; none where nothing augments
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -147,6 +150,8 @@ def training_batches(
 ) -> tf.data.Dataset:
     """Endless shuffled batches; every epoch holds each patch once, in an order of its own.
 
+    Where the recipe balances labels it holds a patch as often as its labels demand.
+
     Args:
       features: the data.
       recipe: batch size, seed and shuffling.
@@ -160,11 +165,16 @@ def training_batches(
       `Batch`es of the recipe's size, or parts of them. The size is static.
     """
     index, number = part
-    records = (
-        epoch(features, recipe, step=step, stream=stream)
-        .repeat()
-        .batch(recipe.batch_size // parts_a_batch, drop_remainder=True)
-    )
+    records = epoch(features, recipe, step=step, stream=stream).repeat()
+    if recipe.options.augments:
+        seed = _seed(recipe, step, stream)
+        draws = tf.data.Dataset.counter().map(
+            lambda place: draw(recipe.options, tf.stack([seed, place])),
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
+        )
+        records = tf.data.Dataset.zip(records, draws)
+    records = records.batch(recipe.batch_size // parts_a_batch, drop_remainder=True)
     if number > 1:
         # Devices of one process take parts that follow each other.
         of_process = parts_a_batch // number
@@ -177,18 +187,22 @@ def epoch(
 ) -> tf.data.Dataset:
     """Serialized records of one epoch, shuffled; each iteration over it gives another order."""
     paths = features.shards[TRAIN]
-    seed = int(contract.fingerprint([recipe.seed, step]), 16) % 2**31 + tf.cast(stream, tf.int64)
-    return (
-        tf.data.Dataset.from_tensor_slices(list(paths))
-        .shuffle(len(paths), seed=seed)
-        .interleave(
-            tf.data.TFRecordDataset,
-            cycle_length=min(recipe.interleaved_shards, len(paths)),
-            num_parallel_calls=tf.data.AUTOTUNE,
-            deterministic=True,
-        )
-        .shuffle(min(recipe.shuffle_patches, features.num_patches[TRAIN]), seed=seed)
+    seed = _seed(recipe, step, stream)
+    shards = tf.data.Dataset.from_tensor_slices(list(paths)).shuffle(len(paths), seed=seed)
+    records = shards.interleave(
+        tf.data.TFRecordDataset,
+        cycle_length=min(recipe.interleaved_shards, len(paths)),
+        num_parallel_calls=tf.data.AUTOTUNE,
+        deterministic=True,
     )
+    if recipe.options.label_balance:
+        copies = copies_of_labels(features.vocabulary.counts, recipe.options.label_balance)
+        records = balanced(records, copies, seed)
+    return records.shuffle(min(recipe.shuffle_patches, features.num_patches[TRAIN]), seed=seed)
+
+
+def _seed(recipe: Recipe, step: int, stream: int | tf.Tensor) -> tf.Tensor:
+    return int(contract.fingerprint([recipe.seed, step]), 16) % 2**31 + tf.cast(stream, tf.int64)
 
 
 def validation_batches(features: FeatureSet, recipe: Recipe) -> tf.data.Dataset | None:
@@ -223,7 +237,7 @@ def _batches(records: tf.data.Dataset, features: FeatureSet) -> tf.data.Dataset:
     dtype = tf.as_dtype(features.front_end.storage.dtype)
     num_labels = len(features.vocabulary)
 
-    def parse(serialized: tf.Tensor) -> Batch:
+    def parse(serialized: tf.Tensor, draws: tf.Tensor | None = None) -> Batch:
         parsed = tf.io.parse_example(
             serialized,
             {
@@ -238,7 +252,9 @@ def _batches(records: tf.data.Dataset, features: FeatureSet) -> tf.data.Dataset:
         label_ids = tf.cast(label_ids, tf.int32)
         # A patch without any label of the set stays: it is a negative of all of them.
         label_ids = tf.where(label_ids < num_labels, label_ids, NO_LABEL)
-        return Batch(patches, label_ids, parsed[record.VIDEO_ID])
+        if draws is None:
+            draws = tf.zeros([tf.shape(serialized)[0], 0])
+        return Batch(patches, label_ids, parsed[record.VIDEO_ID], draws)
 
     return records.map(parse, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(2)
 

@@ -5,7 +5,13 @@ import time
 import tensorflow as tf
 
 from features import contract, storage
-from training.checkpoints import FOLDER, BestCheckpoint, restore_weights, step_of
+from training.checkpoints import (
+    FOLDER,
+    BestCheckpoint,
+    restore_weights,
+    served_part,
+    step_of,
+)
 from training.config import Recipe
 from training.data import FeatureSet, validation_batches
 from training.progress import Curves
@@ -42,7 +48,7 @@ def validate_checkpoints(
     for path in tf.train.checkpoints_iterator(folder, timeout=_POLL_SECONDS, timeout_fn=is_over):
         seen_at = time.monotonic()
         try:
-            restore_weights(path, model)
+            restore_weights(path, model, served_part(recipe))
         except tf.errors.NotFoundError:  # replaced by newer ones meanwhile
             continue
         metrics = validate(logits_of, validation_set)

@@ -10,12 +10,13 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from features.errors import INTERRUPTED, JobFailedError
+from training.averaging import averaging
 from training.checkpoints import BestCheckpoint, Checkpoints, last_validation
 from training.config import Recipe
 from training.data import Batch, FeatureSet, training_batches, validation_batches
 from training.optimizer import adam
 from training.progress import Curves, ProgressLine
-from training.step import fresh_model, replica_step
+from training.step import average_model, fresh_model, replica_step
 from training.strategies import agreement, require_equal_parts
 from training.validation import ValidationMetrics, inference, validate
 from training.watchdog import Watchdog
@@ -78,7 +79,8 @@ def train(
         model = fresh_model(recipe, features)
         optimizer = adam(recipe, model.trainable_variables)
     is_chief = worker == 0
-    checkpoints = Checkpoints(output, model, optimizer, is_chief=is_chief)
+    average = average_model(recipe, features)
+    checkpoints = Checkpoints(output, model, optimizer, average, is_chief=is_chief)
     saved_step = checkpoints.restore()
 
     batches = strategy.distribute_datasets_from_function(
@@ -92,7 +94,8 @@ def train(
         # Video ids cannot go to a GPU; patches are copied by the step that needs them.
         tf.distribute.InputOptions(experimental_fetch_to_device=False),
     )
-    replica = replica_step(model, optimizer, features.front_end.storage)
+    take_up = averaging(average, model, recipe.options.average_decay) if average else None
+    replica = replica_step(model, optimizer, features.front_end, recipe.options)
 
     @tf.function(input_signature=[batches.element_spec])
     def train_step(batch: Batch) -> tf.Tensor:
@@ -102,8 +105,8 @@ def train(
     agreed = agreement(strategy)
     alone = num_workers == 1
     validation_set = validation_batches(features, recipe) if alone else None
-    logits_of = inference(model, features.front_end.storage)
-    best = BestCheckpoint(output, model)
+    logits_of = inference(average or model, features.front_end.storage)
+    best = BestCheckpoint(output, average or model)
     curves = Curves(output, kept=is_chief)
     progress = ProgressLine(recipe.steps, recipe.batch_size)
     loss, validation = None, None
@@ -116,6 +119,8 @@ def train(
                 batch = next(iterator)
                 input_seconds = time.monotonic() - start
                 last_loss = train_step(batch)
+                if take_up:
+                    take_up(step)
                 step_seconds = time.monotonic() - start
                 is_last = step == recipe.steps
                 saves, stops = agreed([is_last or time.monotonic() >= save_at, stop_requested()])

@@ -6,7 +6,9 @@ import tensorflow as tf
 NO_LABEL = -1
 
 
-def sigmoid_cross_entropy(logits: tf.Tensor, label_ids: tf.Tensor) -> tf.Tensor:
+def sigmoid_cross_entropy(
+    logits: tf.Tensor, label_ids: tf.Tensor, label_shares: tf.Tensor | None = None
+) -> tf.Tensor:
     """Mean cross-entropy over patches and labels, without a dense matrix of targets.
 
     -y log p - (1 - y) log(1 - p) is softplus(z) - y z, so targets touch only the logits of true
@@ -14,7 +16,9 @@ def sigmoid_cross_entropy(logits: tf.Tensor, label_ids: tf.Tensor) -> tf.Tensor:
 
     Args:
       logits: [batch, labels].
-      label_ids: integers [batch, most labels of a patch], each once in a row, padded by NO_LABEL.
+      label_ids: integers [batch, most labels of a patch], padded by NO_LABEL.
+      label_shares: float32 of that shape, what each id adds to the target y of its label; None
+        for 1, with each id once in a row.
 
     Returns:
       float32 scalar.
@@ -23,5 +27,7 @@ def sigmoid_cross_entropy(logits: tf.Tensor, label_ids: tf.Tensor) -> tf.Tensor:
     is_label = label_ids != NO_LABEL  # [batch, most labels]
     true_logits = tf.gather(logits, tf.where(is_label, label_ids, 0), batch_dims=1)
     true_logits = tf.where(is_label, true_logits, 0.0)
+    if label_shares is not None:
+        true_logits *= label_shares
     total = tf.reduce_sum(tf.nn.softplus(logits)) - tf.reduce_sum(true_logits)
     return total / tf.cast(tf.size(logits), tf.float32)

@@ -1,25 +1,34 @@
-"""Adam (section 3.1), with cuts of the learning rate after given steps (section 4.1)."""
+"""Adam (section 3.1)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 import tf_keras
 
 from training.config import Recipe
+from training.schedule import LearningRate
 
 
-class LearningRate(tf_keras.optimizers.schedules.LearningRateSchedule):
-    """A constant rate, multiplied by a factor after each of some steps."""
+class _Adam(tf_keras.optimizers.legacy.Adam):
+    """With decoupled weight decay (Loshchilov and Hutter 2019) of kernels.
 
-    def __init__(self, recipe: Recipe):
-        self._initial, self._cuts = recipe.learning_rate, recipe.learning_rate_cuts
+    Biases and batch normalization are left alone. The decay is not in the gradient, so Adam does
+    not divide it by how much the gradient varies.
+    """
 
-    def __call__(self, step: tf.Tensor) -> tf.Tensor:
-        """The rate after `step` steps, float32."""
-        rate = tf.constant(self._initial, tf.float32)
-        for cut, factor in self._cuts:
-            rate *= tf.where(step >= cut, factor, 1.0)
-        return rate
+    def __init__(self, learning_rate: LearningRate, weight_decay: float):
+        super().__init__(learning_rate)
+        self._weight_decay = weight_decay
+
+    def _resource_apply_dense(
+        self, grad: tf.Tensor, var: tf.Variable, apply_state: Mapping
+    ) -> tf.Operation:
+        if not self._weight_decay or var.shape.rank < 2:
+            return super()._resource_apply_dense(grad, var, apply_state)
+        rate = apply_state[var.device, var.dtype.base_dtype]["lr_t"]
+        decay = var.assign_sub(rate * self._weight_decay * var, use_locking=self._use_locking)
+        with tf.control_dependencies([decay]):
+            return super()._resource_apply_dense(grad, var, apply_state)
 
 
 def adam(recipe: Recipe, weights: Sequence[tf.Variable]) -> tf_keras.optimizers.Optimizer:
@@ -30,7 +39,7 @@ def adam(recipe: Recipe, weights: Sequence[tf.Variable]) -> tf_keras.optimizers.
     one does in a dozen; on the fully connected network that is a quarter of the time of a step. On
     parameter servers the operation runs where the variable and its moments are, under its lock.
     """
-    optimizer = tf_keras.optimizers.legacy.Adam(LearningRate(recipe))
+    optimizer = _Adam(LearningRate(recipe), recipe.options.weight_decay)
     # Not in the first step: a graph that runs on a worker cannot make variables on a server.
     optimizer._create_all_weights(weights)
     return optimizer

@@ -14,6 +14,7 @@ from collections.abc import Callable
 import tensorflow as tf
 import tf_keras
 
+from training.averaging import averaging
 from training.checkpoints import Checkpoints, last_validation
 from training.cluster import CHIEF, Cluster
 from training.config import Recipe
@@ -21,7 +22,7 @@ from training.data import FeatureSet, training_batches
 from training.loop import InterruptedRunError, TrainedRun
 from training.optimizer import adam
 from training.progress import Curves, ProgressLine
-from training.step import fresh_model, replica_step
+from training.step import average_model, fresh_model, replica_step
 from training.watchdog import Watchdog, wait_for_address
 
 # Steps handed out ahead for each worker: one that it does, and one so that it need not wait.
@@ -72,9 +73,11 @@ def train_asynchronously(
             slow_moving_statistics(model, cluster.num_workers)
             optimizer = adam(recipe, model.trainable_variables)
             next_stream = tf.Variable(0, dtype=tf.int64, trainable=False)
-        checkpoints = Checkpoints(output, model, optimizer, is_chief=True)
+        average = average_model(recipe, features)
+        checkpoints = Checkpoints(output, model, optimizer, average, is_chief=True)
         saved_step = checkpoints.restore()
 
+    take_up = averaging(average, model, recipe.options.average_decay) if average else None
     tf.random.set_seed(1)  # where it is 0, tf.data fails on a seed that is a tensor
 
     def own_stream() -> tf.data.Dataset:
@@ -82,7 +85,7 @@ def train_asynchronously(
         stream = next_stream.assign_add(1)
         return training_batches(features, recipe, step=saved_step, stream=stream)
 
-    replica = replica_step(model, optimizer, features.front_end.storage)
+    replica = replica_step(model, optimizer, features.front_end, recipe.options)
 
     @tf.function
     def worker_step(batches: tf.data.Iterator) -> tf.Tensor:
@@ -113,6 +116,8 @@ def train_asynchronously(
             with watchdog.waiting_for("a step of any worker"):
                 figures = _figures_of(handed_out.popleft())
             step += 1
+            if take_up:
+                take_up(step)
             if figures is not None:
                 last_loss = figures.loss
                 curves.add_step(**dataclasses.asdict(figures))

@@ -5,13 +5,15 @@ import difflib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, get_args, get_type_hints
+from typing import TypeVar, get_args, get_type_hints
 
 from features.errors import InputError
 from training.config import (
     AlexNet,
     FullyConnected,
     InceptionV3,
+    ModelConfig,
+    Options,
     Precision,
     Recipe,
     ResNet50,
@@ -31,6 +33,9 @@ _BATCH_NORM_MOMENTUM = 0.9
 # A short run: points of its loss curve, validations, and validation patches per trained patch
 # (a patch validated costs a third of a patch trained: 8 % of the time).
 _SHORT_RUN_REPORTS, _SHORT_RUN_VALIDATIONS, _SHORT_RUN_VALIDATION_SHARE = 50, 2, 0.25
+
+
+_Record = TypeVar("_Record", ModelConfig, Options)
 
 
 def fully_connected() -> Recipe:
@@ -263,6 +268,34 @@ def resnet50_23k_videos() -> Recipe:
     return _on_videos("resnet50_23k_videos", 23_000)
 
 
+def modern() -> Recipe:
+    """ResNet-50 with what has been found since the paper.
+
+    Normalised input; patches shifted, mixed with each other, with stretches blanked; a learning
+    rate that rises and falls; decoupled weight decay; the average of the weights. What each of them
+    is worth is in docs/training.md.
+
+    python -m pipelines.band_statistics --features features
+    python -m training.train modern --features features --output run
+    """
+    return dataclasses.replace(
+        resnet50(),
+        name="modern",
+        normalise=True,
+        options=Options(
+            mixup=0.5,
+            time_shift_seconds=0.48,
+            masks=1,
+            time_mask_seconds=0.16,
+            mask_bands=8,
+            warm_up=0.05,
+            cosine=True,
+            weight_decay=0.01,
+            average_decay=0.999,
+        ),
+    )
+
+
 def _with_bottleneck(recipe: Recipe, name: str) -> Recipe:
     model = dataclasses.replace(recipe.model, bottleneck_units=_BOTTLENECK_UNITS)
     return dataclasses.replace(recipe, name=name, model=model)
@@ -294,6 +327,7 @@ RECIPES: Mapping[str, Callable[[], Recipe]] = {
         resnet50_700k_videos,
         resnet50_70k_videos,
         resnet50_23k_videos,
+        modern,
     )
 }
 
@@ -324,16 +358,17 @@ def override(
     normalise: bool | None,
     checkpoint_minutes: float | None,
     network: Sequence[str] | None,
+    options: Sequence[str] | None,
 ) -> Recipe:
     """The recipe with other numbers; None keeps the recipe's.
 
-    `network` sets fields of the network, see `with_network`.
+    `network` sets fields of the network, see `with_network`, and `options` the recipe's options.
 
     A run that is shorter than the intervals of its reports gets shorter intervals, and validates
     on no more patches than a quarter of those that it trains on.
 
     Raises:
-      InputError: a number is not positive, or the network has no such field.
+      InputError: a number is not positive, or there is no such field of the network or option.
     """
     given = {
         "steps": steps,
@@ -356,6 +391,7 @@ def override(
         changes["model"] = dataclasses.replace(recipe.model, width=width)
     recipe = dataclasses.replace(recipe, **changes)
     recipe = with_network(recipe, network or ())
+    recipe = with_options(recipe, options or ())
     validation_steps = min(
         recipe.validation_steps, math.ceil(recipe.steps / _SHORT_RUN_VALIDATIONS)
     )
@@ -380,29 +416,48 @@ def with_network(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
     Raises:
       InputError: the network has no such field, or it takes other values.
     """
-    model = recipe.model
-    types = get_type_hints(type(model))
-    known = [field.name for field in dataclasses.fields(model) if field.init]
+    model = _assigned(recipe.model, recipe.model.network, assignments)
+    for name, value in dataclasses.asdict(model).items():
+        if type(value) in (int, float) and not value > 0:
+            raise InputError(f"{name} must be positive; received {value}")
+    return dataclasses.replace(recipe, model=model)
+
+
+def with_options(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
+    """The same for its options.
+
+    Raises:
+      InputError: there is no such option, or it takes other values.
+    """
+    options = _assigned(recipe.options, f"recipe {recipe.name}", assignments)
+    return dataclasses.replace(recipe, options=options)
+
+
+def _assigned(record: _Record, whole: str, assignments: Sequence[str]) -> _Record:
+    """A dataclass, called `whole`, with fields set to values as JSON has them."""
+    types = get_type_hints(type(record))
+    known = [field.name for field in dataclasses.fields(record) if field.init]
     changes = {}
     for assignment in assignments:
         name, _, text = assignment.partition("=")
         if name not in known:
-            raise InputError(f"{model.network} has no field {name!r}; it has {', '.join(known)}")
+            raise InputError(f"{whole} has no field {name!r}; it has {', '.join(known)}")
         try:
             value = json.loads(text)
         except json.JSONDecodeError:
             value = text
+        of = get_args(types[name]) or (types[name],)  # types, or words
         if types[name] is float and type(value) is int:
             value = float(value)
-        if type(value) not in (get_args(types[name]) or (types[name],)):
-            raise InputError(f"{name} must be {_name(types[name])}; received {text!r}")
-        if type(value) in (int, float) and not 0 < value < math.inf:
-            raise InputError(f"{name} must be positive; received {text}")
+        if not any(value == one if isinstance(one, str) else type(value) is one for one in of):
+            raise InputError(f"{name} must be {_name(of)}; received {text!r}")
+        if type(value) is float and not math.isfinite(value):
+            raise InputError(f"{name} must be finite; received {text}")
         changes[name] = value
-    return dataclasses.replace(recipe, model=dataclasses.replace(model, **changes))
+    return dataclasses.replace(record, **changes)
 
 
-def _name(annotation: Any) -> str:
-    """Of a type, as a user writes its values."""
+def _name(allowed: Sequence[type | str]) -> str:
+    """Of types and words, as a user writes them."""
     names = {int: "a whole number", float: "a number", bool: "true or false", type(None): "null"}
-    return " or ".join(names[one] for one in get_args(annotation) or (annotation,))
+    return " or ".join(one if isinstance(one, str) else names[one] for one in allowed)

@@ -7,8 +7,9 @@ import tensorflow as tf
 import tf_keras
 
 from features.errors import JobFailedError
-from features.front_end import PatchStorage
-from training.config import Recipe
+from features.front_end import FrontEnd
+from training.augmentation import Examples, augment
+from training.config import Options, Recipe
 from training.data import Batch, FeatureSet, decode_patches
 from training.loss import sigmoid_cross_entropy
 from training.models.build import build_model
@@ -42,10 +43,19 @@ def fresh_model(recipe: Recipe, features: FeatureSet) -> tf_keras.Model:
     )
 
 
+def average_model(recipe: Recipe, features: FeatureSet) -> tf_keras.Model | None:
+    """The network that holds the average of the weights; None where a recipe has none.
+
+    Not in the scope of a strategy: one copy is enough, whoever has parts of the weights.
+    """
+    return fresh_model(recipe, features) if recipe.options.average_decay else None
+
+
 def replica_step(
     model: tf_keras.Model,
     optimizer: tf_keras.optimizers.Optimizer,
-    patch_storage: PatchStorage,
+    front_end: FrontEnd,
+    options: Options,
 ) -> Callable[[Batch], tf.Tensor]:
     """A function of a device's part of a batch, to be called in a graph: it returns the loss.
 
@@ -56,9 +66,15 @@ def replica_step(
 
     def step(batch: Batch) -> tf.Tensor:
         num_parts = tf.distribute.get_replica_context().num_replicas_in_sync
+        patches = decode_patches(batch.patches, front_end.storage)
+        examples = Examples(patches, batch.label_ids, label_shares=None)
+        if options.augments:
+            examples = augment(patches, batch.label_ids, batch.draws, options, front_end.log_mel)
         with tf.GradientTape() as tape:
-            outputs = model(decode_patches(batch.patches, patch_storage), training=True)
-            loss = sigmoid_cross_entropy(outputs["logits"], batch.label_ids)
+            outputs = model(examples.patches, training=True)
+            loss = sigmoid_cross_entropy(
+                outputs["logits"], examples.label_ids, examples.label_shares
+            )
             part_of_loss = loss / num_parts
         # bfloat16 has the exponents of float32: gradients do not vanish, and need no loss scale.
         weights = model.trainable_variables

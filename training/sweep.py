@@ -102,6 +102,13 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         help="such as num_layers=2,4,6 units=500,1000",
     )
+    add(
+        "--options",
+        nargs="+",
+        metavar="FIELD=VALUES",
+        default=[],
+        help="such as mixup=0,0.3 cosine=true",
+    )
     add("--normalise", action=argparse.BooleanOptionalAction, help="in all runs")
     return parser
 
@@ -155,14 +162,12 @@ def _grid(args: argparse.Namespace, source: str, output: str) -> list[_Run]:
       InputError: nothing is swept over, or training.train would refuse a run.
     """
     of_flags = {flag: getattr(args, flag.replace("-", "_")) for flag in _FLAGS}
-    of_network = {}
-    for assignment in args.network:
-        field, _, values = assignment.partition("=")
-        of_network[field] = values.split(",")
-    given = {name: values for name, values in {**of_flags, **of_network}.items() if values}
+    of_network, of_options = _assignments(args.network), _assignments(args.options)
+    all_given = {**of_flags, **of_network, **of_options}
+    given = {name: values for name, values in all_given.items() if values}
     swept = [name for name, values in given.items() if len(set(values)) > 1]
     if not swept:
-        raise InputError("nothing to sweep over: give several values to a flag or network field")
+        raise InputError("nothing to sweep over: give several values to a flag, field or option")
     # Most quantities are not of the features, which are on slow storage.
     opened = functools.cache(functools.partial(open_features, source))
     runs = []
@@ -177,8 +182,9 @@ def _grid(args: argparse.Namespace, source: str, output: str) -> list[_Run]:
             arguments.append("--cluster=local")
         if args.normalise is not None:
             arguments.append("--normalise" if args.normalise else "--no-normalise")
-        if of_network:
-            arguments += ["--network", *(f"{field}={chosen[field]}" for field in of_network)]
+        for flag, fields in (("--network", of_network), ("--options", of_options)):
+            if fields:
+                arguments += [flag, *(f"{field}={chosen[field]}" for field in fields)]
         _, recipe = train.parse(arguments)
         features = opened(
             num_labels=recipe.num_labels,
@@ -187,6 +193,12 @@ def _grid(args: argparse.Namespace, source: str, output: str) -> list[_Run]:
         )
         runs.append(_Run(values, folder, tuple(arguments), recipe, features))
     return runs
+
+
+def _assignments(given: Sequence[str]) -> dict[str, list[str]]:
+    """Fields and their values, of FIELD=VALUES."""
+    pairs = (assignment.partition("=") for assignment in given)
+    return {field: values.split(",") for field, _, values in pairs}
 
 
 def _train(runs: Sequence[_Run], *, num_jobs: int) -> dict[str, str]:

@@ -138,6 +138,13 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         help="fields of the network, such as num_layers=4 units=2000 or bottleneck_units=128",
     )
+    add(
+        "--options",
+        nargs="+",
+        metavar="FIELD=VALUE",
+        default=[],
+        help="what the paper does without, such as mixup=0.5 or cosine=true (docs/training.md)",
+    )
     add("--labels", type=int, help="the most frequent ones")
     add("--training-subset", metavar="NAME", help="a nested subset of the training videos")
     add(
@@ -160,7 +167,8 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, Recipe]:
     """The arguments of the command, and the recipe that they make.
 
     Raises:
-      InputError: a number is out of range, or there is no such recipe or field of a network.
+      InputError: a number is out of range, or there is no such recipe, field of a network, or
+        option.
     """
     args = _parser().parse_args(argv)
     _check_sizes(args)
@@ -173,6 +181,7 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, Recipe]:
         seed=args.seed,
         precision=args.precision,
         network=args.network,
+        options=args.options,
         num_labels=args.labels,
         training_subset=args.training_subset,
         normalise=args.normalise,
@@ -227,7 +236,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not writes:
         return OK
     model = fresh_model(recipe, features)
-    restore_last_weights(output, model)
+    restore_last_weights(output, model, recipe)
     validation = trained.validation
     validation_set = validation_batches(features, recipe)
     if validation is None and validation_set is not None:

@@ -72,7 +72,7 @@ def rates(name: str, recipe: Recipe, folder: str) -> tuple[float, float, float]:
     optimizer = adam(recipe, model.trainable_variables)
     batches = training_batches(features, recipe, step=0)
     step = tf.function(
-        replica_step(model, optimizer, features.front_end.storage),
+        replica_step(model, optimizer, features.front_end, recipe.options),
         input_signature=[batches.element_spec],
     )
     real = iter(batches)

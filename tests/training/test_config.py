@@ -6,8 +6,8 @@ import pytest
 
 from features.errors import InputError
 from training import recipes
-from training.config import FullyConnected, Recipe
-from training.optimizer import LearningRate
+from training.config import FullyConnected, Options, Recipe
+from training.schedule import LearningRate
 
 NO_OVERRIDES = dict.fromkeys(inspect.getfullargspec(recipes.override).kwonlyargs)
 
@@ -66,13 +66,52 @@ def test_fields_of_the_network_are_set_from_text() -> None:
         ("width", "width must be a number; received ''"),
         ("bottleneck_units=1.5", "bottleneck_units must be a whole number or null; received '1.5'"),
         ("bottleneck_units=true", "bottleneck_units must be a whole number or null"),
-        ("width=NaN", "width must be positive; received NaN"),
+        ("width=NaN", "width must be finite; received NaN"),
         ("bottleneck_units=0", "bottleneck_units must be positive; received 0"),
     ],
 )
 def test_fields_that_a_network_does_not_take_are_named(assignment: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         recipes.with_network(recipes.resnet50(), [assignment])
+
+
+def test_options_are_set_from_text_and_are_off_in_the_papers_recipes() -> None:
+    given = ["mixup=0.3", "masks=2", "cosine=true", "average_decay=0"]
+    recipe = recipes.override(recipes.modern(), **{**NO_OVERRIDES, "options": given})
+    assert recipe.options == dataclasses.replace(
+        recipes.modern().options, mixup=0.3, masks=2, cosine=True, average_decay=0.0
+    )
+    attention = recipes.with_network(recipe, ["pooling=attention"])
+    assert attention.model.pooling == "attention"
+    papers = [recipe() for name, recipe in recipes.RECIPES.items() if name != "modern"]
+    assert {recipe.options for recipe in papers} == {Options()}
+    # A run that was begun before there were options goes on.
+    document = recipes.resnet50().to_json()
+    del document["options"]
+    assert Recipe.from_json(document) == recipes.resnet50()
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("mix=1", "recipe modern has no field 'mix'; it has mixup, time_shift_seconds, masks"),
+        ("cosine=1", "cosine must be true or false; received '1'"),
+        ("masks=1.5", "masks must be a whole number"),
+        ("mixup=-1", "mixup must be at least 0; received -1.0"),
+        ("mixup=Infinity", "mixup must be finite; received Infinity"),
+        ("average_decay=1", "average_decay must be at least 0 and below 1; received 1.0"),
+        ("label_balance=2", "label_balance must be at least 0 and at most 1; received 2.0"),
+    ],
+)
+def test_options_that_make_no_sense_are_named(assignment: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        recipes.with_options(recipes.modern(), [assignment])
+
+
+def test_unknown_words_are_named() -> None:
+    message = "pooling must be average or generalised_mean or attention; received 'mean'"
+    with pytest.raises(InputError, match=message):
+        recipes.with_network(recipes.resnet50(), ["pooling=mean"])
 
 
 def test_unknown_recipe_names_the_nearest() -> None:

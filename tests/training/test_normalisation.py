@@ -49,7 +49,7 @@ def model(features: Path, run_folder: Path) -> tf_keras.Model:
     recipe = Recipe.from_json(json.loads((run_folder / "run.json").read_text())["recipe"])
     opened = open_features(str(features), num_labels=None, normalise=True)
     model = fresh_model(recipe, opened)
-    restore_last_weights(str(run_folder), model)
+    restore_last_weights(str(run_folder), model, recipe)
     return model
 
 

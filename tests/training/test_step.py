@@ -2,7 +2,8 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from features.front_end import PatchStorage
+from features.front_end import FrontEnd, PatchStorage
+from training.config import Options
 from training.data import Batch
 from training.optimizer import adam
 from training.recipes import fully_connected
@@ -16,16 +17,18 @@ def test_a_step_that_fails_names_its_videos_and_changes_no_weight() -> None:
     logits = tf_keras.layers.Dense(3, name="logits")(embedding)
     model = tf_keras.Model(patches, {"embedding": embedding, "logits": logits})
     optimizer = adam(fully_connected(), model.trainable_variables)
-    step = tf.function(replica_step(model, optimizer, PatchStorage(dtype="float16")))
+    front_end = FrontEnd(resampler="none", storage=PatchStorage(dtype="float16"))
+    step = tf.function(replica_step(model, optimizer, front_end, Options()))
     labels = tf.constant([[0], [2]])
     video_ids = tf.constant(["a,b", "ä/ﬁ🎵"])
     good = tf.ones([2, 2, 2], tf.float16)
-    step(Batch(good, labels, video_ids))
+    no_draws = tf.zeros([2, 0])
+    step(Batch(good, labels, video_ids, no_draws))
     before = model.get_weights()
 
     bad = tf.where([[[True, False], [True, True]]], good, float("inf"))
     with pytest.raises(tf.errors.InvalidArgumentError) as caught:
-        step(Batch(bad, labels, video_ids))
+        step(Batch(bad, labels, video_ids, no_draws))
 
     failure = failure_of(caught.value, saved_step=0)
     assert isinstance(failure, NotFiniteError)

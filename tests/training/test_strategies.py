@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -14,6 +15,10 @@ from training.recipes import fully_connected
 from training.strategies import require_equal_parts
 
 STEPS = 30
+OPTIONS = (
+    *("--options", "mixup=0.5", "time_shift_seconds=0.1", "masks=1", "label_balance=0.5"),
+    *("warm_up=0.1", "cosine=true", "weight_decay=0.01", "average_decay=0.9"),
+)
 
 
 def start(features: Path, output: Path, *more: str, recipe: str = "fully_connected", **environment):
@@ -50,7 +55,9 @@ def test_devices_and_processes_that_share_a_batch_learn_as_one_device_does(
         "mirrored": ["--devices=2"],
         "workers": ["--cluster=local", "--workers=2", "--parameter-servers=0"],
     }
-    processes = [start(features_folder, tmp_path / way, *flags) for way, flags in ways.items()]
+    processes = [
+        start(features_folder, tmp_path / way, *flags, *OPTIONS) for way, flags in ways.items()
+    ]
     for process in processes:
         text, _ = process.communicate(timeout=120)
         assert process.returncode == 0, text
@@ -64,12 +71,24 @@ def test_devices_and_processes_that_share_a_batch_learn_as_one_device_does(
     assert figures[1:] == pytest.approx(figures[:1] * 2, abs=1e-3)
 
 
+def test_all_options_train_on_parameter_servers(features_folder: Path, tmp_path: Path) -> None:
+    process = start(features_folder, tmp_path, "--cluster=local", "--workers=1", *OPTIONS)
+    text, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, text
+    losses = curve(tmp_path)
+    assert losses[STEPS] < losses[1]
+    checkpoint = tf.train.load_checkpoint(str(tmp_path / "checkpoints"))
+    exported = tf.saved_model.load(str(tmp_path / "export")).weights[-1].numpy()
+    bias = "layer_with_weights-4/bias/.ATTRIBUTES/VARIABLE_VALUE"
+    np.testing.assert_array_equal(exported, checkpoint.get_tensor(f"average/{bias}"))
+    assert not np.array_equal(exported, checkpoint.get_tensor(f"model/{bias}"))
+
+
 def test_a_network_with_batch_normalization_trains_on_two_devices(
     features_folder: Path, tmp_path: Path
 ) -> None:
-    process = start(
-        features_folder, tmp_path, "--devices=2", "--steps=3", "--batch-size=8", recipe="alexnet"
-    )
+    flags = ["--devices=2", "--steps=3", "--batch-size=8", "--options", "average_decay=0.9"]
+    process = start(features_folder, tmp_path, *flags, recipe="alexnet")
     text, _ = process.communicate(timeout=120)
     assert process.returncode == 0, text
     assert "validation mAP" in text

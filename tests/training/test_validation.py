@@ -55,7 +55,9 @@ def test_nothing_to_measure_is_nan() -> None:
 def test_loss_of_batches_of_other_sizes_equals_scikit_learn() -> None:
     logits, label_ids, dense = random_case(tied=False)
     names = np.full(NUM_PATCHES, b"video")
-    batches = tf.data.Dataset.from_tensor_slices(Batch(logits, label_ids, names)).batch(128)
+    no_draws = np.zeros([NUM_PATCHES, 0], np.float32)
+    batch = Batch(logits, label_ids, names, no_draws)
+    batches = tf.data.Dataset.from_tensor_slices(batch).batch(128)
     metrics = validate(tf.identity, batches)
     scores = 1 / (1 + np.exp(-logits.astype(np.float64)))
     expected = log_loss(dense.ravel(), scores.ravel())

@@ -6,7 +6,7 @@ import tensorflow as tf
 from tf_keras import layers
 
 from training.config import InceptionV3
-from training.models.layers import as_image, conv_batch_norm, scaled
+from training.models.layers import as_image, conv_batch_norm, pooled, scaled
 
 
 class _Conv(NamedTuple):
@@ -112,7 +112,7 @@ def inception_v3(config: InceptionV3, patches: tf.Tensor) -> tf.Tensor:
         branches = [_branch(x, branch, config) for branch in module]
         x = layers.Concatenate()(branches)
     # The paper's average pool of 10 x 6 covers all of it.
-    return layers.GlobalAveragePooling2D()(x)
+    return pooled(x, config.pooling)
 
 
 def _branch(x: tf.Tensor, branch: _Branch, config: InceptionV3) -> tf.Tensor:

@@ -5,6 +5,9 @@ Only layers that tf-keras and Keras 3 share, called the same way: the networks r
 
 import tensorflow as tf
 from tf_keras import layers
+from tf_keras.initializers import Constant
+
+from training.config import Pooling
 
 
 def scaled(channels: int, width: float) -> int:
@@ -53,6 +56,53 @@ def conv_batch_norm(
     )(inputs)
     x = layers.BatchNormalization(momentum=momentum)(x)
     return layers.ReLU()(x) if relu else x
+
+
+def pooled(inputs: tf.Tensor, pooling: Pooling) -> tf.Tensor:
+    """The last maps as one vector.
+
+    Args:
+      inputs: [batch, frames, bands, channels], not negative.
+      pooling: the average, as the paper; the generalised mean, a learned place between average and
+        maximum; or attention, an average with learned weights of the places.
+
+    Returns:
+      [batch, channels].
+    """
+    match pooling:
+        case "average":
+            return layers.GlobalAveragePooling2D()(inputs)
+        case "generalised_mean":
+            return GeneralisedMean(dtype="float32")(inputs)
+        case "attention":
+            places = layers.Reshape((-1, inputs.shape[-1]))(inputs)
+            # 0 at first: the average.
+            scores = layers.Dense(1, kernel_initializer="zeros", dtype="float32")(places)
+            weights = layers.Softmax(axis=1, dtype="float32")(scores)  # [batch, places, 1]
+            weighted = layers.Dot(axes=1, dtype="float32")([weights, places])
+            return layers.Flatten()(weighted)
+
+
+class GeneralisedMean(layers.Layer):
+    """(mean of x^p)^(1/p) over frames and bands (Radenovic et al. 2018), with p learned from 3 on.
+
+    Computed as a multiple of the greatest value of each map, so that no power overflows.
+    """
+
+    _SMALLEST = 1e-6  # of that multiple; the gradient at 0 would be infinite
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        """One p for all channels."""
+        self.power = self.add_weight("power", shape=[], initializer=Constant(3.0))
+        super().build(input_shape)
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """[batch, frames, bands, channels] to [batch, channels]."""
+        greatest = tf.reduce_max(inputs, axis=[1, 2], keepdims=True)
+        greatest = tf.maximum(tf.stop_gradient(greatest), self._SMALLEST)
+        powers = tf.maximum(inputs / greatest, self._SMALLEST) ** self.power
+        mean = tf.reduce_mean(powers, axis=[1, 2]) ** (1 / self.power)
+        return greatest[:, 0, 0] * mean
 
 
 def dense_relu(inputs: tf.Tensor, units: int) -> tf.Tensor:

@@ -4,7 +4,7 @@ import tensorflow as tf
 from tf_keras import layers
 
 from training.config import ResNet50
-from training.models.layers import as_image, conv_batch_norm, scaled
+from training.models.layers import as_image, conv_batch_norm, pooled, scaled
 
 # Filters of the 3 x 3 convolution and number of blocks, of each stage of ResNet-50.
 _STAGES = ((64, 3), (128, 4), (256, 6), (512, 3))
@@ -32,7 +32,7 @@ def resnet50(config: ResNet50, patches: tf.Tensor) -> tf.Tensor:
             strides = 2 if block == 0 and stage > 0 else 1
             x = _block(x, scaled(filters, config.width), strides=strides, momentum=momentum)
     # [batch, 6, 4, 2048]; the paper's average pool of 6 x 4 covers all of it.
-    return layers.GlobalAveragePooling2D()(x)
+    return pooled(x, config.pooling)
 
 
 def _block(inputs: tf.Tensor, filters: int, *, strides: int, momentum: float) -> tf.Tensor:
