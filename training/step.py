@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 import tensorflow as tf
 import tf_keras
 
-from features.errors import JobFailedError
+from features.errors import InputError, JobFailedError
 from features.front_end import PatchStorage
+from features.params import LogMelParams
 from training.config import Recipe
 from training.data import Batch, FeatureSet, decode_patches
 from training.loss import sigmoid_cross_entropy
@@ -36,10 +37,28 @@ def fresh_model(recipe: Recipe, features: FeatureSet) -> tf_keras.Model:
     return build_model(
         recipe.model,
         num_labels=len(features.vocabulary),
-        patch_shape=features.front_end.log_mel.patch_shape,
+        patch_shape=features.front_end.patch_shape,
         precision=recipe.precision,
         band_statistics=features.band_statistics,
     )
+
+
+def require_fit(recipe: Recipe, features: FeatureSet) -> None:
+    """Make sure that the network of a recipe takes the patches.
+
+    Raises:
+      InputError: it is made for larger images, or for images and not for embeddings.
+    """
+    shape = features.front_end.patch_shape
+    if shape == LogMelParams().patch_shape:
+        return  # all do, and building one may take seconds
+    try:
+        fresh_model(recipe, features)
+    except ValueError as error:
+        raise InputError(
+            f"{recipe.model.network} cannot take the patches of {features.folder}, whose shape is "
+            f"{shape}; train a fully connected network on them, such as the recipe fully_connected"
+        ) from error
 
 
 def replica_step(
