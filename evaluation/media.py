@@ -1,4 +1,4 @@
-"""Soundtracks to the patches that an exported network takes, without features on disk.
+"""Soundtracks to the patches that an exported network takes, and through it, without features.
 
 They are decoded in a child process, as in extraction: a file that crashes FFmpeg costs only itself.
 """
@@ -7,10 +7,26 @@ import dataclasses
 
 import numpy as np
 
+from features.errors import InputError
 from features.front_end import FrontEnd
 from features.outcome import AudioError, Outcome
 from pipelines.isolation import decoder_process
+from pipelines.model import ExportedModel, Outputs, Patches
 from pipelines.spool import PatchSpool
+
+
+def require_log_mel(front_end: FrontEnd) -> None:
+    """Make sure that a network takes what media are decoded to.
+
+    Raises:
+      InputError: it takes the embeddings of another network.
+    """
+    if front_end.embedding is not None:
+        raise InputError(
+            f"--run: the network takes embeddings of the network {front_end.embedding.network}, "
+            "not sound; extract them with `python -m pipelines.extract_embeddings` and give them "
+            "to `python -m evaluation.score_videos`"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,12 +36,14 @@ class Decoded:
     Attributes:
       outcome: OK where all of it is there.
       detail: the words of the library where it is not.
+      start_seconds: float32 [patches], where the patches start, rising.
       stored: [patches, patch frames, mel bands] of the front end's storage; the good part, where
         the soundtrack is damaged.
     """
 
     outcome: Outcome
     detail: str
+    start_seconds: np.ndarray
     stored: np.ndarray
 
 
@@ -62,4 +80,25 @@ def decode(
     if outcome == Outcome.OK and not len(stored):
         outcome = Outcome.TOO_SHORT
         detail = f"shorter than one patch of {params.patch_seconds} s"
-    return Decoded(outcome, detail, stored)
+    starts = (np.arange(len(stored)) * params.patch_hop_seconds).astype(np.float32)
+    return Decoded(outcome, detail, starts, stored)
+
+
+def listen(
+    uri: str, model: ExportedModel, *, timeout_seconds: float = 900.0
+) -> tuple[Decoded, Outputs]:
+    """All patches of a media file, and what a network gives for them, in order of time.
+
+    Raises:
+      AudioError: there is no patch.
+    """
+    decoded = decode(uri, model.front_end, timeout_seconds=timeout_seconds)
+    if not len(decoded.stored):
+        raise AudioError(decoded.outcome, decoded.detail)
+    video = np.zeros(len(decoded.stored), np.int64)
+    patches = Patches(video, decoded.start_seconds, decoded.stored)
+    batches = [outputs for _, outputs in model.score([patches])]
+    return decoded, Outputs(
+        scores=np.concatenate([batch.scores for batch in batches]),
+        embedding=np.concatenate([batch.embedding for batch in batches]),
+    )

@@ -21,13 +21,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from evaluation import media
-from evaluation.model import ExportedModel, Patches, load_model
-from features import contract, record, storage, tfrecord
-from features.errors import JobFailedError
+from features import contract, storage
 from features.front_end import FrontEnd
 from features.outcome import Outcome
 from pipelines import resume
-from pipelines.extract_shard import PATCHES, RECORDS_SUFFIX, Video
+from pipelines.extract_shard import Video
+from pipelines.model import ExportedModel, Patches, load_model
+from pipelines.record_files import PATCHES, read_records
 from pipelines.sharding import ShardKey
 
 SCORES, FRAMES, EMBEDDINGS = "scores", "frames", "embeddings"
@@ -177,8 +177,8 @@ class _Roster:
 def _stored_patches(
     key: ShardKey, source: FeaturesShard, front_end: FrontEnd, roster: _Roster
 ) -> Iterator[Patches]:
-    shape = (-1, *front_end.log_mel.patch_shape)
-    records = _read_records(key, source.features)
+    shape = (-1, *front_end.patch_shape)
+    records = read_records(storage.join(source.features, key.path(PATCHES)))
     while some := list(itertools.islice(records, _RECORDS_AT_ONCE)):
         stored = np.frombuffer(b"".join(one.patch for one in some), front_end.storage.dtype)
         yield Patches(
@@ -188,21 +188,7 @@ def _stored_patches(
         )
 
 
-def _read_records(key: ShardKey, features: str) -> Iterator[record.PatchRecord]:
-    path = storage.join(features, key.path(PATCHES)) + RECORDS_SUFFIX
-    try:
-        with storage.open_read(path) as file:
-            for data in tfrecord.read_records(file, path):
-                yield record.decode(data)
-    except (FileNotFoundError, ValueError) as error:
-        raise JobFailedError(
-            f"{error}; delete {path} and run pipelines.extract_features again: it makes this "
-            "shard anew"
-        ) from error
-
-
 def _decoded_patches(source: MediaShard, front_end: FrontEnd, roster: _Roster) -> Iterator[Patches]:
-    hop = front_end.log_mel.patch_hop_seconds
     for video in source.videos:
         decoded = media.decode(
             video.uri,
@@ -215,8 +201,8 @@ def _decoded_patches(source: MediaShard, front_end: FrontEnd, roster: _Roster) -
             roster.missing.append((video.id, str(decoded.outcome)))
             continue
         number = roster.number(video.id, video.labels)
-        index = np.arange(len(decoded.stored))
-        yield Patches(np.full(len(index), number), (index * hop).astype(np.float32), decoded.stored)
+        numbers = np.full(len(decoded.stored), number)
+        yield Patches(numbers, decoded.start_seconds, decoded.stored)
 
 
 def _score(

@@ -11,19 +11,19 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.pvalue import AsSingleton
 
-from evaluation import scoring
-from evaluation.model import (
+from evaluation import media, scoring
+from evaluation.score_shard import EMBEDDINGS, FRAMES, SCORES, Network, score_shard
+from evaluation.selection import groups_of
+from features import contract, labels, storage, terminal
+from features.errors import OK, InputError, run_command
+from pipelines import dataset, launch, resume, sharding
+from pipelines.model import (
     export_fingerprint,
     export_recipe,
     export_vocabulary,
     find_export,
     read_front_end,
 )
-from evaluation.score_shard import EMBEDDINGS, FRAMES, SCORES, Network, score_shard
-from evaluation.selection import groups_of
-from features import contract, labels, storage, terminal
-from features.errors import OK, InputError, run_command
-from pipelines import dataset, launch, resume, sharding
 from pipelines.progress import progress_line
 
 _DESCRIPTION = """\
@@ -99,7 +99,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     known = export_vocabulary(export)
     _check_labels(source, known)
     front_end = read_front_end(export)
-    if not from_media:
+    if from_media:
+        media.require_log_mel(front_end)
+    else:
         contract.require_equal(
             "front_end_fingerprint",
             expected=front_end.fingerprint,

@@ -12,7 +12,8 @@ from evaluation.score_shard import FeaturesShard, MediaShard, Network, ScorePlan
 from features import contract, storage
 from features.errors import JobFailedError
 from pipelines import extraction, launch
-from pipelines.extract_shard import PATCHES, Video
+from pipelines.extract_shard import Video
+from pipelines.record_files import PATCHES
 from pipelines.resume import SIDECAR_SUFFIX
 from pipelines.sharding import ShardKey
 

@@ -18,7 +18,7 @@ from evaluation.report.clip import SAMPLE_RATE_HZ, Clip, encode_clip
 from evaluation.report.figure import SoundtrackView
 from evaluation.report.page import render_soundtrack
 from evaluation.score_shard import FRAMES, PARQUET_SUFFIX, SCORES, read_vectors
-from features import contract, record, storage, terminal, tfrecord
+from features import contract, storage, terminal
 from features.audio import read_waveform
 from features.contract import FEATURES, read_root, require_equal
 from features.errors import OK, InputError, run_command
@@ -28,7 +28,7 @@ from features.outcome import AudioError, Outcome
 from features.params import LogMelParams
 from pipelines import sharding
 from pipelines.dataset import VIDEO_FILES
-from pipelines.extract_shard import PATCHES, RECORDS_SUFFIX
+from pipelines.record_files import PATCHES, read_records
 from pipelines.resume import SIDECAR_SUFFIX
 
 _DESCRIPTION = """\
@@ -104,7 +104,8 @@ def read_soundtrack(
         where=document["features"],
         cure="score these features to see them",
     )
-    front_end = FrontEnd.from_json(features["front_end"])
+    folder, shown = _log_mel_features(document["features"], features)
+    front_end = FrontEnd.from_json(shown["front_end"])
     vocabulary = read_vocabulary(scores_folder)
     for group, num_shards in document["num_shards"].items():
         key = sharding.shard_of(video_id, document["split"], num_shards, group)
@@ -113,8 +114,8 @@ def read_soundtrack(
         if len(table) == 0:
             continue
         table = table.sort_by("start_seconds")  # training patches are permuted
-        shard = storage.join(document["features"], key.path(PATCHES))
-        records = _records(shard + RECORDS_SUFFIX, video_id)
+        shard = storage.join(folder, key.path(PATCHES))
+        records = [one for one in read_records(shard) if one.video_id == video_id]
         patches = np.stack([np.frombuffer(one.patch, front_end.storage.dtype) for one in records])
         scores = read_vectors(table["scores"])
         return SoundtrackView(
@@ -132,6 +133,21 @@ def read_soundtrack(
             start_seconds=table["start_seconds"].to_numpy(),
         )
     raise InputError(f"{scores_folder} has no frame scores of the video {video_id!r}")
+
+
+def _log_mel_features(folder: str, features: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """The features that a folder of embeddings was made from, whose shards are the same."""
+    while "run" in features:
+        embedded, folder = features, features["features"]
+        features = read_root(folder, FEATURES)
+        require_equal(
+            "fingerprint",
+            expected=embedded["features_fingerprint"],
+            received=features["fingerprint"],
+            where=folder,
+            cure="extract and score their embeddings to see them",
+        )
+    return folder, features
 
 
 def timeline(patches: np.ndarray, start_seconds: np.ndarray, params: LogMelParams) -> np.ndarray:
@@ -266,12 +282,6 @@ def _read(path: str, **selection: Any) -> pa.Table:
             return pq.read_table(file, **selection)
     except FileNotFoundError:
         return pa.table({})
-
-
-def _records(path: str, video_id: str) -> list[record.PatchRecord]:
-    with storage.open_read(path) as file:
-        records = [record.decode(data) for data in tfrecord.read_records(file, path)]
-    return [one for one in records if one.video_id == video_id]
 
 
 def _uri(sidecar_path: str, video_id: str) -> str:

@@ -13,11 +13,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from evaluation import media, soundtrack
-from evaluation.model import ExportedModel, Patches, find_export, load_model
 from features import storage
 from features.errors import FAILED, OK, InputError, run_command
 from features.outcome import AudioError, Outcome
 from features.params import LogMelParams
+from pipelines.model import ExportedModel, find_export, load_model
 
 _DESCRIPTION = """\
 Say what is heard in media files: the labels of highest score, of the whole
@@ -53,25 +53,19 @@ class Tagged:
     detail: str
 
 
-def tag(uri: str, model: ExportedModel, *, timeout_seconds: float = 900.0) -> Tagged:
+def tag(uri: str, model: ExportedModel) -> Tagged:
     """Decode one soundtrack and score its patches.
 
     Raises:
       AudioError: there is no patch to be scored.
     """
-    decoded = media.decode(uri, model.front_end, timeout_seconds=timeout_seconds)
-    if not len(decoded.stored):
-        raise AudioError(decoded.outcome, decoded.detail)
-    params = model.front_end.log_mel
-    index = np.arange(len(decoded.stored))
-    start_seconds = (index * params.patch_hop_seconds).astype(np.float32)
-    patches = Patches(np.zeros_like(index), start_seconds, decoded.stored)
+    decoded, outputs = media.listen(uri, model)
     return Tagged(
         uri=uri,
         label_names=model.vocabulary.names,
-        start_seconds=start_seconds,
-        patch_seconds=params.patch_seconds,
-        scores=np.concatenate([outputs.scores for _, outputs in model.score([patches])]),
+        start_seconds=decoded.start_seconds,
+        patch_seconds=model.front_end.log_mel.patch_seconds,
+        scores=outputs.scores,
         log_mel=model.front_end.storage.decode(decoded.stored),
         outcome=decoded.outcome,
         detail=decoded.detail,
@@ -161,6 +155,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.html is not None and len(args.files) > 1:
         raise InputError(f"--html: a page is of one FILE; received {len(args.files)}")
     model = load_model(find_export(storage.absolute(args.run)))
+    media.require_log_mel(model.front_end)
     code = OK
     for file in args.files:
         try:

@@ -1,6 +1,7 @@
 """The front end as a contract: everything that decides which bytes a soundtrack becomes.
 
-Two sets of features may be mixed only where the fingerprints of their front ends agree.
+Two sets of features may be mixed only where the fingerprints of their front ends agree. A patch is
+log-mel, or what a trained network makes of log-mel.
 """
 
 import dataclasses
@@ -16,10 +17,11 @@ from features.params import LogMelParams
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PatchStorage:
-    """How log-mel values are stored.
+    """How the values of a patch are stored.
 
-    uint8 holds [minimum, maximum] in 255 equal steps of 0.0435: an error of at most 0.022 for a
-    quarter of the bytes of float32. float16 is within 0.002 and ignores the range.
+    uint8 holds log-mel of [minimum, maximum] in 255 equal steps of 0.0435: an error of at most
+    0.022 for a quarter of the bytes of float32. float16 ignores the range; it is within 0.002 of
+    log-mel, and within 0.05 % of an embedding, whose range no one knows beforehand.
     """
 
     dtype: Literal["uint8", "float16"] = "uint8"
@@ -49,26 +51,57 @@ class PatchStorage:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Embedding:
+    """The layer before the last of a trained network, for each patch that the network is given.
+
+    Attributes:
+      network: fingerprint of its weights.
+      patches: fingerprint of the front end of the patches that it takes.
+      units: values of an embedding.
+    """
+
+    network: str
+    patches: str
+    units: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class FrontEnd:
-    """Waveform to stored patches: the resampler, the log-mel parameters, the storage."""
+    """Waveform to stored patches.
+
+    Attributes:
+      resampler: of the decoded sound.
+      log_mel: from samples to log-mel patches.
+      storage: of the values of a patch.
+      embedding: what is stored in place of a log-mel patch; None for the patch itself.
+    """
 
     resampler: str
     log_mel: LogMelParams = dataclasses.field(default_factory=LogMelParams)
     storage: PatchStorage = dataclasses.field(default_factory=PatchStorage)
+    embedding: Embedding | None = None
+
+    @property
+    def patch_shape(self) -> tuple[int, ...]:
+        """Frames and mel bands of one stored patch, or units of one stored embedding."""
+        return self.log_mel.patch_shape if self.embedding is None else (self.embedding.units,)
 
     @property
     def patch_bytes(self) -> int:
         """Of one stored patch."""
-        return math.prod(self.log_mel.patch_shape) * np.dtype(self.storage.dtype).itemsize
+        return math.prod(self.patch_shape) * np.dtype(self.storage.dtype).itemsize
 
     @property
     def fingerprint(self) -> str:
         """16 hex digits; the same for the same bytes."""
-        return contract.fingerprint(self)
+        return contract.fingerprint(self.to_json())
 
     def to_json(self) -> dict[str, Any]:
         """For a root JSON."""
-        return dataclasses.asdict(self)
+        document = dataclasses.asdict(self)
+        if self.embedding is None:  # a front end of log-mel keeps its fingerprint
+            del document["embedding"]
+        return document
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> "FrontEnd":
@@ -77,4 +110,5 @@ class FrontEnd:
             resampler=document["resampler"],
             log_mel=LogMelParams(**document["log_mel"]),
             storage=PatchStorage(**document["storage"]),
+            embedding=Embedding(**document["embedding"]) if "embedding" in document else None,
         )

@@ -58,6 +58,12 @@ class LogMelParams:
         """Frames from the start of one patch to the start of the next."""
         return round(self.patch_hop_seconds / self.hop_seconds)
 
+    def with_patch_frames(self, num_frames: int) -> "LogMelParams":
+        """The same with patches of so many frames, one beginning where the last one ends."""
+        # To the microsecond: 57 x 0.01 is 0.5700000000000001.
+        seconds = round(num_frames * self.hop_seconds, 6)
+        return dataclasses.replace(self, patch_seconds=seconds, patch_hop_seconds=seconds)
+
     @property
     def patch_shape(self) -> tuple[int, int]:
         """Frames and mel bands of one patch."""

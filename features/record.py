@@ -5,7 +5,8 @@ instead, field for field as TensorFlow publishes it. The patch is one bytes feat
 encode, where a list of floats takes 1 ms).
 
     video_id       bytes, 1        the id of the soundtrack in the manifest
-    patch          bytes, 1        [patch frames, mel bands] of the stored dtype, row by row
+    patch          bytes, 1        [patch frames, mel bands] of the stored dtype, row by row; or
+                                   [units], an embedding
     start_seconds  float, 1        where the patch starts in the soundtrack
     labels         int64, 0..n     label indices, rising, each once
 """

@@ -19,7 +19,7 @@ from features.front_end import FrontEnd
 from pipelines import certificate, extraction, resume, sharding, soundprint
 from pipelines.certificate import Evidence
 from pipelines.copies import Copy, VideoPrint
-from pipelines.extract_shard import PATCHES, RECORDS_SUFFIX
+from pipelines.record_files import PATCHES, RECORDS_SUFFIX
 from pipelines.sharding import TRAIN, ShardKey
 
 AUDIT = "audit.json"
@@ -180,12 +180,12 @@ def _take(one: record.PatchRecord, found: dict[str, _VideoSoFar], rules: ShardRu
     Raises:
       ValueError: the record is not allowed.
     """
-    params, dtype = rules.front_end.log_mel, np.dtype(rules.front_end.storage.dtype)
-    num_values = params.patch_frames * params.num_mel_bands
-    if len(one.patch) != num_values * dtype.itemsize:
+    front_end = rules.front_end
+    params, dtype = front_end.log_mel, np.dtype(front_end.storage.dtype)
+    if len(one.patch) != front_end.patch_bytes:
         raise ValueError(
-            f"a patch of {len(one.patch)} bytes; {params.patch_shape} of {dtype} take "
-            f"{num_values * dtype.itemsize}"
+            f"a patch of {len(one.patch)} bytes; {front_end.patch_shape} of {dtype} take "
+            f"{front_end.patch_bytes}"
         )
     labels = one.labels
     if list(labels) != sorted(set(labels)) or (
@@ -209,7 +209,8 @@ def _take(one: record.PatchRecord, found: dict[str, _VideoSoFar], rules: ShardRu
         raise ValueError(f"patch {index} of {one.video_id!r} is there twice")
     video.digests[index] = hashlib.blake2b(one.patch, digest_size=8).digest()
     video.num_constant += bool(values.min() == values.max())
-    if index < soundprint.COVERED_PATCHES:
+    # Of embeddings there is no print: only exact copies are found.
+    if front_end.embedding is None and one.start_seconds < soundprint.COVERED_SECONDS:
         video.first_patches[index] = one.patch
     return index
 

@@ -5,6 +5,7 @@ python -m pipelines.audit_features --features features --repair
 """
 
 import argparse
+import importlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from apache_beam.pvalue import AsDict, AsList, AsSingleton
 from features import contract, labels, storage
 from features.errors import FAILED, OK, run_command
 from features.front_end import FrontEnd
-from pipelines import audit, certificate, extract_features, launch, repair, sharding, verdict
+from pipelines import audit, certificate, launch, repair, sharding, verdict
 from pipelines.copies import FindCopies
 
 _DESCRIPTION = """\
@@ -50,7 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         repair.require_same_plans(features, folder)
         repair.remove_shards(folder, shards)
         _, runner_flags = _parser().parse_known_args(argv)
-        extract_features.main([*repair.extraction_flags(features, folder), *runner_flags])
+        module, *flags = repair.extraction_command(features, folder)
+        # Only where it is needed: extract_embeddings imports TensorFlow.
+        importlib.import_module(module).main([*flags, *runner_flags])
         repaired = contract.read_root(folder, contract.FEATURES)
         document = _audit(folder, repaired, options)
         print(verdict.describe(document, repaired, args.features))

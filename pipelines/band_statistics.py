@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not train["num_patches"]:
         raise InputError(f"--features {folder}: split {TRAIN} has no patches; extract it first")
     front_end = FrontEnd.from_json(features["front_end"])
-    shape = front_end.log_mel.patch_shape
+    shape = front_end.patch_shape
     shards = storage.list_files(folder, f"{TRAIN}/*/patches-*.tfrecord")
     shards = shards[:: math.ceil(len(shards) / _NUM_SHARDS)]
     made = {

@@ -25,7 +25,8 @@ from tfx_bsl.tfxio.tensor_adapter import TensorAdapterConfig
 from features import contract, record, storage, tfrecord
 from features.front_end import FrontEnd
 
-# Input of the graph, float32 log-mel [batch, patch frames, mel bands], and its output.
+# Input of the graph, float32 log-mel [batch, patch frames, mel bands], and its output; or both are
+# embeddings [batch, units], where each unit is what a band is elsewhere.
 LOG_MEL = "log_mel"
 # Outputs that repeat the statistics for each patch: float32 [batch, mel bands].
 MEAN, STANDARD_DEVIATION = "band_mean", "band_standard_deviation"
@@ -41,7 +42,8 @@ def _preprocess(inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     deviation = tf.sqrt(tft.var(bands, reduce_instance_dims=False))
     # A band that never changes stays at zero.
     deviation = tf.where(deviation > 0, deviation, tf.ones_like(deviation))
-    repeated = tf.ones_like(patches[:, 0])  # [batch, bands]
+    first = patches if patches.shape.rank == 2 else patches[:, 0]
+    repeated = tf.ones_like(first)  # [batch, bands]
     return {
         LOG_MEL: (patches - mean) / deviation,
         MEAN: repeated * mean,

@@ -10,24 +10,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.pvalue import AsDict, AsSingleton
 
-from features import contract, labels, storage, terminal
+from features import contract, storage
 from features.audio import RESAMPLER
 from features.errors import OK, InputError, run_command
 from features.front_end import FrontEnd, PatchStorage
-from pipelines import dataset, extraction, launch, rejects, resume, sharding
-from pipelines.extract_shard import PATCHES, Mode, Settings
-from pipelines.progress import progress_line
+from features.params import LogMelParams
+from pipelines import dataset, extraction, launch, sharding
+from pipelines.extract_shard import Mode, Settings
 
-# What the shards in a folder were planned with, finished or not.
-_PLAN = "plan.json"
 # A change of these leaves nothing to be used again.
 _DECODED_ANEW = ("front_end_fingerprint", "keep_partial", "patches_per_video")
 
 _DESCRIPTION = """\
 Decode every soundtrack of a data set, compute 96 x 64 log-mel patches of
-960 ms, and write them as sharded TFRecords in which each patch carries the
+960 ms (or others), and write them as sharded TFRecords in which each patch carries the
 labels of its video. A soundtrack that cannot be used is rejected with a reason.
 Run the same command again after any interruption: finished shards are kept.
 """
@@ -56,6 +53,13 @@ def _parser() -> argparse.ArgumentParser:
         choices=("uint8", "float16"),
         default="uint8",
         help="how log-mel is stored; uint8 (default) is within 0.022, float16 within 0.002",
+    )
+    add(
+        "--patch-frames",
+        metavar="N",
+        type=int,
+        default=LogMelParams().patch_frames,
+        help="frames of 10 ms in a patch; default: 96; 20 for the baseline of section 4.4",
     )
     add("--seed", type=int, default=0, help="of the order within training shards; default: 0")
     add(
@@ -104,7 +108,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     splits = _splits(args.splits, data["splits"])
     num_shards = _groups(args.subset, data, splits)
-    front_end = FrontEnd(resampler=RESAMPLER, storage=PatchStorage(dtype=args.patch_dtype))
+    if args.patch_frames < 1:
+        raise InputError(f"--patch-frames: received {args.patch_frames}; give 1 or more")
+    front_end = FrontEnd(
+        resampler=RESAMPLER,
+        log_mel=LogMelParams().with_patch_frames(args.patch_frames),
+        storage=PatchStorage(dtype=args.patch_dtype),
+    )
     if args.patches_per_video is not None and args.patches_per_video < 1:
         raise InputError(f"--patches-per-video: received {args.patches_per_video}; give 1 or more")
     settings = Settings(
@@ -121,7 +131,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     contract.claim_output(output, contract.FEATURES, inputs=(source,))
     _compare_with_present(output, settings, data, num_shards, force=args.force)
-    keys = [key for split, counts in num_shards.items() for key in sharding.keys(split, counts)]
     made = {
         "made_by": contract.made_by(),
         "dataset": source,
@@ -149,54 +158,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             for group in counts
         ),
     }
-    # The root JSON goes first: from here on the folder is unfinished. Shards of this plan stay:
-    # their sidecars decide whether they are kept.
-    storage.delete(storage.join(output, contract.FEATURES))
-    rejects.remove_rejects(output)
-    resume.remove_leftovers(output, keys, kinds=(PATCHES,))
-    labels.copy_vocabulary(source, output)
 
-    def build(pipeline: beam.Pipeline) -> None:
-        files = storage.list_files(source, dataset.VIDEO_FILES)
-        sidecars = (
+    def sidecars_of(pipeline: beam.Pipeline) -> beam.PCollection:
+        return (
             pipeline
-            | "Files" >> beam.Create(files)
+            | "Files" >> beam.Create(storage.list_files(source, dataset.VIDEO_FILES))
             | "Extract" >> extraction.ExtractShards(output, num_shards, settings, mode)
         )
-        account = (
-            sidecars
-            | "Account" >> beam.FlatMap(extraction.account_of)
-            | "SumAccount" >> beam.CombinePerKey(sum)
-        )
-        reject_counts = (
-            sidecars
-            | "RejectsOf" >> beam.FlatMap(extraction.rejects_of)
-            | "Rejects" >> rejects.WriteRejects(output)
-        )
-        _ = (
-            pipeline
-            | "Made" >> beam.Create([made])
-            | "Finish"
-            >> beam.Map(
-                extraction.finish,
-                account=AsDict(account),
-                rejects=AsSingleton(reject_counts),
-                output=output,
-            )
-        )
 
-    sidecars_done = f"*/*/{PATCHES}-*{resume.SIDECAR_SUFFIX}"
-    with progress_line("shards", len(keys), lambda: len(storage.list_files(output, sidecars_done))):
-        launch.run(build, options, output)
-    resume.remove_partial_files(output)
-    document = contract.read_root(output, contract.FEATURES)
-    hours = document["num_patches"] * front_end.log_mel.patch_hop_seconds / 3600
-    terminal.report(
-        f"{document['num_videos']} videos = {document['num_written']} written "
-        f"+ {document['num_rejects']} rejected; {document['num_patches']} patches, "
-        f"{hours:.2f} hours",
-        document["rejects"],
-        args.output,
+    extraction.write_features(
+        sidecars_of, made, options, source=source, output=output, shown_output=args.output
     )
     return OK
 
@@ -214,7 +185,7 @@ def _compare_with_present(
     Raises:
       InputError: finished work would be lost, and nobody asked for that.
     """
-    path = storage.join(output, _PLAN)
+    path = storage.join(output, extraction.PLAN)
     now = {
         "front_end_fingerprint": settings.front_end.fingerprint,
         "keep_partial": settings.keep_partial,

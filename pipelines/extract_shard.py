@@ -10,23 +10,23 @@ videos, another order), the patches of the videos that stay are taken from the p
 
 import contextlib
 import dataclasses
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from features import contract, record, storage, tfrecord
+from features import contract, storage
+from features.errors import JobFailedError
 from features.front_end import FrontEnd
 from features.outcome import AudioError, Outcome
+from features.record import PatchRecord
 from features.soundtrack import PatchSample
 from pipelines import resume
 from pipelines.isolation import DecoderProcess, decoder_process
+from pipelines.record_files import PATCHES, find_shard, read_records, write_records
 from pipelines.sharding import TRAIN, ShardKey
 from pipelines.spool import PatchSpool
 
-PATCHES = "patches"
-RECORDS_SUFFIX = ".tfrecord"
 # To be raised by a change of this code that makes other bytes of the same plan.
 _CODE_VERSION = 1
 # Outcomes that leave patches; all others are rejects.
@@ -91,7 +91,9 @@ class ShardPlan:
     @property
     def fingerprint(self) -> str:
         """Of the whole plan; a sidecar that carries it belongs to this very work."""
-        return contract.fingerprint([_CODE_VERSION, dataclasses.asdict(self)])
+        document = dataclasses.asdict(self)
+        document["settings"]["front_end"] = self.settings.front_end.to_json()
+        return contract.fingerprint([_CODE_VERSION, document])
 
 
 def extract_shard(plan: ShardPlan, output: str, mode: Mode) -> dict[str, Any]:
@@ -106,7 +108,7 @@ def extract_shard(plan: ShardPlan, output: str, mode: Mode) -> dict[str, Any]:
       The sidecar: plan fingerprint, counts, digest of the record file, outcome of every video.
     """
     path = storage.join(output, plan.key.path(PATCHES))
-    present = None if mode.force else _find_present(path)
+    present = None if mode.force else find_shard(path)
     stays = {} if present is None else _staying(plan, present, mode)
     is_planned = present is not None and present["plan"] == plan.fingerprint
     if present is not None and is_planned and len(stays) == len(plan.videos):
@@ -142,17 +144,6 @@ class _Extracted:
     places: Sequence[tuple[int, int]]  # (index of the patch in its soundtrack, place), rising
 
 
-def _find_present(path: str) -> dict[str, Any] | None:
-    """The sidecar that is there, if its record file is too and has the right size."""
-    sidecar = resume.find_sidecar(path)
-    try:
-        if sidecar and sidecar["num_bytes"] == storage.size_of(path + RECORDS_SUFFIX):
-            return sidecar
-    except FileNotFoundError:
-        pass
-    return None
-
-
 def _staying(
     plan: ShardPlan, present: Mapping[str, Any], mode: Mode
 ) -> dict[str, Mapping[str, Any]]:
@@ -174,12 +165,8 @@ def _read_present(
     """Take what stays from the record file that is there, as far as that can be read."""
     hop = plan.settings.front_end.log_mel.patch_hop_seconds
     places: dict[str, dict[int, int]] = {video_id: {} for video_id in stays}
-    with (
-        contextlib.suppress(FileNotFoundError, ValueError),
-        storage.open_read(path + RECORDS_SUFFIX) as file,
-    ):
-        for data in tfrecord.read_records(file, path):
-            one = record.decode(data)
+    with contextlib.suppress(JobFailedError):
+        for one in read_records(path):
             if one.video_id in places:
                 places[one.video_id][round(one.start_seconds / hop)] = len(spool)
                 spool.append(one.patch)
@@ -203,6 +190,11 @@ def _write_shard(
     ]
     if plan.key.split == TRAIN:
         order = [order[index] for index in _permutation(len(order), plan)]
+    hop = plan.settings.front_end.log_mel.patch_hop_seconds
+    records = (
+        PatchRecord(video.id, spool.read(place), index * hop, video.labels)
+        for video, index, place in order
+    )
     videos = [
         {
             "id": video.id,
@@ -220,7 +212,7 @@ def _write_shard(
         "key": dataclasses.asdict(plan.key),
         "num_videos": len(videos),
         "num_patches": len(order),
-        **_write_records(path, plan, order, spool),
+        **write_records(path, records),
         "videos": videos,
     }
 
@@ -278,33 +270,3 @@ def _permutation(size: int, plan: ShardPlan) -> np.ndarray:
     """
     seed = int(contract.fingerprint([dataclasses.asdict(plan.key), plan.settings.seed]), 16)
     return np.argsort(np.random.PCG64(seed).random_raw(size), kind="stable")
-
-
-def _write_records(
-    path: str, plan: ShardPlan, order: Sequence[tuple[Video, int, int]], spool: PatchSpool
-) -> dict[str, Any]:
-    """Write the record file; returns its size and digest for the sidecar.
-
-    Args:
-      path: of the shard, without suffix.
-      plan: of the shard.
-      order: for each record: the video, the number of its patch, the place in the spool.
-      spool: the patches.
-    """
-    hop = plan.settings.front_end.log_mel.patch_hop_seconds
-    num_bytes, digest = 0, hashlib.sha256()
-    with storage.atomic_write(path + RECORDS_SUFFIX) as file:
-        for video, index, place in order:
-            data = record.encode(
-                record.PatchRecord(
-                    video_id=video.id,
-                    patch=spool.read(place),
-                    start_seconds=index * hop,
-                    labels=video.labels,
-                )
-            )
-            digest.update(data)
-            num_bytes += tfrecord.write_record(file, data)
-        # Before the new records appear: an old sidecar must never stand beside them.
-        resume.remove_sidecar(path)
-    return {"num_bytes": num_bytes, "sha256": digest.hexdigest()}

@@ -1,4 +1,4 @@
-"""The stages of `extract_features`: plans from the data set, one shard an element, the accounts.
+"""The stages of jobs that write FEATURES: plans, one shard an element, the accounts.
 
 Only rows of videos (about 200 bytes) are grouped; patches never leave the element they are made in.
 """
@@ -6,15 +6,17 @@ Only rows of videos (about 200 bytes) are grouped; patches never leave the eleme
 import collections
 import dataclasses
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import apache_beam as beam
 import pyarrow.parquet as pq
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.pvalue import AsDict, AsSingleton
 
-from features import contract, storage
+from features import contract, labels, storage, terminal
 from features.errors import JobFailedError, TooManyRejectsError
-from pipelines import dataset, launch, sharding
+from pipelines import dataset, launch, rejects, resume, sharding
 from pipelines.extract_shard import (
     WRITTEN,
     Mode,
@@ -23,12 +25,86 @@ from pipelines.extract_shard import (
     Video,
     extract_shard,
 )
+from pipelines.progress import progress_line
+from pipelines.record_files import PATCHES
 from pipelines.rejects import Reject
 from pipelines.sharding import ShardKey
 
+# What the shards in a folder were planned with, finished or not.
+PLAN = "plan.json"
 # What the command tells `finish` and nobody after it.
 _FOR_FINISH = ("num_shards", "max_reject_fraction")
 _COUNTS = ("num_videos", "num_patches", "num_bytes")
+
+
+def write_features(
+    sidecars_of: Callable[[beam.Pipeline], beam.PCollection],
+    made: Mapping[str, Any],
+    options: PipelineOptions,
+    *,
+    source: str,
+    output: str,
+    shown_output: str,
+) -> None:
+    """Run a job that writes FEATURES, and tell what it wrote.
+
+    Args:
+      sidecars_of: the beginning of the pipeline; it gives one sidecar a shard.
+      made: what the command knows of `features.json`, see `finish`.
+      options: of the pipeline.
+      source: the folder that the labels are copied from.
+      output: the FEATURES folder.
+      shown_output: as the person called it.
+
+    Raises:
+      JobFailedError: see `finish`, and the stages of `sidecars_of`.
+    """
+    num_shards = made["num_shards"]
+    keys = [key for split, counts in num_shards.items() for key in sharding.keys(split, counts)]
+    # The root JSON goes first: from here on the folder is unfinished. Shards of this plan stay:
+    # their sidecars decide whether they are kept.
+    storage.delete(storage.join(output, contract.FEATURES))
+    rejects.remove_rejects(output)
+    resume.remove_leftovers(output, keys, kinds=(PATCHES,))
+    labels.copy_vocabulary(source, output)
+
+    def build(pipeline: beam.Pipeline) -> None:
+        sidecars = sidecars_of(pipeline)
+        account = (
+            sidecars
+            | "Account" >> beam.FlatMap(account_of)
+            | "SumAccount" >> beam.CombinePerKey(sum)
+        )
+        reject_counts = (
+            sidecars
+            | "RejectsOf" >> beam.FlatMap(rejects_of)
+            | "Rejects" >> rejects.WriteRejects(output)
+        )
+        _ = (
+            pipeline
+            | "Made" >> beam.Create([made])
+            | "Finish"
+            >> beam.Map(
+                finish,
+                account=AsDict(account),
+                rejects=AsSingleton(reject_counts),
+                output=output,
+            )
+        )
+
+    sidecars_done = f"*/*/{PATCHES}-*{resume.SIDECAR_SUFFIX}"
+    with progress_line("shards", len(keys), lambda: len(storage.list_files(output, sidecars_done))):
+        launch.run(build, options, output)
+    resume.remove_partial_files(output)
+    document = contract.read_root(output, contract.FEATURES)
+    hours = document["num_patches"] * made["front_end"]["log_mel"]["patch_hop_seconds"] / 3600
+    terminal.report(
+        f"{document['num_videos']} videos = {document['num_written']} written "
+        f"+ {document['num_rejects']} rejected; {document['num_patches']} patches, "
+        f"{hours:.2f} hours",
+        document["rejects"],
+        shown_output,
+    )
 
 
 class ExtractShards(beam.PTransform):

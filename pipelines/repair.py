@@ -10,17 +10,28 @@ from typing import Any
 from features import contract, storage
 from features.audio import RESAMPLER
 from features.front_end import FrontEnd, PatchStorage
+from features.params import LogMelParams
 from pipelines import resume
-from pipelines.extract_shard import RECORDS_SUFFIX
+from pipelines.record_files import RECORDS_SUFFIX
 
 
-def extraction_flags(features: Mapping[str, Any], folder: str) -> list[str]:
-    """The flags of `extract_features` that made a folder, from its `features.json`."""
+def extraction_command(features: Mapping[str, Any], folder: str) -> list[str]:
+    """The module that made a folder, and its flags, from the folder's `features.json`."""
+    if "run" in features:
+        return [
+            "pipelines.extract_embeddings",
+            f"--features={features['features']}",
+            f"--run={features['run']}",
+            f"--output={folder}",
+        ]
+    front_end = FrontEnd.from_json(features["front_end"])
     return [
+        "pipelines.extract_features",
         f"--dataset={features['dataset']}",
         f"--output={folder}",
         f"--splits={','.join(features['splits'])}",
-        f"--patch-dtype={features['front_end']['storage']['dtype']}",
+        f"--patch-dtype={front_end.storage.dtype}",
+        f"--patch-frames={front_end.log_mel.patch_frames}",
         f"--seed={features['seed']}",
         *(["--keep-partial"] if features["keep_partial"] else []),
         *(
@@ -36,8 +47,18 @@ def require_same_plans(features: Mapping[str, Any], folder: str) -> None:
     """Refuse where extraction would not keep the shards that are whole.
 
     Raises:
-      ContractError: the data set is gone or another one, or the front end is.
+      ContractError: the data set is gone or another one, or the front end is; or the features that
+        were embedded are.
     """
+    if "run" in features:  # extract_embeddings looks at the network itself
+        contract.require_equal(
+            "fingerprint of the features",
+            expected=features["features_fingerprint"],
+            received=contract.read_root(features["features"], contract.FEATURES)["fingerprint"],
+            where=features["features"],
+            cure=f"a repair of {folder} would embed others; run extract_embeddings on these",
+        )
+        return
     dataset = contract.read_root(features["dataset"], contract.DATASET)
     contract.require_equal(
         "fingerprint of the data set",
@@ -46,11 +67,16 @@ def require_same_plans(features: Mapping[str, Any], folder: str) -> None:
         where=features["dataset"],
         cure=f"a repair of {folder} would extract every shard anew; bring the data set back",
     )
-    stored = PatchStorage(dtype=features["front_end"]["storage"]["dtype"])
+    made_with = FrontEnd.from_json(features["front_end"])
+    installed = FrontEnd(
+        resampler=RESAMPLER,
+        log_mel=LogMelParams().with_patch_frames(made_with.log_mel.patch_frames),
+        storage=PatchStorage(dtype=made_with.storage.dtype),
+    )
     contract.require_equal(
         "front end",
         expected=features["front_end_fingerprint"],
-        received=FrontEnd(resampler=RESAMPLER, storage=stored).fingerprint,
+        received=installed.fingerprint,
         where="this installation",
         cure=f"a repair of {folder} would extract every shard anew; install the versions that "
         f"its {contract.FEATURES} names under made_by",

@@ -26,9 +26,8 @@ def describe(document: Mapping[str, Any], features: Mapping[str, Any], folder: s
                 "To extract only the damaged shards again, add --repair. It removes them and runs"
             )
         )
-        flags = repair.extraction_flags(features, folder)
-        command = ["python -m pipelines.extract_features", *flags]
-        sections.append(iter([" \\\n      ".join(["    " + command[0], *command[1:]])]))
+        module, *flags = repair.extraction_command(features, folder)
+        sections.append(iter([" \\\n      ".join([f"    python -m {module}", *flags])]))
     verdict = "clean" if document["clean"] else "NOT CLEAN"
     lines = [line for section in sections for line in section]
     return "\n".join([*lines, f"{verdict}; wrote {folder}/audit.json"])

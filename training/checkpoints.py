@@ -12,6 +12,7 @@ import tf_keras
 from features import contract, storage
 from training.config import Recipe
 from training.data import FeatureSet
+from training.step import require_fit
 from training.validation import ValidationMetrics
 
 FOLDER = "checkpoints"
@@ -138,6 +139,7 @@ def claim(output: str, recipe: Recipe, features: FeatureSet) -> None:
     Raises:
       ContractError: the folder holds a run of another recipe, or on other features; the message
         names the field and both values.
+      InputError: see `require_fit`.
     """
     wanted = _flat(
         {
@@ -149,6 +151,7 @@ def claim(output: str, recipe: Recipe, features: FeatureSet) -> None:
     )
     recorded = _read_json(output, _RECORD)
     if recorded is None:
+        require_fit(recipe, features)
         _write_json(wanted, output, _RECORD)
         return
     for field in {**wanted, **recorded}:  # first what says most

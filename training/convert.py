@@ -17,7 +17,7 @@ import tensorflow as tf
 from features import contract, storage
 from features.errors import OK, InputError, JobFailedError, run_command
 from features.front_end import FrontEnd
-from training.export import FOLDER
+from training.export import FOLDER, signatures_of
 
 _DESCRIPTION = """\
 Convert the SavedModel of a run, apply both to the same input, and print the
@@ -27,9 +27,9 @@ largest difference, the sizes and the load times.
           `waveform`; it needs no operations but TFLite's own
   onnx    RUN/onnx/patches.onnx and RUN/onnx/waveform.onnx
 
+A network on embeddings has `patches` alone.
 Both need a package more: pip install ai-edge-litert, or tf2onnx onnxruntime.
 """
-_SIGNATURES = ("patches", "waveform")
 # What the formats need beside TensorFlow.
 _PACKAGES = {"tflite": ("ai_edge_litert",), "onnx": ("tf2onnx", "onnxruntime")}
 _OPSET = 17  # ONNX's operations of 2022, which today's runtimes have
@@ -41,9 +41,9 @@ Outputs = Mapping[str, np.ndarray]
 Apply = Callable[[str, np.ndarray], Outputs]
 
 
-def to_tflite(export: str, folder: Path) -> None:
+def to_tflite(export: str, folder: Path, signatures: Sequence[str]) -> None:
     """Write `folder`/model.tflite."""
-    converter = tf.lite.TFLiteConverter.from_saved_model(export, signature_keys=list(_SIGNATURES))
+    converter = tf.lite.TFLiteConverter.from_saved_model(export, signature_keys=list(signatures))
     (folder / "model.tflite").write_bytes(converter.convert())
 
 
@@ -52,16 +52,17 @@ def load_tflite(folder: Path) -> Apply:
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(str(folder / "model.tflite"))
-    runners = {name: interpreter.get_signature_runner(name) for name in _SIGNATURES}
+    signatures = interpreter.get_signature_list()
+    runners = {name: interpreter.get_signature_runner(name) for name in signatures}
     return lambda name, values: runners[name](**{name: values})
 
 
-def to_onnx(export: str, folder: Path) -> None:
-    """Write `folder`/patches.onnx and `folder`/waveform.onnx."""
+def to_onnx(export: str, folder: Path, signatures: Sequence[str]) -> None:
+    """Write a file for each signature, such as `folder`/patches.onnx."""
     import tf2onnx
 
     model = tf.saved_model.load(export)
-    for name in _SIGNATURES:
+    for name in signatures:
         signature = model.signatures[name]
         (spec,) = signature.structured_input_signature[1].values()
         function = tf.function(lambda values, f=signature, n=name: f(**{n: values}))
@@ -74,7 +75,7 @@ def load_onnx(folder: Path) -> Apply:
     """The models that `to_onnx` wrote."""
     import onnxruntime
 
-    sessions = {name: onnxruntime.InferenceSession(folder / f"{name}.onnx") for name in _SIGNATURES}
+    sessions = {path.stem: onnxruntime.InferenceSession(path) for path in folder.glob("*.onnx")}
 
     def apply(name: str, values: np.ndarray) -> Outputs:
         session = sessions[name]
@@ -95,7 +96,9 @@ def load_saved_model(export: str) -> Apply:
     return apply
 
 
-_CONVERTERS: Mapping[str, tuple[Callable[[str, Path], None], Callable[[Path], Apply]]] = {
+_CONVERTERS: Mapping[
+    str, tuple[Callable[[str, Path, Sequence[str]], None], Callable[[Path], Apply]]
+] = {
     "tflite": (to_tflite, load_tflite),
     "onnx": (to_onnx, load_onnx),
 }
@@ -108,13 +111,13 @@ def largest_difference(converted: Apply, original: Apply, front_end: FrontEnd) -
       JobFailedError: they differ in outputs or shapes, or by more than the tolerance.
     """
     rng = np.random.default_rng(0)
-    params = front_end.log_mel
     inputs = {
-        "patches": rng.normal(-2, 1, (3, *params.patch_shape)),
-        "waveform": rng.normal(0, 0.1, 3 * params.patch_samples),
+        "patches": rng.normal(-2, 1, (3, *front_end.patch_shape)),
+        "waveform": rng.normal(0, 0.1, 3 * front_end.log_mel.patch_samples),
     }
     largest = 0.0
-    for name, values in inputs.items():
+    for name in signatures_of(front_end):
+        values = inputs[name]
         expected = original(name, values.astype(np.float32))
         received = converted(name, values.astype(np.float32))
         shapes = [{k: v.shape for k, v in one.items()} for one in (expected, received)]
@@ -149,13 +152,15 @@ def convert(run: str, kind: str) -> str:
         raise InputError(f"{kind} needs packages that are not installed: pip install {packages}")
     write, load = _CONVERTERS[kind]
     export = storage.join(run, FOLDER)
-    front_end = json.loads(storage.read_bytes(storage.join(export, "assets", "front_end.json")))
+    front_end = FrontEnd.from_json(
+        json.loads(storage.read_bytes(storage.join(export, "assets", "front_end.json")))
+    )
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        write(export, folder)
+        write(export, folder, signatures_of(front_end))
         original, original_seconds = _timed(lambda: load_saved_model(export))
         converted, converted_seconds = _timed(lambda: load(folder))
-        difference = largest_difference(converted, original, FrontEnd.from_json(front_end))
+        difference = largest_difference(converted, original, front_end)
         converted_bytes = 0
         for file in sorted(folder.iterdir()):
             converted_bytes += file.stat().st_size

@@ -4,6 +4,7 @@
     model.signatures["patches"](patches=log_mel)        scores, logits, embedding
     model.signatures["waveform"](waveform=samples)      scores, start_seconds
 
+The latter is only there where patches are log-mel: a network on embeddings has no way from sound.
 Its assets say what the outputs and inputs are: labels.parquet (a row for each output),
 front_end.json (with its fingerprint) and recipe.json.
 """
@@ -19,6 +20,7 @@ import tensorflow as tf
 import tf_keras
 
 from features import labels, storage
+from features.front_end import FrontEnd
 from features.logmel import hann_window, mel_weights
 from features.params import LogMelParams
 from training.config import Recipe
@@ -36,7 +38,6 @@ def export(trained: tf_keras.Model, recipe: Recipe, features: FeatureSet, output
 
     The exported network computes in float32, whatever the precision that it was trained in.
     """
-    params = features.front_end.log_mel
     model = fresh_model(dataclasses.replace(recipe, precision="float32"), features)
     model.set_weights(trained.get_weights())
     assets = {
@@ -50,23 +51,24 @@ def export(trained: tf_keras.Model, recipe: Recipe, features: FeatureSet, output
     with tempfile.TemporaryDirectory() as folder:
         for name, content in assets.items():
             Path(folder, name).write_bytes(content)
-        module = ExportedModel(model, params, [Path(folder, name) for name in assets])
+        module = ExportedModel(model, features.front_end, [Path(folder, name) for name in assets])
+        signatures = {name: getattr(module, name) for name in signatures_of(features.front_end)}
         tf.saved_model.save(
-            module,
-            path,
-            signatures={
-                "serving_default": module.patches,
-                "patches": module.patches,
-                "waveform": module.waveform,
-            },
+            module, path, signatures={"serving_default": module.patches, **signatures}
         )
     return path
+
+
+def signatures_of(front_end: FrontEnd) -> tuple[str, ...]:
+    """The signatures of an export, beside its default."""
+    return ("patches", "waveform") if front_end.embedding is None else ("patches",)
 
 
 class ExportedModel(tf.Module):
     """The functions of a SavedModel, and what it must carry for them."""
 
-    def __init__(self, model: tf_keras.Model, params: LogMelParams, assets: list[Path]):
+    def __init__(self, model: tf_keras.Model, front_end: FrontEnd, assets: list[Path]):
+        params = front_end.log_mel
         super().__init__()
         # The variables and not the model: Keras's own description of it would need Keras to load.
         self.weights = model.weights
@@ -84,13 +86,14 @@ class ExportedModel(tf.Module):
             hop_seconds = params.patch_hop_frames * params.hop_seconds
             return {"scores": scores, "start_seconds": tf.cast(index, tf.float32) * hop_seconds}
 
-        shape = [None, *params.patch_shape]
+        shape = [None, *front_end.patch_shape]
         self.patches = tf.function(
             apply, input_signature=[tf.TensorSpec(shape, tf.float32, "patches")]
         )
-        self.waveform = tf.function(
-            apply_to_waveform, input_signature=[tf.TensorSpec([None], tf.float32, "waveform")]
-        )
+        if front_end.embedding is None:
+            self.waveform = tf.function(
+                apply_to_waveform, input_signature=[tf.TensorSpec([None], tf.float32, "waveform")]
+            )
 
 
 def log_mel_patches(waveform: tf.Tensor, params: LogMelParams) -> tf.Tensor:

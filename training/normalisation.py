@@ -53,11 +53,11 @@ def normalised(patches: tf.Tensor, statistics: BandStatistics) -> tf.Tensor:
     leaves, which needs tensorflow-transform to load, up to float32 rounding.
 
     Args:
-      patches: log-mel [batch, frames, bands].
-      statistics: of the bands.
+      patches: log-mel [batch, frames, bands], or embeddings [batch, units].
+      statistics: of the bands, or of the units.
 
     Returns:
-      float32 [batch, frames, bands].
+      float32, of the same shape.
     """
     return layers.BatchNormalization(
         center=False,

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 import tensorflow as tf
 import tf_keras
 
-from features.errors import JobFailedError
+from features.errors import InputError, JobFailedError
 from features.front_end import FrontEnd
+from features.params import LogMelParams
 from training.augmentation import Examples, augment
 from training.config import Options, Recipe
 from training.data import Batch, FeatureSet, decode_patches
@@ -37,7 +38,7 @@ def fresh_model(recipe: Recipe, features: FeatureSet) -> tf_keras.Model:
     return build_model(
         recipe.model,
         num_labels=len(features.vocabulary),
-        patch_shape=features.front_end.log_mel.patch_shape,
+        patch_shape=features.front_end.patch_shape,
         precision=recipe.precision,
         band_statistics=features.band_statistics,
     )
@@ -49,6 +50,29 @@ def average_model(recipe: Recipe, features: FeatureSet) -> tf_keras.Model | None
     Not in the scope of a strategy: one copy is enough, whoever has parts of the weights.
     """
     return fresh_model(recipe, features) if recipe.options.average_decay else None
+
+
+def require_fit(recipe: Recipe, features: FeatureSet) -> None:
+    """Make sure that the network of a recipe takes the patches.
+
+    Raises:
+      InputError: it is made for larger images, or for images and not for embeddings.
+    """
+    shape = features.front_end.patch_shape
+    if recipe.options.augments and features.front_end.embedding is not None:
+        raise InputError(
+            f"{features.folder} holds embeddings, which cannot be shifted, mixed or masked as "
+            "patches are; leave out the options of the recipe that do so"
+        )
+    if shape == LogMelParams().patch_shape:
+        return  # all do, and building one may take seconds
+    try:
+        fresh_model(recipe, features)
+    except ValueError as error:
+        raise InputError(
+            f"{recipe.model.network} cannot take the patches of {features.folder}, whose shape is "
+            f"{shape}; train a fully connected network on them, such as the recipe fully_connected"
+        ) from error
 
 
 def replica_step(

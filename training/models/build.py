@@ -28,7 +28,7 @@ def build_model(
     config: ModelConfig,
     *,
     num_labels: int,
-    patch_shape: tuple[int, int],
+    patch_shape: tuple[int, ...],
     precision: Precision,
     band_statistics: BandStatistics | None = None,
 ) -> tf_keras.Model:
@@ -37,12 +37,12 @@ def build_model(
     Args:
       config: which network.
       num_labels: outputs.
-      patch_shape: frames and mel bands.
+      patch_shape: frames and mel bands; or units, for a fully connected network on embeddings.
       precision: of the activations; weights and outputs are float32.
       band_statistics: that the input is normalised by; None for none.
 
     Returns:
-      A model from float32 log-mel [batch, frames, bands] to float32 `logits` [batch, labels] and
+      A model from float32 patches [batch, *patch_shape] to float32 `logits` [batch, labels] and
       `embedding` [batch, units], what they are computed from: the bottleneck, or else the network's
       last pool or fully connected layer.
     """

@@ -12,7 +12,7 @@ def fully_connected(config: FullyConnected, patches: tf.Tensor) -> tf.Tensor:
 
     Args:
       config: their number and units.
-      patches: log-mel [batch, frames, bands].
+      patches: log-mel [batch, frames, bands], or embeddings [batch, units].
 
     Returns:
       [batch, units].

@@ -1,4 +1,4 @@
-"""An exported network, loaded once per process: log-mel patches in, scores out."""
+"""An exported network, loaded once per process: stored patches in, scores and embeddings out."""
 
 # ruff: noqa: E402 - TensorFlow is imported quietly first
 from features.quiet import import_tensorflow
@@ -33,7 +33,7 @@ class Patches:
     Attributes:
       video: int64 [patches], the numbers of the soundtracks that they are of.
       start_seconds: float32 [patches], where they start in their soundtracks.
-      stored: [patches, patch frames, mel bands] of the front end's storage.
+      stored: [patches, *patch shape] of the front end's storage.
     """
 
     video: np.ndarray
@@ -79,9 +79,9 @@ class ExportedModel:
           All patches in their order, in batches of one size but the last, and the outputs.
         """
         for batch in _batches(chunks):
-            log_mel = self.front_end.storage.decode(batch.stored)
-            padding = ((0, _BATCH_SIZE - len(batch)), (0, 0), (0, 0))
-            outputs = self._patches(tf.constant(np.pad(log_mel, padding)))
+            patches = np.zeros((_BATCH_SIZE, *self.front_end.patch_shape), np.float32)
+            patches[: len(batch)] = self.front_end.storage.decode(batch.stored)
+            outputs = self._patches(tf.constant(patches))
             yield (
                 batch,
                 Outputs(

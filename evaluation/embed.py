@@ -1,0 +1,92 @@
+"""Media files in, an embedding of each 0.96 s out, as one table.
+
+python -m evaluation.embed --run run --output embeddings.parquet clips/*.ogg
+"""
+
+import argparse
+import collections
+import sys
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from evaluation import media
+from evaluation.score_shard import vectors
+from features import storage, terminal
+from features.errors import FAILED, OK, run_command
+from features.outcome import AudioError, Outcome
+from pipelines.model import export_fingerprint, find_export, load_model
+
+_DESCRIPTION = """\
+Write what a trained network makes of media files before it names labels: a
+vector for each patch of 0.96 s, near to those of similar sounds. The table has
+the columns `file`, `start_seconds` and `embedding`. A file that cannot be used
+costs only itself: it is listed, and the exit code is 1.
+"""
+# In the metadata of the table: the fingerprint of the weights. Others are not comparable.
+NETWORK = b"network"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m evaluation.embed",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("files", metavar="FILE", nargs="+", help="media file or URI")
+    add("--run", required=True, help="folder made by training.train, or a copy of its export")
+    add("--output", required=True, help="the Parquet file to write")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    args = _parser().parse_args(argv)
+    export = find_export(storage.absolute(args.run))
+    model = load_model(export)
+    media.require_log_mel(model.front_end)
+    schema = pa.schema(
+        [
+            ("file", pa.string()),
+            ("start_seconds", pa.float32()),
+            ("embedding", pa.list_(pa.float32(), model.num_units)),
+        ],
+        metadata={NETWORK: export_fingerprint(export)},
+    )
+    num_patches = 0
+    rejects: collections.Counter[str] = collections.Counter()
+    with (
+        storage.atomic_write(storage.absolute(args.output)) as output,
+        pq.ParquetWriter(output, schema) as writer,
+    ):
+        for file in args.files:
+            try:
+                decoded, outputs = media.listen(storage.absolute(file), model)
+            except AudioError as error:  # it costs only itself
+                print(f"error: {file}: {error}", file=sys.stderr)
+                rejects[str(error.outcome)] += 1
+                continue
+            if decoded.outcome != Outcome.OK:
+                print(f"{file}: only the part before the damage: {decoded.detail}", file=sys.stderr)
+            columns = [
+                pa.array([file] * len(decoded.stored)),
+                pa.array(decoded.start_seconds),
+                vectors(outputs.embedding, "float32"),
+            ]
+            writer.write_table(pa.Table.from_arrays(columns, schema=schema))
+            num_patches += len(decoded.stored)
+    num_files, num_rejects = len(args.files), sum(rejects.values())
+    terminal.report(
+        f"{num_files} files = {num_files - num_rejects} embedded + {num_rejects} rejected; "
+        f"{num_patches} embeddings of {model.num_units} values",
+        dict(sorted(rejects.items())),
+        args.output,
+    )
+    return FAILED if rejects else OK
+
+
+if __name__ == "__main__":
+    run_command(main)
