@@ -22,7 +22,11 @@ TRAIN_FLAGS := --width 0.25 --batch-size 64 --steps 300
 DEMO_MANIFEST := $(or $(MANIFEST),$(DEMO)/corpus/manifest.csv)
 RUN := $(DEMO)/$(RECIPE)
 
-.PHONY: help demo test benchmark check format lock clean
+# Airflow pins what TensorFlow and Beam pin otherwise.
+AIRFLOW := .venv-airflow
+AIRFLOW_PINS := pipelines/deploy/airflow/requirements
+
+.PHONY: help demo test test-airflow benchmark check format lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -57,6 +61,16 @@ $(DEMO)/corpus/manifest.csv: | $(VENV)/.installed
 test: $(VENV)/.installed ## run the tests
 	$(PYTHON) -m pytest -n auto --dist loadfile
 
+$(AIRFLOW)/.installed: $(AIRFLOW_PINS).lock | $(VENV)/.installed
+	@echo "installing into $(AIRFLOW) from $<"
+	@rm -rf $(AIRFLOW)
+	@$(PYTHON) -m venv $(AIRFLOW)
+	@$(VENV)/bin/uv pip install --quiet --python $(AIRFLOW)/bin/python --requirement $<
+	@touch $@
+
+test-airflow: $(VENV)/.installed $(AIRFLOW)/.installed ## run the example DAG in a real Airflow
+	AIRFLOW=$(CURDIR)/$(AIRFLOW)/bin/airflow $(PYTHON) -m pytest tests/integration/test_airflow.py
+
 benchmark: $(VENV)/.installed ## measure cost, scaling and memory (an hour)
 	for name in log_mel extraction codecs scaling memory dataset batch_norm networks \
 		input_pipeline training metrics; do \
@@ -77,7 +91,10 @@ lock: $(VENV)/.installed ## pin the closure of requirements.txt and the tools an
 	$(VENV)/bin/uv pip compile --quiet --upgrade --no-header --no-emit-index-url \
 		--python-version 3.11 --python-platform x86_64-unknown-linux-gnu \
 		--extra dev --output-file requirements.lock pyproject.toml
+	$(VENV)/bin/uv pip compile --quiet --upgrade --no-header --no-emit-index-url \
+		--python-version 3.11 --python-platform x86_64-unknown-linux-gnu \
+		--output-file $(AIRFLOW_PINS).lock $(AIRFLOW_PINS).txt
 
 clean: ## remove the environment, the demos and all caches
-	rm -rf $(VENV) demo demo-* build *.egg-info .mypy_cache .pytest_cache .ruff_cache \
+	rm -rf $(VENV) $(AIRFLOW) demo demo-* build *.egg-info .mypy_cache .pytest_cache .ruff_cache \
 		.import_linter_cache

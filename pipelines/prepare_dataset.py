@@ -12,6 +12,7 @@ from apache_beam.pvalue import AsSingleton
 
 from features import contract, storage, terminal
 from features.errors import OK, InputError, run_command
+from features.labels import FILE_NAME, Vocabulary, read_vocabulary
 from pipelines import dataset, launch, manifest, placement, rejects, split_values
 from pipelines.adapters import ADAPTERS, imported
 from pipelines.label_names import read_label_names
@@ -80,6 +81,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--top-k", metavar="K", type=int, help="keep only the K most frequent labels")
     add(
+        "--vocabulary",
+        metavar="FOLDER",
+        help="whose labels these videos have: another data set, or RUN/export/assets of a network "
+        "that is to score them; default: the labels of the manifest",
+    )
+    add(
         "--subsets",
         metavar="N,N",
         default="",
@@ -128,6 +135,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for flag, value in (("--min-count", args.min_count), ("--top-k", args.top_k)):
         if value is not None and value < 1:
             raise InputError(f"{flag}: received {value}; give 1 or more")
+    known = None if args.vocabulary is None else _known_vocabulary(args)
     label_names = None if args.label_names is None else read_label_names(args.label_names)
     paths = manifest.find_manifests(source, layout, need_split=bool(args.split_values))
     made = {"made_by": contract.made_by(), "manifest": source}
@@ -154,13 +162,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             | "Read" >> beam.ParDo(manifest.ReadManifest(layout)).with_outputs(main="videos")
         )
         placed = rows.videos | "Place" >> beam.FlatMap(placement.place).with_outputs(main="videos")
-        vocabulary = placed.videos | "Vocabulary" >> BuildVocabulary(
-            transform_dir,
-            temp_dir,
-            min_count=args.min_count,
-            top_k=args.top_k,
-            names=label_names or {},
-        )
+        if known:
+            vocabulary = pipeline | "Vocabulary" >> beam.Create([known])
+        else:
+            vocabulary = placed.videos | "Vocabulary" >> BuildVocabulary(
+                transform_dir,
+                temp_dir,
+                min_count=args.min_count,
+                top_k=args.top_k,
+                names=label_names or {},
+            )
         labels_written = vocabulary | "WriteLabels" >> beam.Map(dataset.write_labels, output)
         indexed = placed.videos | "IndexLabels" >> beam.FlatMap(
             index_labels, vocabulary=AsSingleton(vocabulary)
@@ -213,6 +224,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.output,
     )
     return OK
+
+
+def _known_vocabulary(args: argparse.Namespace) -> Vocabulary:
+    """The vocabulary of `--vocabulary`.
+
+    Raises:
+      InputError: the folder has none, or a flag would change it.
+    """
+    if args.min_count != 1 or args.top_k is not None or args.label_names is not None:
+        raise InputError(
+            "--vocabulary takes labels, their order and their names as they are; leave out "
+            "--min-count, --top-k and --label-names"
+        )
+    folder = storage.absolute(args.vocabulary)
+    try:
+        return read_vocabulary(folder)
+    except FileNotFoundError as error:
+        raise InputError(
+            f"--vocabulary {folder}: has no {FILE_NAME}; give a folder made by "
+            "pipelines.prepare_dataset, or RUN/export/assets of a network"
+        ) from error
 
 
 def _import(args: argparse.Namespace, source: str, output: str) -> tuple[str, str]:

@@ -221,6 +221,35 @@ def test_rare_labels_are_left_out_with_the_videos_that_have_no_other(tmp_path: P
         prepare(manifest, tmp_path / "none", "--top-k=0")
 
 
+def test_labels_of_another_data_set(tmp_path: Path) -> None:
+    rows = [
+        ("a", "a.wav", "rare;common"),
+        ("b", "b.wav", "common"),
+        ("c", "c.wav", "middle;common"),
+    ]
+    rows += [("d", "d.wav", "middle")]
+    prepare(write_manifest(tmp_path / "m.csv", rows), tmp_path / "first")
+    # Here another label is the most frequent, one is new, one does not occur.
+    later = [("e", "e.wav", "rare"), ("f", "f.wav", "common;rare;new"), ("g", "g.wav", "new")]
+    later = [(*row, "evaluation") for row in later]
+    manifest = write_manifest(tmp_path / "later.csv", later, "id,uri,labels,split")
+
+    document = prepare(manifest, tmp_path / "second", "--vocabulary", str(tmp_path / "first"))
+
+    assert read_vocabulary(str(tmp_path / "first")).ids == ("common", "middle", "rare")
+    files = [(tmp_path / name / "labels.parquet").read_bytes() for name in ("first", "second")]
+    assert files[0] == files[1]
+    videos = {video["id"]: video["labels"] for video in read_videos(tmp_path / "second")}
+    assert videos == {"e": [2], "f": [0, 2]}
+    assert document["rejects"] == {"rare_labels": 1}
+    coverage = pq.read_table(tmp_path / "second" / "coverage.parquet")
+    assert coverage["evaluation"].to_pylist() == [1, 0, 2]
+    with pytest.raises(InputError, match=r"--vocabulary .*/nowhere: has no labels\.parquet"):
+        prepare(manifest, tmp_path / "third", "--vocabulary", str(tmp_path / "nowhere"))
+    with pytest.raises(InputError, match="leave out --min-count, --top-k and --label-names"):
+        prepare(manifest, tmp_path / "third", f"--vocabulary={tmp_path / 'first'}", "--top-k=1")
+
+
 def test_names_of_labels_come_from_a_side_file(tmp_path: Path) -> None:
     rows = [("a", "a.wav", "/m/1;/m/2"), ("b", "b.wav", "/m/1;/m/3"), ("c", "c.wav", "/m/1")]
     manifest = write_manifest(tmp_path / "m.csv", rows)
