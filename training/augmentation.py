@@ -1,4 +1,4 @@
-"""Patches as they might have been: shifted, mixed with each other, with stretches blanked.
+"""Patches as they might have been: shifted, louder, mixed with each other, with parts blanked.
 
 Chance comes with the patch: the input draws some numbers for each, from the seed of the run and the
 patch's place in the stream, and what happens in the step follows from these. So it is the same
@@ -12,7 +12,10 @@ import tensorflow as tf
 from features.params import LogMelParams
 from training.config import Options
 
-_OF_MASKS = 4  # numbers for a mask of time and one of bands: the width and the place of each
+# The numbers of a patch: its share in a mixture, shift in time, shift in bands, gain, and for each
+# mask of time and one of bands the width and the place of each.
+_SHARE, _TIME, _BANDS, _GAIN, _MASKS = range(5)
+_OF_MASKS = 4
 
 
 class Examples(NamedTuple):
@@ -33,7 +36,7 @@ def draw(options: Options, seed: tf.Tensor) -> tf.Tensor:
     Returns:
       float32 [numbers] in [0, 1]: the patch's share in its mixture, and uniform ones.
     """
-    uniform = tf.random.stateless_uniform([1 + _OF_MASKS * options.masks], seed)
+    uniform = tf.random.stateless_uniform([_MASKS - 1 + _OF_MASKS * options.masks], seed)
     if not options.mixup:
         return tf.concat([[1.0], uniform], axis=0)
     # Beta(a, a). In float64, where both cannot be 0.
@@ -59,14 +62,20 @@ def augment(
       params: what frames are.
     """
     label_shares = None
+    either_way = 2 * draws - 1
     if options.time_shift_seconds:
-        most = round(options.time_shift_seconds / params.hop_seconds)
-        patches = shifted(patches, tf.cast(tf.round((2 * draws[:, 1] - 1) * most), tf.int32))
+        frames = round(options.time_shift_seconds / params.hop_seconds)
+        patches = shifted(patches, tf.cast(tf.round(either_way[:, _TIME] * frames), tf.int32))
+    if options.band_shift:
+        by = tf.cast(tf.round(either_way[:, _BANDS] * options.band_shift), tf.int32)
+        patches = transposed(patches, by)
+    if options.gain_decibels:
+        patches = amplified(patches, either_way[:, _GAIN] * options.gain_decibels, params)
     if options.mixup:
-        patches, label_ids, label_shares = mixed(patches, label_ids, draws[:, 0])
+        patches, label_ids, label_shares = mixed(patches, label_ids, draws[:, _SHARE])
     blank = tf.reduce_mean(patches, axis=[1, 2], keepdims=True)
     for mask in range(options.masks):
-        first = 2 + _OF_MASKS * mask
+        first = _MASKS + _OF_MASKS * mask
         of_time, of_bands = draws[:, first : first + 2], draws[:, first + 2 : first + 4]
         frames = stretch(
             of_time, round(options.time_mask_seconds / params.hop_seconds), params.patch_frames
@@ -86,6 +95,35 @@ def shifted(patches: tf.Tensor, frames: tf.Tensor) -> tf.Tensor:
     length = tf.shape(patches)[1]
     source = tf.math.floormod(tf.range(length) - frames[:, None], length)  # [batch, frames]
     return tf.gather(patches, source, batch_dims=1)
+
+
+def transposed(patches: tf.Tensor, bands: tf.Tensor) -> tf.Tensor:
+    """Each patch higher by so many mel bands; the band at the edge is repeated.
+
+    Args:
+      patches: [batch, frames, bands].
+      bands: integers [batch].
+    """
+    number = tf.shape(patches)[2]
+    source = tf.clip_by_value(tf.range(number) - bands[:, None], 0, number - 1)  # [batch, bands]
+    across = tf.transpose(patches, [0, 2, 1])
+    return tf.transpose(tf.gather(across, source, batch_dims=1), [0, 2, 1])
+
+
+def amplified(patches: tf.Tensor, decibels: tf.Tensor, params: LogMelParams) -> tf.Tensor:
+    """The log-mel of each sound played louder by so much.
+
+    Exactly that: mel magnitudes are linear in the samples, and log-mel is their logarithm after an
+    offset. What is silent stays so.
+
+    Args:
+      patches: log-mel [batch, frames, bands].
+      decibels: float32 [batch].
+      params: with the offset.
+    """
+    mel = tf.maximum(tf.exp(patches) - params.log_offset, 0.0)
+    factors = 10 ** (decibels[:, None, None] / 20)
+    return tf.math.log(factors * mel + params.log_offset)
 
 
 def mixed(patches: tf.Tensor, label_ids: tf.Tensor, shares: tf.Tensor) -> Examples:

@@ -83,6 +83,8 @@ class Options:
     # Of the patches, see `training.augmentation`.
     mixup: float = 0.0  # a of Beta(a, a), which the share of a patch in its mixture is drawn from
     time_shift_seconds: float = 0.0  # at most, either way
+    band_shift: int = 0  # likewise, in mel bands
+    gain_decibels: float = 0.0  # likewise, of loudness
     masks: int = 0  # stretches of time that are blanked in a patch, and of mel bands
     time_mask_seconds: float = 0.1  # a stretch at most
     mask_bands: int = 8  # likewise
@@ -109,7 +111,8 @@ class Options:
     @property
     def augments(self) -> bool:
         """Whether patches are changed before the network sees them."""
-        return bool(self.mixup or self.time_shift_seconds or self.masks)
+        shifts = self.time_shift_seconds or self.band_shift or self.gain_decibels
+        return bool(self.mixup or shifts or self.masks)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -271,9 +271,8 @@ def resnet50_23k_videos() -> Recipe:
 def modern() -> Recipe:
     """ResNet-50 with what has been found since the paper.
 
-    Normalised input; patches shifted, mixed with each other, with stretches blanked; a learning
-    rate that rises and falls; decoupled weight decay; the average of the weights. What each of them
-    is worth is in docs/training.md.
+    Normalised input; patches shifted in time and pitch, louder or softer, mixed with each other; a
+    learning rate that rises and falls; the average of the weights.
 
     python -m pipelines.band_statistics --features features
     python -m training.train modern --features features --output run
@@ -283,14 +282,12 @@ def modern() -> Recipe:
         name="modern",
         normalise=True,
         options=Options(
-            mixup=0.5,
+            mixup=1.0,
             time_shift_seconds=0.48,
-            masks=1,
-            time_mask_seconds=0.16,
-            mask_bands=8,
+            band_shift=3,
+            gain_decibels=9.0,
             warm_up=0.05,
             cosine=True,
-            weight_decay=0.01,
             average_decay=0.999,
         ),
     )

@@ -3,8 +3,17 @@
 import numpy as np
 import tensorflow as tf
 
+from features.logmel import log_mel_patches
 from features.params import LogMelParams
-from training.augmentation import augment, draw, mixed, shifted, stretch
+from training.augmentation import (
+    amplified,
+    augment,
+    draw,
+    mixed,
+    shifted,
+    stretch,
+    transposed,
+)
 from training.config import Options
 from training.loss import NO_LABEL, sigmoid_cross_entropy
 
@@ -40,7 +49,7 @@ def test_a_mixture_learns_from_the_labels_of_both() -> None:
 
 
 def test_parts_of_a_batch_are_augmented_as_the_whole() -> None:
-    options = Options(mixup=0.5, time_shift_seconds=0.48, masks=2)
+    options = Options(mixup=0.5, time_shift_seconds=0.48, band_shift=3, gain_decibels=6.0, masks=2)
     patches = tf.constant(RNG.normal(size=(8, 96, 64)), tf.float32)
     label_ids = tf.constant(RNG.integers(0, 9, (8, 3)))
     draws = tf.constant(drawn(options, 8))
@@ -50,7 +59,8 @@ def test_parts_of_a_batch_are_augmented_as_the_whole() -> None:
         for part in (slice(0, 4), slice(4, 8))
     ]
     for one, pieces in zip(whole, zip(*parts, strict=True), strict=True):
-        np.testing.assert_array_equal(one, tf.concat(pieces, axis=0))
+        # Vectors of another length round otherwise.
+        np.testing.assert_allclose(one, tf.concat(pieces, axis=0), atol=1e-5)
     assert not np.allclose(whole.patches, patches)
 
 
@@ -72,11 +82,32 @@ def test_the_greatest_shift_is_that_of_the_options() -> None:
     assert examples.label_ids is label_ids
 
 
+def test_a_shift_in_bands_repeats_the_edge() -> None:
+    patches = RNG.normal(size=(3, 2, 4)).astype(np.float32)
+    found = transposed(tf.constant(patches), tf.constant([0, 1, -2])).numpy()
+    np.testing.assert_array_equal(found[0], patches[0])
+    np.testing.assert_array_equal(found[1], patches[1][:, [0, 0, 1, 2]])
+    np.testing.assert_array_equal(found[2], patches[2][:, [2, 3, 3, 3]])
+
+
+def test_a_gain_is_what_the_front_end_hears_of_a_louder_sound() -> None:
+    samples = RNG.normal(0, 0.01, 2 * 16_000).astype(np.float32)
+    decibels = [-12.0, 0.0, 6.0, 15.0]
+    quiet = log_mel_patches(samples, PARAMS)[:1]
+    louder = [log_mel_patches(samples * 10 ** (by / 20), PARAMS)[0] for by in decibels]
+    found = amplified(tf.tile(quiet, [4, 1, 1]), tf.constant(decibels), PARAMS)
+    np.testing.assert_allclose(found, louder, atol=2e-3)
+    silence = tf.fill([4, 96, 64], PARAMS.min_log_mel)
+    np.testing.assert_allclose(
+        amplified(silence, tf.constant(decibels), PARAMS), silence, atol=1e-5
+    )
+
+
 def test_masks_blank_stretches_by_the_mean_of_the_patch() -> None:
     options = Options(masks=1, time_mask_seconds=0.2, mask_bands=10)
     patches = RNG.normal(size=(4, 96, 64)).astype(np.float32)
-    draws = drawn(options, 4)
-    draws[:, 2:] = [
+    draws = drawn(options, 4).copy()
+    draws[:, 4:] = [
         [0.999, 0.0, 0.0, 0.0],  # 20 frames from the first on
         [0.5, 0.999, 0.0, 0.0],  # 10 frames to the last
         [0.0, 0.0, 0.999, 0.999],  # the last 10 bands
@@ -104,7 +135,7 @@ def test_widths_and_places_of_stretches_are_uniform() -> None:
 def test_shares_are_drawn_from_the_beta_distribution() -> None:
     for alpha in (0.2, 2.0):
         draws = drawn(Options(mixup=alpha, masks=1), 4_000)
-        assert draws.shape == (4_000, 6)
+        assert draws.shape == (4_000, 8)
         shares = draws[:, 0]
         variance = 1 / (4 * (2 * alpha + 1))
         assert abs(shares.mean() - 0.5) < 4 * np.sqrt(variance / len(shares))

@@ -7,7 +7,6 @@ import pytest
 from features.errors import InputError
 from training import recipes
 from training.config import FullyConnected, Options, Recipe
-from training.schedule import LearningRate
 
 NO_OVERRIDES = dict.fromkeys(inspect.getfullargspec(recipes.override).kwonlyargs)
 
@@ -94,7 +93,7 @@ def test_options_are_set_from_text_and_are_off_in_the_papers_recipes() -> None:
 @pytest.mark.parametrize(
     ("assignment", "message"),
     [
-        ("mix=1", "recipe modern has no field 'mix'; it has mixup, time_shift_seconds, masks"),
+        ("mix=1", "recipe modern has no field 'mix'; it has mixup, time_shift_seconds, band_shift"),
         ("cosine=1", "cosine must be true or false; received '1'"),
         ("masks=1.5", "masks must be a whole number"),
         ("mixup=-1", "mixup must be at least 0; received -1.0"),
@@ -117,11 +116,3 @@ def test_unknown_words_are_named() -> None:
 def test_unknown_recipe_names_the_nearest() -> None:
     with pytest.raises(InputError, match=r"no recipe 'resnet-50'; did you mean .*resnet50"):
         recipes.find_recipe("resnet-50")
-
-
-def test_learning_rate_is_cut_after_its_step() -> None:
-    recipe = dataclasses.replace(
-        recipes.resnet50(), learning_rate=0.5, learning_rate_cuts=((10, 0.5), (20, 0.5))
-    )
-    rate = LearningRate(recipe)
-    assert [float(rate(step)) for step in (0, 9, 10, 19, 20)] == [0.5, 0.5, 0.25, 0.25, 0.125]

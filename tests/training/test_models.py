@@ -11,6 +11,7 @@ from training import recipes
 from training.config import ModelConfig, ResNet50
 from training.loss import sigmoid_cross_entropy
 from training.models.build import build_model
+from training.models.layers import pooled
 
 PATCH_SHAPE = (96, 64)
 NETWORKS = ("fully_connected", "alexnet", "vgg", "inception_v3", "resnet50")
@@ -137,3 +138,40 @@ def test_without_a_bottleneck_the_embedding_is_the_last_pool() -> None:
 def test_units_of_the_papers_width_are_not_rounded() -> None:
     # M = 500 of the sweep (section 3.3.1) is no multiple of eight.
     assert (500, 500) in kernel_shapes(build(network("fully_connected", "units=500")))
+
+
+def test_poolings_are_the_average_at_first_and_more_than_it_later() -> None:
+    maps = np.random.default_rng(4).gamma(1.0, 5.0, (3, 6, 4, 8)).astype(np.float32)
+    maps[0, :, :, 0] = 0.0  # a channel that is silent
+    mean, greatest = maps.mean(axis=(1, 2)), maps.max(axis=(1, 2))
+    inputs = tf_keras.Input(maps.shape[1:])
+
+    average = tf_keras.Model(inputs, pooled(inputs, "average"))
+    np.testing.assert_allclose(average(maps), mean, rtol=1e-5)
+
+    attention = tf_keras.Model(inputs, pooled(inputs, "attention"))
+    np.testing.assert_allclose(attention(maps), mean, rtol=1e-5)
+    kernel = np.linspace(-0.2, 0.2, 8, dtype=np.float32)[:, None]
+    attention.set_weights([kernel, np.ones(1, np.float32)])
+    scores = np.exp(maps @ kernel)  # [batch, frames, bands, 1]
+    expected = (scores * maps).sum(axis=(1, 2)) / scores.sum(axis=(1, 2))
+    np.testing.assert_allclose(attention(maps), expected, rtol=1e-4)
+
+    generalised = tf_keras.Model(inputs, pooled(inputs, "generalised_mean"))
+    cubic = np.cbrt((maps.astype(np.float64) ** 3).mean(axis=(1, 2)))
+    np.testing.assert_allclose(generalised(maps), cubic, rtol=1e-5, atol=1e-5)
+    with tf.GradientTape() as tape:
+        total = tf.reduce_sum(generalised(tf.constant(maps)))
+    assert np.isfinite(tape.gradient(total, generalised.trainable_variables)[0])
+    for power, limit in ((1.0, mean), (500.0, greatest)):
+        generalised.set_weights([np.float32(power)])
+        np.testing.assert_allclose(generalised(maps), limit, rtol=0.01, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["resnet50", "inception_v3"])
+def test_pooling_is_a_field_of_the_network(name: str) -> None:
+    for pooling, more in (("generalised_mean", 1), ("attention", 128 + 1)):
+        model = build(network(name, "width=0.0625", f"pooling={pooling}"), "bfloat16")
+        plain = build(network(name, "width=0.0625"))
+        assert model.count_params() - plain.count_params() == more
+        assert model.output["embedding"].shape == plain.output["embedding"].shape

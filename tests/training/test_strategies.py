@@ -16,7 +16,8 @@ from training.strategies import require_equal_parts
 
 STEPS = 30
 OPTIONS = (
-    *("--options", "mixup=0.5", "time_shift_seconds=0.1", "masks=1", "label_balance=0.5"),
+    *("--options", "mixup=0.5", "time_shift_seconds=0.1", "band_shift=2", "masks=1"),
+    *("gain_decibels=3", "label_balance=0.5"),
     *("warm_up=0.1", "cosine=true", "weight_decay=0.01", "average_decay=0.9"),
 )
 

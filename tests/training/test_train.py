@@ -152,17 +152,21 @@ def test_an_interrupted_run_goes_on_where_it_stopped(
     assert max(scalars(tmp_path)["loss"]) == STEPS + 10
 
 
+@pytest.mark.parametrize("more", [[], ["--options", "average_decay=0.9", "cosine=true"]])
 def test_a_run_that_died_before_its_end_was_recorded_is_finished(
-    features_folder: Path, tmp_path: Path
+    features_folder: Path, tmp_path: Path, more: list[str]
 ) -> None:
-    main(command(features_folder, tmp_path))
+    main(command(features_folder, tmp_path, *more))
     first = json.loads((tmp_path / "run.json").read_text())
     (tmp_path / "run.json").unlink()
-    assert main(command(features_folder, tmp_path)) == 0
+    assert main(command(features_folder, tmp_path, *more)) == 0
     again = json.loads((tmp_path / "run.json").read_text())
     assert again["steps"] == STEPS
     name = "validation_mean_average_precision"
     assert again["metrics"][name] == pytest.approx(first["metrics"][name])
+    if more:  # at another length, the steps behind it would have had other learning rates
+        with pytest.raises(ContractError, match=f"recipe.steps is 50, expected {STEPS}"):
+            main(command(features_folder, tmp_path, *more, "--steps=50"))
 
 
 def test_another_recipe_or_other_features_are_refused(
