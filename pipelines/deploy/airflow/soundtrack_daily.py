@@ -10,6 +10,7 @@ task and a backfill are the same commands once more.
 import os
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from airflow.providers.standard.hooks.subprocess import SubprocessHook
 from airflow.sdk import DAG, BaseOperator, Context, Param, chain
@@ -31,7 +32,7 @@ class CommandOperator(BaseOperator):
 
     template_fields = ("arguments",)
 
-    def __init__(self, *, module: str, arguments: Sequence[str], **kwargs):
+    def __init__(self, *, module: str, arguments: Sequence[str], **kwargs: Any):
         super().__init__(**kwargs)
         self.module = module
         self.arguments = arguments

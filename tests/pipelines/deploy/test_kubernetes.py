@@ -169,6 +169,9 @@ def test_submission_fits_the_session() -> None:
     port = args["environment_config"].removeprefix("localhost:")
     assert pool["args"] == [f"--service_port={port}"]
     assert pool["readinessProbe"]["tcpSocket"]["port"] == int(port)
+    # Python processes of a task manager, which share one otherwise.
+    slots = SESSION["spec"]["flinkConfiguration"]["taskmanager.numberOfTaskSlots"]
+    assert args["sdk_worker_parallelism"] == slots == pool["resources"]["requests"]["cpu"]
     assert f"flink:{args['flink_version']}" == FLINK_IMAGE
     assert SESSION["spec"]["flinkVersion"] == "v" + args["flink_version"].replace(".", "_")
 
