@@ -49,7 +49,7 @@ class Run:
         return storage.join(self.folder, "scores", self.name)
 
     def measurement(self) -> Step:
-        """Counts the network's weights and measures how fast it trains on this machine."""
+        """Measures how fast the network trains on this machine."""
         command = ["training.describe", self.recipe, "--speed", "--json"]
         command += [f"--{_TOLD[flag]}={self.flags[flag]}" for flag in _TOLD if flag in self.flags]
         network = self.flags.get("network", "").split()
@@ -61,11 +61,10 @@ class Run:
         path = storage.join(self.folder, name + ".json")
         return Step(name=name, command=tuple(command), seconds=20.0, printed_to=path)
 
-    def network(self) -> dict[str, Any]:
+    @property
+    def patches_per_second(self) -> float:
         """What the measurement found."""
-        path = self.measurement().printed_to
-        assert path is not None
-        return json.loads(storage.read_bytes(path))[self.recipe]
+        return _printed(self.measurement())[self.recipe]["patches_per_second"]
 
     def num_steps(self, of_recipe: int) -> int:
         """Mini-batches; the recipe's, where no flag says otherwise."""
@@ -81,7 +80,7 @@ class Run:
           subset: of the evaluation split; None for all of it.
           evaluation_patches: that are scored, about.
         """
-        rate = self.network()["patches_per_second"]
+        rate = self.patches_per_second
         num_patches = self.num_steps(recipe_steps) * int(self.flags.get("batch-size", 128))
         train = ["training.train", self.recipe, "--features", self.features]
         train += ["--output", self.output]
@@ -137,8 +136,7 @@ class Run:
             "patches": patches,
             "patches_per_second": rate,
             "seconds": patches / rate if rate else None,
-            "weights": self.network()["weights"],
-            "multiplies": self.network()["multiplies"],
+            "width": run["recipe"]["model"]["width"],
             "run": metrics["fingerprints"]["model"],
             "command": steps.command_of(f"runs/{self.name}", self.folder),
         }
@@ -168,6 +166,22 @@ def parser(module: str, description: str) -> argparse.ArgumentParser:
 def measure(runs: Iterable[Run], folder: str) -> None:
     """Measure the networks of runs, unless they have been measured before."""
     steps.execute([run.measurement() for run in runs], folder)
+
+
+def networks(folder: str) -> Step:
+    """Counts the weights and multiplies of all recipes as the paper has them."""
+    command = ("training.describe", "--json")
+    return Step(name="networks", command=command, printed_to=storage.join(folder, "networks.json"))
+
+
+def counted(folder: str) -> dict[str, Any]:
+    """What `networks` found, by recipe."""
+    return _printed(networks(folder))
+
+
+def _printed(step: Step) -> dict[str, Any]:
+    assert step.printed_to is not None
+    return json.loads(storage.read_bytes(step.printed_to))
 
 
 def comparison(better: Run, worse: Run, suffix: str = "", flags: Sequence[str] = ()) -> Step:
