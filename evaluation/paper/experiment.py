@@ -56,10 +56,7 @@ class Run:
         network += [f"width={self.flags['width']}"] if "width" in self.flags else []
         if network:
             command += ["--network", *network]
-        # One for all runs that differ in what they are trained on alone.
-        name = "networks/" + contract.fingerprint(command)
-        path = storage.join(self.folder, name + ".json")
-        return Step(name=name, command=tuple(command), seconds=20.0, printed_to=path)
+        return _measuring(command, self.folder)
 
     @property
     def patches_per_second(self) -> float:
@@ -168,15 +165,22 @@ def measure(runs: Iterable[Run], folder: str) -> None:
     steps.execute([run.measurement() for run in runs], folder)
 
 
-def networks(folder: str) -> Step:
-    """Counts the weights and multiplies of all recipes as the paper has them."""
-    command = ("training.describe", "--json")
-    return Step(name="networks", command=command, printed_to=storage.join(folder, "networks.json"))
+def networks(recipes: Sequence[str], folder: str) -> Step:
+    """Counts the weights and multiplies of recipes as the paper has them."""
+    command = ("training.describe", *recipes, "--json")
+    return _measuring(command, folder)
 
 
-def counted(folder: str) -> dict[str, Any]:
+def counted(recipes: Sequence[str], folder: str) -> dict[str, Any]:
     """What `networks` found, by recipe."""
-    return _printed(networks(folder))
+    return _printed(networks(recipes, folder))
+
+
+def _measuring(command: Sequence[str], folder: str) -> Step:
+    """One for all runs that differ in what they are trained on alone."""
+    name = "networks/" + contract.fingerprint(list(command))
+    path = storage.join(folder, name + ".json")
+    return Step(name=name, command=tuple(command), seconds=20.0, printed_to=path)
 
 
 def _printed(step: Step) -> dict[str, Any]:

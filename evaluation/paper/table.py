@@ -128,7 +128,7 @@ def _plan(
     scale: Scale,
     source: corpus.Corpus,
 ) -> list[Step]:
-    plan = [experiment.networks(runs[rows[0].recipe].folder), *source.steps]
+    plan = [experiment.networks(list(runs), runs[rows[0].recipe].folder), *source.steps]
     suffix, flags = _evaluated(table, scale)
     for row in rows:
         run = runs[row.recipe]
@@ -176,7 +176,7 @@ def _collect(
     suffix, _ = _evaluated(table, scale)
     by_recipe = {row.recipe: row for row in rows}
     document: dict[str, Any] = {"scale": scale.name}
-    networks = experiment.counted(runs[rows[0].recipe].folder)
+    networks = experiment.counted(list(runs), runs[rows[0].recipe].folder)
     for row in rows:
         document[row.recipe] = {
             "label": row.label,
