@@ -34,6 +34,7 @@ class Row:
       steps: mini-batches of the recipe.
       paper: its figures; None where it has none.
       hours: that the paper trained.
+      network: a recipe with the same network, if that is another.
     """
 
     recipe: str
@@ -41,6 +42,7 @@ class Row:
     steps: int
     paper: Figures | None
     hours: float | None = None
+    network: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +120,14 @@ def _chosen(table: Table, names: Sequence[str] | None) -> list[Row]:
 
 def _run(row: Row, scale: Scale, features: str, folder: str) -> Run:
     recipe = scale.run_of(row.recipe)
-    return Run(recipe, recipe, scale.flags_of(recipe), features, folder)
+    return Run(
+        name=recipe,
+        recipe=recipe,
+        network=scale.run_of(row.network or row.recipe),
+        flags=scale.flags_of(recipe),
+        features=features,
+        folder=folder,
+    )
 
 
 def _plan(
@@ -135,7 +144,7 @@ def _plan(
         plan += run.steps(
             recipe_steps=row.steps,
             subset=scale.evaluated,
-            evaluation_patches=source.evaluation_patches,
+            evaluation_patches=scale.evaluation_patches,
         )
         plan += [run.evaluation(suffix, flags)] if suffix else []
     for finding in table.findings:
