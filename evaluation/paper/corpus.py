@@ -50,8 +50,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--features", metavar="FOLDER", help="of videos, made already")
 
 
-def corpus_of(args: argparse.Namespace, scale: Scale, folder: str) -> Corpus:
-    """What the flags ask for.
+def corpus_of(
+    args: argparse.Namespace, scale: Scale, folder: str, *, statistics: bool = False
+) -> Corpus:
+    """What the flags ask for; with the statistics of its bands, for recipes that normalise.
 
     Raises:
       InputError: the paper's scale cannot do without videos.
@@ -73,7 +75,8 @@ def corpus_of(args: argparse.Namespace, scale: Scale, folder: str) -> Corpus:
         balanced_sets=scale.balanced_sets,
         num_videos=scale.soundtracks,
     )
-    return Corpus(storage.join(folder, "features"), tuple(steps))
+    features = storage.join(folder, "features")
+    return Corpus(features, (*steps, *([band_statistics(features)] if statistics else [])))
 
 
 def _composed(clips: str | None, scale: Scale, folder: str) -> list[Step]:
@@ -129,3 +132,9 @@ def prepared(
             seconds=START_SECONDS + num_videos * _SECONDS_TO_EXTRACT,
         ),
     ]
+
+
+def band_statistics(features: str) -> Step:
+    """What recipes that normalise their input read beside the features."""
+    name = "band_statistics" + features.rpartition("/features")[2]
+    return Step(name=name, command=("pipelines.band_statistics", "--features", features))

@@ -98,9 +98,7 @@ def _plan(clips: str, runs: Mapping[str, Mapping[int, Run]], folder: str) -> lis
                 suffix=f"-fold{fold}",
                 num_videos=_NUM_CLIPS,
             )
-            if recipe in _NORMALISED:
-                command = ("pipelines.band_statistics", "--features", run.features)
-                plan.append(Step(name=f"band-statistics-fold{fold}", command=command))
+            plan += [corpus.band_statistics(run.features)] if recipe in _NORMALISED else []
             plan += run.steps(
                 recipe_steps=5_000_000,
                 subset=None,

@@ -63,6 +63,7 @@ class Table:
       rows: as in the paper.
       findings: what the paper reads from it.
       few_labels: whether it is evaluated on the small label set of section 4.2 alone.
+      statistics: whether a recipe of it normalises its input.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Table:
     rows: tuple[Row, ...]
     findings: tuple[Finding, ...]
     few_labels: bool = False
+    statistics: bool = False
 
 
 def main(table: Table, argv: Sequence[str] | None) -> int:
@@ -77,7 +79,7 @@ def main(table: Table, argv: Sequence[str] | None) -> int:
     args = _parser(table).parse_args(argv)
     scale, folder = SCALES[args.scale], storage.absolute(args.output)
     rows = _chosen(table, args.rows)
-    source = corpus.corpus_of(args, scale, folder)
+    source = corpus.corpus_of(args, scale, folder, statistics=table.statistics)
     runs = {row.recipe: _run(row, scale, source.features, folder) for row in rows}
     experiment.measure(runs.values(), folder)
     plan = steps.unfinished(_plan(table, rows, runs, scale, source), folder)
