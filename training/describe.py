@@ -135,7 +135,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("recipe", metavar="RECIPE", nargs="?", help="all of them without it")
+    add("recipes", metavar="RECIPE", nargs="*", help="all of them without it")
     add("--labels", type=int, help="instead of the recipe's")
     add(
         "--network",
@@ -158,9 +158,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise InputError(f"--labels must be positive; received {args.labels}")
     if args.batch_size is not None and args.batch_size < 1:
         raise InputError(f"--batch-size must be positive; received {args.batch_size}")
-    names = list(recipes.RECIPES) if args.recipe is None else [args.recipe]
     descriptions = {}
-    for name in names:
+    for name in args.recipes or recipes.RECIPES:
         recipe = recipes.with_network(recipes.find_recipe(name), args.network)
         recipe = dataclasses.replace(
             recipe,

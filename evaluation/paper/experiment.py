@@ -16,17 +16,18 @@ RESULTS = "results.json"
 _INFERENCE_OVER_TRAINING = 3
 # To build the graphs of a network, export it and load it again.
 _SECONDS_AROUND_TRAINING = 30.0
-# Of training.train that change the network or its speed, and how training.describe is told.
-_TOLD = {"labels": "labels", "batch-size": "batch-size", "precision": "precision"}
+# Flags that change the speed, of training.train and training.describe alike.
+_FLAGS_OF_SPEED = ("labels", "batch-size", "precision")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Run:
     """A recipe that is trained on features, scored and evaluated.
 
     Attributes:
       name: of its folders, `runs/NAME`, `scores/NAME` and `reports/NAME`.
       recipe: of training.train.
+      network: a recipe with the same network.
       flags: of training.train.
       features: folder.
       folder: of the experiment.
@@ -34,6 +35,7 @@ class Run:
 
     name: str
     recipe: str
+    network: str
     flags: Flags
     features: str
     folder: str
@@ -49,23 +51,20 @@ class Run:
         return storage.join(self.folder, "scores", self.name)
 
     def measurement(self) -> Step:
-        """Counts the network's weights and measures how fast it trains on this machine."""
-        command = ["training.describe", self.recipe, "--speed", "--json"]
-        command += [f"--{_TOLD[flag]}={self.flags[flag]}" for flag in _TOLD if flag in self.flags]
+        """Measures how fast the network trains on this machine."""
+        command = ["training.describe", self.network, "--speed", "--json"]
+        for flag in _FLAGS_OF_SPEED:
+            command += [f"--{flag}={self.flags[flag]}"] if flag in self.flags else []
         network = self.flags.get("network", "").split()
         network += [f"width={self.flags['width']}"] if "width" in self.flags else []
         if network:
             command += ["--network", *network]
-        # One for all runs that differ in what they are trained on alone.
-        name = "networks/" + contract.fingerprint(command)
-        path = storage.join(self.folder, name + ".json")
-        return Step(name=name, command=tuple(command), seconds=20.0, printed_to=path)
+        return _measuring(command, self.folder)
 
-    def network(self) -> dict[str, Any]:
+    @property
+    def patches_per_second(self) -> float:
         """What the measurement found."""
-        path = self.measurement().printed_to
-        assert path is not None
-        return json.loads(storage.read_bytes(path))[self.recipe]
+        return _printed(self.measurement())[self.network]["patches_per_second"]
 
     def num_steps(self, of_recipe: int) -> int:
         """Mini-batches; the recipe's, where no flag says otherwise."""
@@ -81,7 +80,7 @@ class Run:
           subset: of the evaluation split; None for all of it.
           evaluation_patches: that are scored, about.
         """
-        rate = self.network()["patches_per_second"]
+        rate = self.patches_per_second
         num_patches = self.num_steps(recipe_steps) * int(self.flags.get("batch-size", 128))
         train = ["training.train", self.recipe, "--features", self.features]
         train += ["--output", self.output]
@@ -137,8 +136,7 @@ class Run:
             "patches": patches,
             "patches_per_second": rate,
             "seconds": patches / rate if rate else None,
-            "weights": self.network()["weights"],
-            "multiplies": self.network()["multiplies"],
+            "width": run["recipe"]["model"]["width"],
             "run": metrics["fingerprints"]["model"],
             "command": steps.command_of(f"runs/{self.name}", self.folder),
         }
@@ -168,6 +166,29 @@ def parser(module: str, description: str) -> argparse.ArgumentParser:
 def measure(runs: Iterable[Run], folder: str) -> None:
     """Measure the networks of runs, unless they have been measured before."""
     steps.execute([run.measurement() for run in runs], folder)
+
+
+def networks(recipes: Sequence[str], folder: str) -> Step:
+    """Counts the weights and multiplies of recipes as the paper has them."""
+    command = ("training.describe", *recipes, "--json")
+    return _measuring(command, folder)
+
+
+def counted(recipes: Sequence[str], folder: str) -> dict[str, Any]:
+    """What `networks` found, by recipe."""
+    return _printed(networks(recipes, folder))
+
+
+def _measuring(command: Sequence[str], folder: str) -> Step:
+    """One for all runs that differ in what they are trained on alone."""
+    name = "networks/" + contract.fingerprint(list(command))
+    path = storage.join(folder, name + ".json")
+    return Step(name=name, command=tuple(command), seconds=20.0, printed_to=path)
+
+
+def _printed(step: Step) -> dict[str, Any]:
+    assert step.printed_to is not None
+    return json.loads(storage.read_bytes(step.printed_to))
 
 
 def comparison(better: Run, worse: Run, suffix: str = "", flags: Sequence[str] = ()) -> Step:

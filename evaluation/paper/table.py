@@ -2,7 +2,7 @@
 
 import argparse
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from evaluation.paper import corpus, experiment, steps
@@ -34,6 +34,7 @@ class Row:
       steps: mini-batches of the recipe.
       paper: its figures; None where it has none.
       hours: that the paper trained.
+      network: a recipe with the same network, if that is another.
     """
 
     recipe: str
@@ -41,6 +42,7 @@ class Row:
     steps: int
     paper: Figures | None
     hours: float | None = None
+    network: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +63,7 @@ class Table:
       rows: as in the paper.
       findings: what the paper reads from it.
       few_labels: whether it is evaluated on the small label set of section 4.2 alone.
+      statistics: whether a recipe of it normalises its input.
     """
 
     name: str
@@ -68,6 +71,7 @@ class Table:
     rows: tuple[Row, ...]
     findings: tuple[Finding, ...]
     few_labels: bool = False
+    statistics: bool = False
 
 
 def main(table: Table, argv: Sequence[str] | None) -> int:
@@ -75,7 +79,7 @@ def main(table: Table, argv: Sequence[str] | None) -> int:
     args = _parser(table).parse_args(argv)
     scale, folder = SCALES[args.scale], storage.absolute(args.output)
     rows = _chosen(table, args.rows)
-    source = corpus.corpus_of(args, scale, folder)
+    source = corpus.corpus_of(args, scale, folder, statistics=table.statistics)
     runs = {row.recipe: _run(row, scale, source.features, folder) for row in rows}
     experiment.measure(runs.values(), folder)
     plan = steps.unfinished(_plan(table, rows, runs, scale, source), folder)
@@ -118,7 +122,14 @@ def _chosen(table: Table, names: Sequence[str] | None) -> list[Row]:
 
 def _run(row: Row, scale: Scale, features: str, folder: str) -> Run:
     recipe = scale.run_of(row.recipe)
-    return Run(recipe, recipe, scale.flags_of(recipe), features, folder)
+    return Run(
+        name=recipe,
+        recipe=recipe,
+        network=scale.run_of(row.network or row.recipe),
+        flags=scale.flags_of(recipe),
+        features=features,
+        folder=folder,
+    )
 
 
 def _plan(
@@ -128,14 +139,14 @@ def _plan(
     scale: Scale,
     source: corpus.Corpus,
 ) -> list[Step]:
-    plan = list(source.steps)
+    plan = [experiment.networks(list(runs), runs[rows[0].recipe].folder), *source.steps]
     suffix, flags = _evaluated(table, scale)
     for row in rows:
         run = runs[row.recipe]
         plan += run.steps(
             recipe_steps=row.steps,
             subset=scale.evaluated,
-            evaluation_patches=source.evaluation_patches,
+            evaluation_patches=scale.evaluation_patches,
         )
         plan += [run.evaluation(suffix, flags)] if suffix else []
     for finding in table.findings:
@@ -163,7 +174,7 @@ def _rates(rows: Sequence[Row], runs: Mapping[str, Run]) -> str:
     lines = []
     for row in rows:
         run = runs[row.recipe]
-        rate = run.network()["patches_per_second"]
+        rate = run.patches_per_second
         patches = run.num_steps(row.steps) * int(run.flags.get("batch-size", 128))
         lines.append(f"  {row.recipe}: {patches:.3g} patches at {rate:.3g} patches/s")
     return "\n".join(lines)
@@ -176,13 +187,20 @@ def _collect(
     suffix, _ = _evaluated(table, scale)
     by_recipe = {row.recipe: row for row in rows}
     document: dict[str, Any] = {"scale": scale.name}
+    networks = experiment.counted(list(runs), runs[rows[0].recipe].folder)
     for row in rows:
         document[row.recipe] = {
             "label": row.label,
             **runs[row.recipe].figures(suffix),
-            "paper": None
-            if row.paper is None
-            else {**dataclasses.asdict(row.paper), "steps": row.steps, "hours": row.hours},
+            # Of the network as the paper has it, not of a narrower one.
+            "weights": networks[row.recipe]["weights"],
+            "multiplies": networks[row.recipe]["multiplies"],
+            "paper": {
+                **(networks[row.recipe]["paper"] or {}),
+                **(dataclasses.asdict(row.paper) if row.paper else {}),
+                "steps": row.steps,
+                "hours": row.hours,
+            },
         }
     document["findings"] = []
     for finding in table.findings:
@@ -217,61 +235,68 @@ def verdict(interval: Sequence[float] | None) -> str:
 
 
 def render(table: Table, document: Mapping[str, Any]) -> str:
-    """Markdown: the rows beside the paper's, and a sentence for each finding."""
+    """Markdown: the rows beside the paper's, and a sentence for each finding.
+
+    A cell with a slash has the paper's figure after it.
+    """
     rows = {row.recipe: row for row in table.rows if row.recipe in document}
     lines = [
-        "| | here | weights | multiplies | steps | paper | time | paper | AUC | paper | d' | paper "
-        "| mAP [95 %] | paper |",
-        "|---|" + "---|" * 13,
+        "| | weights | multiplies | here | steps | time | AUC | d' | mAP | 95 % |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for recipe, row in rows.items():
-        ours, paper = document[recipe], document[recipe]["paper"] or {}
-        low, high = ours["intervals"]["map"] or (float("nan"), float("nan"))
+        ours, paper = document[recipe], document[recipe]["paper"]
         cells = [
             row.label,
-            f"{ours['labels_trained']:,} labels, {ours['videos_trained']:,} videos",
-            _millions(ours["weights"]),
-            _millions(ours["multiplies"]),
-            f"{ours['steps']:,}",
-            f"{row.steps / 1e6:g}M",
-            _time(ours["seconds"]),
-            _time(row.hours and row.hours * 3600),
-            f"{ours['auc']:.3f}",
-            _figure(paper.get("auc")),
-            _figure(ours["d_prime"]),
-            _figure(paper.get("d_prime")),
-            f"**{ours['map']:.3f}** [{low:.3f}, {high:.3f}]",
-            _figure(paper.get("map")),
+            _beside(ours["weights"], paper.get("weights"), _rounded),
+            _beside(ours["multiplies"], paper.get("multiplies"), _rounded),
+            f"width {ours['width']:g}, {ours['labels_trained']:,} labels, "
+            f"{ours['videos_trained']:,} videos",
+            _beside(ours["steps"], row.steps, _rounded),
+            _beside(ours["seconds"], row.hours and row.hours * 3600, _time),
+            _beside(ours["auc"], paper.get("auc"), _figure),
+            _beside(ours["d_prime"], paper.get("d_prime"), _figure),
+            _beside(ours["map"], paper.get("map"), _figure),
+            _interval(ours["intervals"]["map"], "{:.3f}"),
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    any_row = document[next(iter(rows))]
+    one = document[next(iter(rows))]
     lines += [
         "",
-        f"{any_row['num_videos']} videos, {any_row['num_labels']} labels; a constant score has mAP "
-        f"{any_row['prior_map']:.3f}.",
+        f"{one['num_videos']:,} videos, {one['num_labels']:,} labels; a constant score has mAP "
+        f"{one['prior_map']:.3f}.",
         "",
     ]
     for finding in document["findings"]:
         papers = finding["paper_map_difference"]
-        low, high = finding["interval"] or (float("nan"), float("nan"))
         lines.append(
             f"- {finding['claim']}: **{finding['verdict']}** for "
             f"{rows[finding['better']].label} over {rows[finding['worse']].label}, mAP "
-            f"{finding['map_difference']:+.3f} [{low:+.3f}, {high:+.3f}]"
+            f"{finding['map_difference']:+.3f} {_interval(finding['interval'], '{:+.3f}')}"
             + ("" if papers is None else f" (paper {papers:+.3f})")
         )
     return "\n".join(lines) + "\n"
 
 
-def _figure(number: float | None) -> str:
-    return "-" if number is None else f"{number:.3f}"
+def _beside(ours: float | None, paper: float | None, written: Callable[[float], str]) -> str:
+    return " / ".join("-" if number is None else written(number) for number in (ours, paper))
 
 
-def _millions(number: float) -> str:
-    return f"{number / 1e6:.3g}M" if number < 1e9 else f"{number / 1e9:.3g}B"
+def _figure(number: float) -> str:
+    return f"{number:.3f}"
 
 
-def _time(seconds: float | None) -> str:
-    if seconds is None:
-        return "-"
+def _interval(ends: Sequence[float] | None, layout: str) -> str:
+    return "" if ends is None else f"[{', '.join(layout.format(end) for end in ends)}]"
+
+
+def _rounded(number: float) -> str:
+    """Three digits, in millions or billions where there are so many."""
+    for unit, name in ((1e9, "B"), (1e6, "M")):
+        if number >= 0.9995 * unit:
+            return f"{number / unit:.3g}{name}"
+    return f"{number:,}"
+
+
+def _time(seconds: float) -> str:
     return f"{seconds / 3600:.0f} h" if seconds > 10 * 3600 else f"{seconds / 60:.1f} min"

@@ -116,3 +116,12 @@ def test_unknown_words_are_named() -> None:
 def test_unknown_recipe_names_the_nearest() -> None:
     with pytest.raises(InputError, match=r"no recipe 'resnet-50'; did you mean .*resnet50"):
         recipes.find_recipe("resnet-50")
+
+
+def test_the_learning_rate_is_cut_where_it_is_told() -> None:
+    cuts = {**NO_OVERRIDES, "learning_rate_cuts": ["780=0.1", "900=0.5"]}
+    recipe = recipes.override(recipes.resnet50(), **cuts)
+    assert recipe.learning_rate_cuts == ((780, 0.1), (900, 0.5))
+    for text in ("780", "x=0.1", "0=0.1", "780=0", "780=nan"):
+        with pytest.raises(InputError, match=f"received '{text}'; give a step and a factor"):
+            recipes.override(recipes.resnet50(), **{**NO_OVERRIDES, "learning_rate_cuts": [text]})
