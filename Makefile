@@ -4,6 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -21,8 +22,10 @@ RECIPE := resnet50
 TRAIN_FLAGS := --width 0.25 --batch-size 64 --steps 300
 DEMO_MANIFEST := $(or $(MANIFEST),$(DEMO)/corpus/manifest.csv)
 RUN := $(DEMO)/$(RECIPE)
+# What the tests on Flink run: a job server of Beam with Flink in it, this one or your own.
+FLINK_JOB_SERVER_JAR := .flink/job-server.jar
 
-.PHONY: help demo test benchmark check format lock clean
+.PHONY: help demo test test-flink benchmark check format lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -55,7 +58,15 @@ $(DEMO)/corpus/manifest.csv: | $(VENV)/.installed
 	$(PYTHON) -m pipelines.demo_corpus --output $(DEMO)/corpus
 
 test: $(VENV)/.installed ## run the tests
-	$(PYTHON) -m pytest -n auto --dist loadfile
+	@$(MAKE) --no-print-directory $(FLINK_JOB_SERVER_JAR) || \
+		echo "warning: no job server for Flink, see above: its tests are skipped" >&2
+	FLINK_JOB_SERVER_JAR=$(FLINK_JOB_SERVER_JAR) $(PYTHON) -m pytest -n auto --dist loadfile
+
+test-flink: $(VENV)/.installed $(FLINK_JOB_SERVER_JAR) ## run the jobs on a Flink cluster (Java, Maven)
+	FLINK_JOB_SERVER_JAR=$(FLINK_JOB_SERVER_JAR) $(PYTHON) -m pytest tests/integration/flink
+
+.flink/job-server.jar: tests/integration/flink/pom.xml
+	mvn --quiet --batch-mode --file $< package
 
 benchmark: $(VENV)/.installed ## measure cost, scaling and memory (an hour)
 	for name in log_mel extraction codecs scaling memory dataset batch_norm networks \
@@ -79,5 +90,5 @@ lock: $(VENV)/.installed ## pin the closure of requirements.txt and the tools an
 		--extra dev --output-file requirements.lock pyproject.toml
 
 clean: ## remove the environment, the demos and all caches
-	rm -rf $(VENV) demo demo-* build *.egg-info .mypy_cache .pytest_cache .ruff_cache \
+	rm -rf $(VENV) .flink demo demo-* build *.egg-info .mypy_cache .pytest_cache .ruff_cache \
 		.import_linter_cache
