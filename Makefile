@@ -4,6 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -21,12 +22,14 @@ RECIPE := resnet50
 TRAIN_FLAGS := --width 0.25 --batch-size 64 --steps 300
 DEMO_MANIFEST := $(or $(MANIFEST),$(DEMO)/corpus/manifest.csv)
 RUN := $(DEMO)/$(RECIPE)
+# What the tests on Flink run: a job server of Beam with Flink in it, this one or your own.
+FLINK_JOB_SERVER_JAR := .flink/job-server.jar
 
 # Airflow pins what TensorFlow and Beam pin otherwise.
 AIRFLOW := .venv-airflow
 AIRFLOW_PINS := pipelines/deploy/airflow/requirements
 
-.PHONY: help demo test test-airflow benchmark check format lock clean
+.PHONY: help demo test test-flink test-airflow benchmark check format lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -59,7 +62,15 @@ $(DEMO)/corpus/manifest.csv: | $(VENV)/.installed
 	$(PYTHON) -m pipelines.demo_corpus --output $(DEMO)/corpus
 
 test: $(VENV)/.installed ## run the tests
-	$(PYTHON) -m pytest -n auto --dist loadfile
+	@$(MAKE) --no-print-directory $(FLINK_JOB_SERVER_JAR) || \
+		echo "warning: no job server for Flink, see above: its tests are skipped" >&2
+	FLINK_JOB_SERVER_JAR=$(FLINK_JOB_SERVER_JAR) $(PYTHON) -m pytest -n auto --dist loadfile
+
+test-flink: $(VENV)/.installed $(FLINK_JOB_SERVER_JAR) ## run the jobs on a Flink cluster (Java, Maven)
+	FLINK_JOB_SERVER_JAR=$(FLINK_JOB_SERVER_JAR) $(PYTHON) -m pytest tests/integration/flink
+
+.flink/job-server.jar: tests/integration/flink/pom.xml
+	mvn --quiet --batch-mode --file $< package
 
 $(AIRFLOW)/.installed: $(AIRFLOW_PINS).lock | $(VENV)/.installed
 	@echo "installing into $(AIRFLOW) from $<"
@@ -96,5 +107,5 @@ lock: $(VENV)/.installed ## pin the closure of requirements.txt and the tools an
 		--output-file $(AIRFLOW_PINS).lock $(AIRFLOW_PINS).txt
 
 clean: ## remove the environment, the demos and all caches
-	rm -rf $(VENV) $(AIRFLOW) demo demo-* build *.egg-info .mypy_cache .pytest_cache .ruff_cache \
-		.import_linter_cache
+	rm -rf $(VENV) $(AIRFLOW) .flink demo demo-* build *.egg-info .mypy_cache .pytest_cache \
+		.ruff_cache .import_linter_cache

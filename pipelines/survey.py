@@ -6,7 +6,9 @@ number of videos: a label that a million videos bear keeps the few of them that 
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Mapping
+import pickle
+import zlib
+from collections.abc import Callable, Iterable, Mapping
 
 import apache_beam as beam
 import numpy as np
@@ -53,6 +55,17 @@ class Survey:
     def __getitem__(self, name: str) -> np.ndarray:
         """The counts of a name."""
         return self.counts[name]
+
+    def __reduce__(self) -> tuple[Callable[[bytes], "Survey"], tuple[bytes]]:
+        """Pickled small: a survey by position has 16 MB, most of it zeros or much the same.
+
+        A value that is grouped has to fit into one of Flink's sort buffers, of a few MB each.
+        """
+        return _unpack, (zlib.compress(pickle.dumps((self.counts, self.drawn)), level=1),)
+
+
+def _unpack(packed: bytes) -> Survey:
+    return Survey(*pickle.loads(zlib.decompress(packed)))
 
 
 class TakeSurvey(beam.CombineFn):
