@@ -5,6 +5,7 @@ python -m evaluation.score_videos --from-media dataset --run run --output scores
 """
 
 import argparse
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,7 +24,7 @@ from evaluation.score_shard import EMBEDDINGS, FRAMES, SCORES, Network, score_sh
 from evaluation.selection import groups_of
 from features import contract, labels, storage, terminal
 from features.errors import OK, InputError, run_command
-from pipelines import dataset, launch, resume, sharding
+from pipelines import dataset, launch, resume, sharding, workers
 from pipelines.progress import progress_line
 
 _DESCRIPTION = """\
@@ -72,12 +73,14 @@ def _parser() -> argparse.ArgumentParser:
         default=900.0,
         help="for one soundtrack of --from-media, whose decoder is then killed; default: 900",
     )
+    workers.add_flag(parser, "1, whose TensorFlow uses all cores; more decode --from-media faster")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     args, options = launch.parse(_parser(), argv)
+    num_workers = 1 if args.workers is None else workers.num_workers(args.workers, options)
     from_media = args.features is None
     source = storage.absolute(args.from_media if from_media else args.features)
     run, output = storage.absolute(args.run), storage.absolute(args.output)
@@ -151,7 +154,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             pipeline
             | "Shards" >> beam.Create(keys)
             | "Plans" >> plan
-            | "ScoreShard" >> beam.Map(score_shard, output)
+            | "ScoreShard"
+            >> workers.MapOnWorkers(functools.partial(score_shard, output=output), num_workers)
             | "SumSidecars" >> beam.CombineGlobally(scoring.SumSidecars())
         )
         _ = (

@@ -6,6 +6,7 @@ python -m pipelines.extract_features --dataset dataset --output features
 import argparse
 import json
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from features import contract, labels, storage, terminal
 from features.audio import RESAMPLER
 from features.errors import OK, InputError, run_command
 from features.front_end import FrontEnd, PatchStorage
-from pipelines import dataset, extraction, launch, rejects, resume, sharding
+from pipelines import dataset, extraction, launch, rejects, resume, sharding, workers
 from pipelines.extract_shard import PATCHES, Mode, Settings
 from pipelines.progress import progress_line
 
@@ -89,12 +90,14 @@ def _parser() -> argparse.ArgumentParser:
         help="stop with exit code 3 where more of the videos are rejected; default: 1",
     )
     add("--force", action="store_true", help="take nothing from what the output folder holds")
+    workers.add_flag(parser)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     args, options = launch.parse(_parser(), argv)
+    num_workers = workers.num_workers(args.workers, options)
     source, output = storage.absolute(args.dataset), storage.absolute(args.output)
     data = contract.read_root(source, contract.DATASET)
     if "subsets" not in data:
@@ -124,6 +127,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     keys = [key for split, counts in num_shards.items() for key in sharding.keys(split, counts)]
     made = {
         "made_by": contract.made_by(),
+        "started_at": time.time(),
+        "num_workers": num_workers,
+        "work": (contract.find_root(output, contract.FEATURES) or {}).get("work"),
         "dataset": source,
         "dataset_fingerprint": data["fingerprint"],
         "vocabulary": data["vocabulary"],
@@ -161,7 +167,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sidecars = (
             pipeline
             | "Files" >> beam.Create(files)
-            | "Extract" >> extraction.ExtractShards(output, num_shards, settings, mode)
+            | "Extract" >> extraction.ExtractShards(output, num_shards, settings, mode, num_workers)
         )
         account = (
             sidecars

@@ -23,7 +23,7 @@ from tests.benchmarks.soundtracks import KINDS, write_soundtrack
 KIND = KINDS["mp4/AAC"]
 VIDEO_SECONDS = 4.0
 NUM_FEW, NUM_SMALL = 10, 100
-WORKERS = ("--direct_num_workers=2", "--direct_running_mode=multi_processing")
+ONE, TWO = "--workers=1", "--workers=2"
 
 
 def run(lane: Lane, dataset: Path, output: Path, *flags: str, larger: bool) -> tuple[float, float]:
@@ -48,20 +48,20 @@ def main(argv: Sequence[str] | None = None) -> int:
             make = functools.partial(job.make_dataset, num_few=NUM_FEW, num_more=size - NUM_FEW)
             datasets.append(making(make, folder / str(size), media)[1])
         small, large = datasets
-        run(lane, small, output, larger=False)  # imports and caches
+        run(lane, small, output, ONE, larger=False)  # imports and caches
 
         walls: dict[str, list[float]] = {"1 few": [], "1 all": [], "2 few": [], "2 all": []}
         cpus: dict[str, list[float]] = {"few": [], "small": [], "large": []}
         for _ in range(num_rounds):
             for _ in range(3):
-                cpus["few"].append(run(lane, small, output, larger=False)[1])
-                cpus["small"].append(run(lane, small, output, larger=True)[1])
-            wall, cpu = run(lane, large, output, larger=True)
+                cpus["few"].append(run(lane, small, output, ONE, larger=False)[1])
+                cpus["small"].append(run(lane, small, output, ONE, larger=True)[1])
+            wall, cpu = run(lane, large, output, ONE, larger=True)
             walls["1 all"].append(wall)
             cpus["large"].append(cpu)
-            walls["1 few"].append(run(lane, large, output, larger=False)[0])
-            walls["2 all"].append(run(lane, large, output, *WORKERS, larger=True)[0])
-            walls["2 few"].append(run(lane, large, output, *WORKERS, larger=False)[0])
+            walls["1 few"].append(run(lane, large, output, ONE, larger=False)[0])
+            walls["2 all"].append(run(lane, large, output, TWO, larger=True)[0])
+            walls["2 few"].append(run(lane, large, output, TWO, larger=False)[0])
     best = {name: min(seconds) for name, seconds in walls.items()}
     cpu = {name: statistics.median(seconds) for name, seconds in cpus.items()}
     num_more = num_large - NUM_FEW
