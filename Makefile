@@ -58,7 +58,7 @@ test: $(VENV)/.installed ## run the tests
 	$(PYTHON) -m pytest -n auto --dist loadfile
 
 benchmark: $(VENV)/.installed ## measure cost, scaling and memory (an hour)
-	for name in log_mel extraction codecs scaling memory dataset batch_norm networks \
+	for name in log_mel extraction codecs scaling plan memory dataset batch_norm networks \
 		input_pipeline training metrics; do \
 		echo; $(PYTHON) -m tests.benchmarks.$$name; \
 	done

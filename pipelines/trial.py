@@ -83,8 +83,9 @@ class Trial:
     @property
     def cpu_seconds(self) -> dict[str, np.ndarray]:
         """By kind, float64 [sampled videos]."""
-        stages = self.decode, self.log_mel, self.write
-        return {kind: sum(stage[kind] for stage in stages) for kind in self.strata}
+        return {
+            kind: self.decode[kind] + self.log_mel[kind] + self.write[kind] for kind in self.strata
+        }
 
 
 def read_corpus(video_files: Sequence[str], groups: Mapping[str, Mapping[str, int]]) -> Corpus:

@@ -3,7 +3,7 @@
 Speed-up is of wall time, with the start of a job taken out as the slope between a smaller and a
 larger one; the best of several rounds counts, since whatever else runs on the machine takes cores
 from two workers sooner than from one. (It takes two idle cores to show.) Growth is the CPU time of
-a short soundtrack in a corpus of 10,000 over that in a corpus of 100.
+a short soundtrack in a corpus of 10,000 over that in a corpus of 100. Memory is that of all processes.
 
     python -m tests.benchmarks.scaling --quick
 """
@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.benchmarks import job
-from tests.benchmarks.measurement import Lane, is_quick, markdown, report
+from tests.benchmarks.measurement import Lane, is_quick, markdown, peak_memory, report
 from tests.benchmarks.soundtracks import KINDS, write_soundtrack
 
 KIND = KINDS["mp4/AAC"]
@@ -62,6 +62,19 @@ def main(argv: Sequence[str] | None = None) -> int:
             walls["1 few"].append(run(lane, large, output, ONE, larger=False)[0])
             walls["2 all"].append(run(lane, large, output, TWO, larger=True)[0])
             walls["2 few"].append(run(lane, large, output, TWO, larger=False)[0])
+        memory = {
+            number: peak_memory(
+                [
+                    sys.executable,
+                    "-m",
+                    "pipelines.extract_features",
+                    f"--workers={number}",
+                    "--force",
+                ]
+                + ["--dataset", str(large), "--output", str(output), "--splits", "train"]
+            )
+            for number in (1, 2, 4)
+        }
     best = {name: min(seconds) for name, seconds in walls.items()}
     cpu = {name: statistics.median(seconds) for name, seconds in cpus.items()}
     num_more = num_large - NUM_FEW
@@ -87,12 +100,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             ],
         )
     )
+    print()
+    rows = [[number, megabytes] for number, megabytes in memory.items()]
+    print(markdown(["workers", "peak MB, all processes together"], rows))
     report(
         {
             "speedup_2_workers": wall_slopes[0] / wall_slopes[1],
             "growth": large_cost / small_cost,
             "num_large": num_large,
             "cpu_ms_per_video": 1e3 * large_cost,
+            "mb_per_worker": (memory[4] - memory[2]) / 2,
         }
     )
     return 0
