@@ -3,7 +3,8 @@
 Speed-up is of wall time, with the start of a job taken out as the slope between a smaller and a
 larger one; the best of several rounds counts, since whatever else runs on the machine takes cores
 from two workers sooner than from one. (It takes two idle cores to show.) Growth is the CPU time of
-a short soundtrack in a corpus of 10,000 over that in a corpus of 100. Memory is that of all processes.
+a short soundtrack in a corpus of 10,000 over that in a corpus of 100. Memory is the peak of all
+processes together.
 
     python -m tests.benchmarks.scaling --quick
 """
@@ -62,19 +63,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             walls["1 few"].append(run(lane, large, output, ONE, larger=False)[0])
             walls["2 all"].append(run(lane, large, output, TWO, larger=True)[0])
             walls["2 few"].append(run(lane, large, output, TWO, larger=False)[0])
-        memory = {
-            number: peak_memory(
-                [
-                    sys.executable,
-                    "-m",
-                    "pipelines.extract_features",
-                    f"--workers={number}",
-                    "--force",
-                ]
-                + ["--dataset", str(large), "--output", str(output), "--splits", "train"]
-            )
-            for number in (1, 2, 4)
-        }
+        command = [sys.executable, "-m", "pipelines.extract_features", "--force"]
+        command += ["--dataset", str(large), "--output", str(output), "--splits", "train"]
+        memory = {number: peak_memory([*command, f"--workers={number}"]) for number in (1, 2, 4)}
     best = {name: min(seconds) for name, seconds in walls.items()}
     cpu = {name: statistics.median(seconds) for name, seconds in cpus.items()}
     num_more = num_large - NUM_FEW
