@@ -134,8 +134,12 @@ def measure(
     videos = [
         corpus.videos[kind][index] for kind, stratum in strata.items() for index in stratum.sampled
     ]
-    executor = workers.pool(num_workers)
-    with tempfile.TemporaryDirectory(prefix="plan-") as folder:
+    with (
+        workers.ended_by_errors(),
+        workers.loss_said(),
+        tempfile.TemporaryDirectory(prefix="plan-") as folder,
+    ):
+        executor = workers.pool(num_workers)
         run = functools.partial(_extract, settings=settings, mode=mode, folder=folder)
         list(executor.map(run, [videos[:1]] * num_workers))  # imports, and what starts at first use
         orders = [_from(videos, worker, num_workers) for worker in range(num_workers)]

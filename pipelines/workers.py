@@ -21,6 +21,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import apache_beam as beam
+from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
 from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
@@ -94,7 +95,14 @@ class MapOnWorkers(beam.PTransform):
         """Call the function, or have it called."""
         if self._num_workers == 1:
             return elements | "Here" >> beam.Map(self._function)
-        return elements | "OnWorkers" >> beam.ParDo(_OnWorkers(self._function, self._num_workers))
+        call = functools.partial(_call, self._function, elements.pipeline.options)
+        return elements | "OnWorkers" >> beam.ParDo(_OnWorkers(call, self._num_workers))
+
+
+def _call(function: Callable[[Any], Any], options: PipelineOptions, element: Any) -> Any:
+    """Within a worker, which knows of the pipeline no more than this."""
+    FileSystems.set_options(options)  # whose credentials gs:// gets
+    return function(element)
 
 
 class _OnWorkers(beam.DoFn):
@@ -106,7 +114,7 @@ class _OnWorkers(beam.DoFn):
     def process(self, element: Any) -> Iterator[Any]:
         if len(self._under_way) == _ELEMENTS_PER_WORKER * self._num_workers:
             yield from self._results()
-        with _loss_of_a_worker_said():
+        with loss_said():
             self._under_way.add(pool(self._num_workers).submit(self._function, element))
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
@@ -117,12 +125,13 @@ class _OnWorkers(beam.DoFn):
     def _results(self) -> list[Any]:
         """What is done by now, or else next."""
         done, self._under_way = wait(self._under_way, return_when=FIRST_COMPLETED)
-        with _loss_of_a_worker_said():
+        with loss_said():
             return [future.result() for future in done]
 
 
 @contextlib.contextmanager
-def _loss_of_a_worker_said() -> Iterator[None]:
+def loss_said() -> Iterator[None]:
+    """Where a worker is lost in the block, a JobFailedError says what to do."""
     try:
         yield
     except BrokenProcessPool:
