@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             walls["2 all"].append(run(lane, large, output, TWO, larger=True)[0])
             walls["2 few"].append(run(lane, large, output, TWO, larger=False)[0])
         command = [sys.executable, "-m", "pipelines.extract_features", "--force"]
-        command += ["--dataset", str(large), "--output", str(output), "--splits", "train"]
+        command += ["--dataset", str(large), "--output", str(folder / "again"), "--splits", "train"]
         memory = {number: peak_memory([*command, f"--workers={number}"]) for number in (1, 2, 4)}
     best = {name: min(seconds) for name, seconds in walls.items()}
     cpu = {name: statistics.median(seconds) for name, seconds in cpus.items()}
