@@ -83,7 +83,7 @@ test-airflow: $(VENV)/.installed $(AIRFLOW)/.installed ## run the example DAG in
 	AIRFLOW=$(CURDIR)/$(AIRFLOW)/bin/airflow $(PYTHON) -m pytest tests/integration/test_airflow.py
 
 benchmark: $(VENV)/.installed ## measure cost, scaling and memory (an hour)
-	for name in log_mel extraction codecs scaling memory dataset batch_norm networks \
+	for name in log_mel extraction codecs scaling plan memory dataset batch_norm networks \
 		input_pipeline training metrics; do \
 		echo; $(PYTHON) -m tests.benchmarks.$$name; \
 	done

@@ -5,6 +5,7 @@ python -m evaluation.score_videos --from-media dataset --run run --output scores
 """
 
 import argparse
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from evaluation.score_shard import EMBEDDINGS, FRAMES, SCORES, Network, score_sh
 from evaluation.selection import groups_of
 from features import contract, labels, storage, terminal
 from features.errors import OK, InputError, run_command
-from pipelines import dataset, launch, resume, sharding
+from pipelines import dataset, launch, resume, sharding, workers
 from pipelines.model import (
     export_fingerprint,
     export_recipe,
@@ -72,12 +73,14 @@ def _parser() -> argparse.ArgumentParser:
         default=900.0,
         help="for one soundtrack of --from-media, whose decoder is then killed; default: 900",
     )
+    workers.add_flag(parser, "1, whose TensorFlow uses all cores; more decode --from-media faster")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     args, options = launch.parse(_parser(), argv)
+    num_workers = 1 if args.workers is None else workers.num_workers(args.workers, options)
     from_media = args.features is None
     source = storage.absolute(args.from_media if from_media else args.features)
     run, output = storage.absolute(args.run), storage.absolute(args.output)
@@ -153,7 +156,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             pipeline
             | "Shards" >> beam.Create(keys)
             | "Plans" >> plan
-            | "ScoreShard" >> beam.Map(score_shard, output)
+            | "ScoreShard"
+            >> workers.MapOnWorkers(functools.partial(score_shard, output=output), num_workers)
             | "SumSidecars" >> beam.CombineGlobally(scoring.SumSidecars())
         )
         _ = (

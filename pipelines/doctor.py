@@ -48,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--output", help="the folder that the job will write: a small file is written into it")
+    add("--workers", metavar="N", type=int, help="as the job will have them")
     add("--json", action="store_true", help="print the findings as JSON")
     add(
         "--limit-seconds",
@@ -73,7 +74,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         findings.append(problem("imports", found, cure))
     else:
         args, options = launch.parse(parser, argv)
-        findings += [run(name, check) for name, check in _of_job(options, args.output)]
+        findings += [
+            run(name, check) for name, check in _of_job(options, args.output, args.workers)
+        ]
     print(json.dumps(_as_json(findings), indent=2) if args.json else _as_text(findings))
     return int(any(finding.level is Level.PROBLEM for finding in findings))
 
@@ -83,7 +86,7 @@ def _of_installation() -> Checks:
     yield "versions", installation.versions
 
 
-def _of_job(options: "PipelineOptions", output: str | None) -> Checks:
+def _of_job(options: "PipelineOptions", output: str | None, num_workers: int | None) -> Checks:
     """The checks that a job with these options needs."""
     from apache_beam.io.filesystems import FileSystems
     from apache_beam.options.pipeline_options import (
@@ -91,6 +94,8 @@ def _of_job(options: "PipelineOptions", output: str | None) -> Checks:
         GoogleCloudOptions,
         StandardOptions,
     )
+
+    from pipelines import workers
 
     FileSystems.set_options(options)  # as a pipeline does: whose credentials gs:// gets
     runner = options.view_as(StandardOptions).runner
@@ -111,9 +116,11 @@ def _of_job(options: "PipelineOptions", output: str | None) -> Checks:
         yield "Dataflow options", functools.partial(engines.dataflow_options, options)
         yield "Dataflow workers", functools.partial(engines.dataflow_workers, options)
     else:  # the workers are on this machine
-        workers = options.view_as(DirectOptions).direct_num_workers or os.cpu_count() or 1
-        yield "memory", functools.partial(machine.memory, workers)
-        yield "temporary files", functools.partial(machine.spool_disk, workers)
+        of_runner = options.view_as(DirectOptions).direct_num_workers or os.cpu_count() or 1
+        if of_runner == 1:  # ours then
+            of_runner = num_workers or workers.default_workers()
+        yield "memory", functools.partial(machine.memory, of_runner)
+        yield "temporary files", functools.partial(machine.spool_disk, of_runner)
     folders = {
         "--output": output,
         "--temp_location": google.temp_location,

@@ -74,6 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "front_end": front_end.to_json(),
         "front_end_fingerprint": front_end.fingerprint,
         "max_reject_fraction": 1.0,  # what the features lack is known already
+        "work": None,  # nothing is decoded
         "num_shards": {name: split["num_shards"] for name, split in features["splits"].items()},
         "num_videos_planned": features["num_videos"],
     }

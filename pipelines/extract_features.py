@@ -6,6 +6,7 @@ python -m pipelines.extract_features --dataset dataset --output features
 import argparse
 import json
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from features.audio import RESAMPLER
 from features.errors import OK, InputError, run_command
 from features.front_end import FrontEnd, PatchStorage
 from features.params import LogMelParams
-from pipelines import dataset, extraction, launch, sharding
+from pipelines import dataset, extraction, launch, sharding, workers
 from pipelines.extract_shard import Mode, Settings
 
 # A change of these leaves nothing to be used again.
@@ -93,12 +94,14 @@ def _parser() -> argparse.ArgumentParser:
         help="stop with exit code 3 where more of the videos are rejected; default: 1",
     )
     add("--force", action="store_true", help="take nothing from what the output folder holds")
+    workers.add_flag(parser)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     args, options = launch.parse(_parser(), argv)
+    num_workers = workers.num_workers(args.workers, options)
     source, output = storage.absolute(args.dataset), storage.absolute(args.output)
     data = contract.read_root(source, contract.DATASET)
     if "subsets" not in data:
@@ -133,6 +136,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     _compare_with_present(output, settings, data, num_shards, force=args.force)
     made = {
         "made_by": contract.made_by(),
+        "started_at": time.time(),
+        "num_workers": num_workers,
+        "work": (contract.find_root(output, contract.FEATURES) or {}).get("work"),
         "dataset": source,
         "dataset_fingerprint": data["fingerprint"],
         "vocabulary": data["vocabulary"],
@@ -163,7 +169,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return (
             pipeline
             | "Files" >> beam.Create(storage.list_files(source, dataset.VIDEO_FILES))
-            | "Extract" >> extraction.ExtractShards(output, num_shards, settings, mode)
+            | "Extract" >> extraction.ExtractShards(output, num_shards, settings, mode, num_workers)
         )
 
     extraction.write_features(

@@ -10,6 +10,7 @@ videos, another order), the patches of the videos that stay are taken from the p
 
 import contextlib
 import dataclasses
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,6 +28,7 @@ from pipelines.record_files import PATCHES, find_shard, read_records, write_reco
 from pipelines.sharding import TRAIN, ShardKey
 from pipelines.spool import PatchSpool
 
+CPU_SECONDS = "cpu_seconds"
 # To be raised by a change of this code that makes other bytes of the same plan.
 _CODE_VERSION = 1
 # Outcomes that leave patches; all others are rejects.
@@ -105,8 +107,12 @@ def extract_shard(plan: ShardPlan, output: str, mode: Mode) -> dict[str, Any]:
       mode: how.
 
     Returns:
-      The sidecar: plan fingerprint, counts, digest of the record file, outcome of every video.
+      The sidecar: plan fingerprint, counts, digest of the record file, outcome of every video. And
+      where there was work, under `CPU_SECONDS`, what it cost, which is not in the file since it
+      differs from run to run: CPU seconds of the `decoders` by id of the video, and of this
+      `worker`. What a decoder cost that had to be killed is not known.
     """
+    start = time.thread_time()
     path = storage.join(output, plan.key.path(PATCHES))
     present = None if mode.force else find_shard(path)
     stays = {} if present is None else _staying(plan, present, mode)
@@ -132,7 +138,10 @@ def extract_shard(plan: ShardPlan, output: str, mode: Mode) -> dict[str, Any]:
                 made[video.id] = _decode(video, plan.settings, mode, decoder, spool)
         sidecar = _write_shard(plan, made, path, spool)
     resume.write_sidecar(path, sidecar)
-    return sidecar
+    decoders = {
+        video_id: one.cpu_seconds for video_id, one in made.items() if one.cpu_seconds is not None
+    }
+    return {**sidecar, CPU_SECONDS: {"decoders": decoders, "worker": time.thread_time() - start}}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,6 +151,7 @@ class _Extracted:
     outcome: Outcome
     detail: str
     places: Sequence[tuple[int, int]]  # (index of the patch in its soundtrack, place), rising
+    cpu_seconds: float | None = None  # of the decoder; None where nothing was decoded
 
 
 def _staying(
@@ -224,6 +234,7 @@ def _decode(
     start = len(spool)
     outcome, detail = Outcome.OK, ""
     indices: list[int] = []
+    cpu_before = decoder.cpu_seconds
     try:
         for found in decoder.decode(
             video.uri,
@@ -244,7 +255,8 @@ def _decode(
         detail = f"shorter than one patch of {settings.front_end.log_mel.patch_seconds} s"
     if outcome not in WRITTEN:
         spool.truncate(start)
-    return _Extracted(outcome, detail, list(zip(indices, range(start, len(spool)), strict=False)))
+    places = list(zip(indices, range(start, len(spool)), strict=False))
+    return _Extracted(outcome, detail, places, decoder.cpu_seconds - cpu_before)
 
 
 def _source(video: Video, settings: Settings) -> str:

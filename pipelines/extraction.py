@@ -5,7 +5,9 @@ Only rows of videos (about 200 bytes) are grouped; patches never leave the eleme
 
 import collections
 import dataclasses
+import functools
 import math
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -18,6 +20,7 @@ from features import contract, labels, storage, terminal
 from features.errors import JobFailedError, TooManyRejectsError
 from pipelines import dataset, launch, rejects, resume, sharding
 from pipelines.extract_shard import (
+    CPU_SECONDS,
     WRITTEN,
     Mode,
     Settings,
@@ -29,11 +32,12 @@ from pipelines.progress import progress_line
 from pipelines.record_files import PATCHES
 from pipelines.rejects import Reject
 from pipelines.sharding import ShardKey
+from pipelines.workers import MapOnWorkers
 
 # What the shards in a folder were planned with, finished or not.
 PLAN = "plan.json"
 # What the command tells `finish` and nobody after it.
-_FOR_FINISH = ("num_shards", "max_reject_fraction")
+_FOR_FINISH = ("num_shards", "max_reject_fraction", "started_at", "num_workers", "work")
 _COUNTS = ("num_videos", "num_patches", "num_bytes")
 
 
@@ -116,12 +120,14 @@ class ExtractShards(beam.PTransform):
         num_shards: Mapping[str, Mapping[str, int]],
         settings: Settings,
         mode: Mode,
+        num_workers: int,
     ):
         super().__init__()
         self._output = output
         self._num_shards = num_shards
         self._settings = settings
         self._mode = mode
+        self._num_workers = num_workers
 
     def expand(self, paths: beam.PCollection) -> beam.PCollection:
         """Group rows by shard; the grouping also spreads the shards over the workers."""
@@ -141,7 +147,12 @@ class ExtractShards(beam.PTransform):
             | "WithEmpty" >> beam.Flatten()
             | "GroupByShard" >> beam.GroupByKey()
             | "Plan" >> beam.Map(_plan, self._settings)
-            | "ExtractShard" >> beam.ParDo(_ExtractShard(self._output, self._mode))
+            | "ExtractShard"
+            >> MapOnWorkers(
+                functools.partial(extract_shard, output=self._output, mode=self._mode),
+                self._num_workers,
+            )
+            | "CountRejects" >> beam.ParDo(_CountRejects(self._output, self._mode))
         )
 
 
@@ -152,16 +163,15 @@ def _without_videos(
         yield dataclasses.astuple(key), []
 
 
-class _ExtractShard(beam.DoFn):
-    """`extract_shard`, until this worker rejects more than it may."""
+class _CountRejects(beam.DoFn):
+    """Lets sidecars pass, until there are more rejects in them than there may be."""
 
     def __init__(self, output: str, mode: Mode):
         self._output = output
         self._mode = mode
         self._num_videos = self._num_rejects = 0
 
-    def process(self, plan: ShardPlan) -> Iterator[dict[str, Any]]:
-        sidecar = extract_shard(plan, self._output, self._mode)
+    def process(self, sidecar: dict[str, Any]) -> Iterator[dict[str, Any]]:
         self._num_videos += sidecar["num_videos"]
         self._num_rejects += sum(1 for _ in rejects_of(sidecar))
         # A random sample of the videos: five standard deviations above the limit are no chance.
@@ -224,12 +234,33 @@ def account_of(sidecar: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], in
     digest = contract.fingerprint([sidecar["key"], sidecar["sha256"]])
     yield (split, "digest_high"), int(digest[:8], 16)
     yield (split, "digest_low"), int(digest[8:], 16)
+    # In integers, as the rest; a shard that was kept cost nothing.
+    cost = sidecar.get(CPU_SECONDS, {"decoders": {}, "worker": 0.0})
+    yield (split, "num_decoded"), len(cost["decoders"])
+    cpu_seconds = sum(cost["decoders"].values()) + cost["worker"]
+    yield (split, "cpu_microseconds"), round(1e6 * cpu_seconds)
 
 
 def digest_of(account: Mapping[tuple[str, str], int], split: str) -> str:
     """Of the records of a split; what a network was trained on, wherever its media lay."""
     halves = (account[split, "digest_high"], account[split, "digest_low"])
     return "".join(f"{half % 2**32:08x}" for half in halves)
+
+
+def _work(
+    made: Mapping[str, Any], account: Mapping[tuple[str, str], int]
+) -> dict[str, float] | None:
+    """What this run cost; or where it decoded nothing, what is known of an earlier one."""
+    num_decoded = sum(account[split, "num_decoded"] for split in made["num_shards"])
+    if not num_decoded:
+        return made["work"]
+    cpu_microseconds = sum(account[split, "cpu_microseconds"] for split in made["num_shards"])
+    return {
+        "num_decoded": num_decoded,
+        "cpu_seconds": cpu_microseconds / 1e6,
+        "wall_seconds": round(time.time() - made["started_at"], 3),
+        "num_workers": made["num_workers"],
+    }
 
 
 def finish(
@@ -287,5 +318,6 @@ def finish(
             "rejects": rejects,
             "num_patches": num_patches,
             "splits": splits,
+            "work": _work(made, account),
         },
     )

@@ -60,6 +60,7 @@ class DecoderProcess:
     """A child process that turns soundtracks into patches."""
 
     def __init__(self) -> None:
+        self.cpu_seconds = 0.0  # of all that it decoded to an end, good or bad
         self._start()
 
     def _start(self) -> None:
@@ -121,6 +122,8 @@ class DecoderProcess:
             if isinstance(answer, np.ndarray):
                 spool.extend(len(answer))
                 yield answer
+            elif isinstance(answer, float):
+                self.cpu_seconds += answer
             elif isinstance(answer, AudioError | OSError):
                 raise answer
             elif answer is None:
@@ -157,23 +160,27 @@ def _serve(connection: Connection) -> None:
         try:
             uri, front_end, start, end, sample, offset = connection.recv()
             file = recv_handle(connection)
-        except EOFError:
+        except (EOFError, ConnectionResetError):
             return
+        start_cpu = time.process_time()
+        answer: object = None
         try:
             chunks = soundtrack_patches(
                 uri, front_end, start_seconds=start, end_seconds=end, sample=sample
             )
             for indices in _written(chunks, file, offset):
                 connection.send(indices)
-            connection.send(None)
         except (BrokenPipeError, ConnectionResetError):
             return
         except (AudioError, OSError) as error:
-            connection.send(error)
+            answer = error
         except Exception:  # noqa: BLE001 - a bug, for the parent to raise
-            connection.send(traceback.format_exc())
+            answer = traceback.format_exc()
         finally:
             os.close(file)
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # seen by the next recv
+            connection.send(time.process_time() - start_cpu)
+            connection.send(answer)
 
 
 def _written(

@@ -19,6 +19,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from features import storage
 from features.errors import InputError, JobFailedError, TooManyRejectsError
+from pipelines import workers
 
 _FAILURE = "failure.json"
 _ERRORS = (InputError, JobFailedError, TooManyRejectsError)
@@ -77,7 +78,8 @@ def run(build: Callable[[beam.Pipeline], None], options: PipelineOptions, output
     pipeline = beam.Pipeline(options=options)
     build(pipeline)
     try:
-        pipeline.run().wait_until_finish()
+        with workers.ended_by_errors():
+            pipeline.run().wait_until_finish()
     except Exception as error:  # noqa: BLE001 - each runner has its own; all are raised again
         if "KeyboardInterrupt" in str(error):  # the runner wraps it
             raise KeyboardInterrupt from None

@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator
 
 from features.terminal import StatusLine, duration
 
+_BAR_COLUMNS = 20
+
 
 @contextlib.contextmanager
 def progress_line(what: str, total: int, count_done: Callable[[], int]) -> Iterator[None]:
-    """Show `done/total what` on stderr while the block runs.
+    """Show a bar and `done/total what` on stderr while the block runs.
 
     Args:
       what: what is counted, in the plural.
@@ -36,7 +38,8 @@ def _show(what: str, total: int, count_done: Callable[[], int], stop: threading.
         done, elapsed = count_done(), listing - start
         # A listing of many files is slow and, in an object store, paid for.
         pause = max(line.every_seconds, 20 * (time.monotonic() - listing))
-        text = f"{done}/{total} {what}, {duration(elapsed)}"
+        bar = "#" * (_BAR_COLUMNS * done // total)
+        text = f"[{bar:<{_BAR_COLUMNS}}] {done}/{total} {what}, {duration(elapsed)}"
         if already_done < done < total:
             left = elapsed / (done - already_done) * (total - done)
             text += f", about {duration(left)} left"

@@ -5,8 +5,8 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from features.front_end import PatchStorage
-from features.params import LogMelParams
+from features.front_end import FrontEnd
+from training.augmentation import draw
 from training.config import Recipe
 from training.data import Batch
 from training.models.build import build_model
@@ -25,19 +25,22 @@ def patches_per_second(recipe: Recipe, *, num_labels: int) -> float:
       recipe: its network, batch size, precision and optimizer.
       num_labels: outputs.
     """
-    patch_shape = LogMelParams().patch_shape
+    front_end = FrontEnd(resampler="none")
+    patch_shape = front_end.patch_shape
     model = build_model(
         recipe.model, num_labels=num_labels, patch_shape=patch_shape, precision=recipe.precision
     )
     optimizer = adam(recipe, model.trainable_variables)
-    patch_storage = PatchStorage()
     rng = np.random.default_rng(recipe.seed)
     batch = Batch(
         tf.constant(rng.integers(0, 256, (recipe.batch_size, *patch_shape)).astype(np.uint8)),
         tf.constant(rng.integers(0, num_labels, (recipe.batch_size, 1)), tf.int32),
         tf.constant(["video"] * recipe.batch_size),
+        tf.stack(
+            [draw(recipe.options, [recipe.seed, place]) for place in range(recipe.batch_size)]
+        ),
     )
-    step = tf.function(replica_step(model, optimizer, patch_storage))
+    step = tf.function(replica_step(model, optimizer, front_end, recipe.options))
     step(batch).numpy()
     start, num_steps = time.perf_counter(), 0
     while num_steps < _LEAST_STEPS or time.perf_counter() - start < _LEAST_SECONDS:

@@ -16,7 +16,7 @@ _SPOOL_MB, _AMPLE_SPOOL_MB = 150, 2000
 def memory(num_workers: int, root: Path = Path("/")) -> Finding:
     """Whether the memory that is free, or left to this container, is enough for the workers."""
     name = "memory"
-    available = _available_memory_mb(root)
+    available = available_memory_mb(root)
     if available is None:
         return warning(
             name,
@@ -27,12 +27,12 @@ def memory(num_workers: int, root: Path = Path("/")) -> Finding:
     found = f"{available} MB available, {num_workers} workers need {needed}"
     if available < needed:
         fitting = available // MB_PER_WORKER
-        cure = f"--direct_num_workers={fitting}" if fitting else "more memory"
+        cure = f"--workers={fitting}" if fitting else "more memory"
         return problem(name, found, f"{cure}; a worker and its decoder need {MB_PER_WORKER} MB")
     return ok(name, found)
 
 
-def _available_memory_mb(root: Path) -> int | None:
+def available_memory_mb(root: Path = Path("/")) -> int | None:
     """What the system has, or what its control group leaves to this container if that is less."""
     try:
         lines = (root / "proc/meminfo").read_text().splitlines()

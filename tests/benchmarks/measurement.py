@@ -60,6 +60,27 @@ def _stat(pid: int) -> tuple[int, int, int, int, int]:
     return (int(fields[1]), int(fields[11]), int(fields[12]), int(fields[13]), int(fields[14]))
 
 
+def peak_memory(command: Sequence[str]) -> float:
+    """Run a command to its end; the peak over time of the memory of all its processes, in MB.
+
+    A page that processes share is counted once.
+    """
+    highest = 0.0
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    while process.poll() is None:
+        now = 0.0
+        for pid in [process.pid, *descendants(process.pid)]:
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError, StopIteration):
+                lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+                share = next(line for line in lines if line.startswith("Pss:"))
+                now += int(share.split()[1]) * 1024 / 1e6
+        highest = max(highest, now)
+        time.sleep(0.05)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, list(command))
+    return highest
+
+
 def run_and_watch_memory(command: Sequence[str]) -> tuple[float, dict[int, tuple[str, float]]]:
     """Run a command to its end.
 

@@ -3,7 +3,8 @@
 Speed-up is of wall time, with the start of a job taken out as the slope between a smaller and a
 larger one; the best of several rounds counts, since whatever else runs on the machine takes cores
 from two workers sooner than from one. (It takes two idle cores to show.) Growth is the CPU time of
-a short soundtrack in a corpus of 10,000 over that in a corpus of 100.
+a short soundtrack in a corpus of 10,000 over that in a corpus of 100. Memory is the peak of all
+processes together.
 
     python -m tests.benchmarks.scaling --quick
 """
@@ -17,13 +18,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.benchmarks import job
-from tests.benchmarks.measurement import Lane, is_quick, markdown, report
+from tests.benchmarks.measurement import Lane, is_quick, markdown, peak_memory, report
 from tests.benchmarks.soundtracks import KINDS, write_soundtrack
 
 KIND = KINDS["mp4/AAC"]
 VIDEO_SECONDS = 4.0
 NUM_FEW, NUM_SMALL = 10, 100
-WORKERS = ("--direct_num_workers=2", "--direct_running_mode=multi_processing")
+ONE, TWO = "--workers=1", "--workers=2"
 
 
 def run(lane: Lane, dataset: Path, output: Path, *flags: str, larger: bool) -> tuple[float, float]:
@@ -48,20 +49,23 @@ def main(argv: Sequence[str] | None = None) -> int:
             make = functools.partial(job.make_dataset, num_few=NUM_FEW, num_more=size - NUM_FEW)
             datasets.append(making(make, folder / str(size), media)[1])
         small, large = datasets
-        run(lane, small, output, larger=False)  # imports and caches
+        run(lane, small, output, ONE, larger=False)  # imports and caches
 
         walls: dict[str, list[float]] = {"1 few": [], "1 all": [], "2 few": [], "2 all": []}
         cpus: dict[str, list[float]] = {"few": [], "small": [], "large": []}
         for _ in range(num_rounds):
             for _ in range(3):
-                cpus["few"].append(run(lane, small, output, larger=False)[1])
-                cpus["small"].append(run(lane, small, output, larger=True)[1])
-            wall, cpu = run(lane, large, output, larger=True)
+                cpus["few"].append(run(lane, small, output, ONE, larger=False)[1])
+                cpus["small"].append(run(lane, small, output, ONE, larger=True)[1])
+            wall, cpu = run(lane, large, output, ONE, larger=True)
             walls["1 all"].append(wall)
             cpus["large"].append(cpu)
-            walls["1 few"].append(run(lane, large, output, larger=False)[0])
-            walls["2 all"].append(run(lane, large, output, *WORKERS, larger=True)[0])
-            walls["2 few"].append(run(lane, large, output, *WORKERS, larger=False)[0])
+            walls["1 few"].append(run(lane, large, output, ONE, larger=False)[0])
+            walls["2 all"].append(run(lane, large, output, TWO, larger=True)[0])
+            walls["2 few"].append(run(lane, large, output, TWO, larger=False)[0])
+        command = [sys.executable, "-m", "pipelines.extract_features", "--force"]
+        command += ["--dataset", str(large), "--output", str(folder / "again"), "--splits", "train"]
+        memory = {number: peak_memory([*command, f"--workers={number}"]) for number in (1, 2, 4)}
     best = {name: min(seconds) for name, seconds in walls.items()}
     cpu = {name: statistics.median(seconds) for name, seconds in cpus.items()}
     num_more = num_large - NUM_FEW
@@ -87,12 +91,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             ],
         )
     )
+    print()
+    rows = [[number, megabytes] for number, megabytes in memory.items()]
+    print(markdown(["workers", "peak MB, all processes together"], rows))
     report(
         {
             "speedup_2_workers": wall_slopes[0] / wall_slopes[1],
             "growth": large_cost / small_cost,
             "num_large": num_large,
             "cpu_ms_per_video": 1e3 * large_cost,
+            "mb_per_worker": (memory[4] - memory[2]) / 2,
         }
     )
     return 0

@@ -66,7 +66,7 @@ def report(scores: Path, output: Path, *flags: str) -> dict[str, Any]:
 def test_media_give_the_scores_of_their_features(folders: Path, tmp_path: Path) -> None:
     expected = contract.read_root(f"{folders}/scores", contract.SCORES)
 
-    document = score(folders, tmp_path / "scores", source="--from-media")
+    document = score(folders, tmp_path / "scores", "--workers=2", source="--from-media")
 
     for field in ("groups", "missing", "num_patches", "num_shards", "model_fingerprint"):
         assert document[field] == expected[field], field

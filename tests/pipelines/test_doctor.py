@@ -232,7 +232,7 @@ def test_memory_of_a_container(tmp_path: Path) -> None:
     (group / "memory.stat").write_text(f"anon 5\ninactive_file {200 << 20}\n")
 
     assert machine.memory(2, tmp_path).level is Level.OK
-    assert_problem(machine.memory(4, tmp_path), "900 MB available", "--direct_num_workers=2")
+    assert_problem(machine.memory(4, tmp_path), "900 MB available", "--workers=2")
     (group / "memory.max").write_text("max\n")
     assert machine.memory(80, tmp_path) == ok("memory", "32000 MB available, 80 workers need 32000")
 

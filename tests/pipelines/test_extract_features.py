@@ -165,8 +165,7 @@ def test_killed_extraction_resumes_to_the_same_bytes(
         done = finished(tmp_path)
         command = [sys.executable, "-m", "pipelines.extract_features"]
         command += ["--dataset", str(dataset), "--output", str(tmp_path)]
-        if number % 2:
-            command += ["--direct_num_workers=2", "--direct_running_mode=multi_processing"]
+        command.append(f"--workers={number % 2 + 1}")
         process = subprocess.Popen(command, start_new_session=True)
         deadline = time.monotonic() + 60
         while len(finished(tmp_path)) <= len(done) < num_shards and time.monotonic() < deadline:
@@ -190,12 +189,22 @@ def test_killed_extraction_resumes_to_the_same_bytes(
     assert document["fingerprint"] == whole["fingerprint"]
 
 
-def test_two_worker_processes_give_the_same_bytes(
+def test_any_number_of_workers_gives_the_same_bytes(
     features: Path, dataset: Path, tmp_path: Path
 ) -> None:
-    extract(dataset, tmp_path, "--direct_num_workers=2", "--direct_running_mode=multi_processing")
+    document = extract(dataset, tmp_path / "one", "--workers=1")
+    extract(dataset, tmp_path / "three", "--workers=3")
 
-    assert digests(tmp_path) == digests(features)
+    assert digests(tmp_path / "one") == digests(features) == digests(tmp_path / "three")
+    assert document["rejects"] == {"corrupt": 1, "not_found": 1}
+
+
+def test_what_a_run_cost_stays_with_what_it_made(features: Path, dataset: Path) -> None:
+    work = contract.read_root(str(features), contract.FEATURES)["work"]
+    assert work["num_decoded"] == 16  # 14 good, and 2 that had to be tried
+    assert 0 < work["cpu_seconds"] < work["wall_seconds"] * (work["num_workers"] + 1)
+
+    assert extract(dataset, features)["work"] == work  # it decodes nothing
 
 
 def test_other_seed_orders_anew_and_other_storage_stores_anew(
