@@ -1,6 +1,7 @@
 """What the networks of the recipes weigh and cost, beside the figures of section 3.3.
 
 python -m training.describe
+python -m training.describe resnet50 --network width=0.25 --speed
 """
 
 import argparse
@@ -8,18 +9,21 @@ import dataclasses
 import functools
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from features.errors import OK, InputError, run_command
 from features.params import LogMelParams
 from training import recipes
-from training.config import ModelConfig, Recipe
+from training.config import ModelConfig, Precision, Recipe
 from training.models.build import build_model
 from training.models.counting import Cost, cost_of
+from training.throughput import patches_per_second
 
 _DESCRIPTION = """\
 Count the weights and multiplies of networks in the graphs that would be
 trained, and show what the paper says. Biases and normalization do not count.
+--speed measures how many patches a second this machine trains, in some seconds
+a network.
 """
 
 
@@ -60,16 +64,18 @@ _PATCH_SHAPES: Mapping[str, tuple[int, ...]] = {
 }
 
 
-def describe(recipe: Recipe, *, num_labels: int | None) -> dict[str, Any]:
+def describe(recipe: Recipe, *, num_labels: int | None, speed: bool = False) -> dict[str, Any]:
     """The costs of a recipe's network.
 
     Args:
       recipe: it may be for any number of labels.
       num_labels: instead of the recipe's.
+      speed: whether to measure how fast it trains.
 
     Returns:
-      `network`, `labels`, `embedding_units`, `weights` and `multiplies` (for one patch), and
-      `paper` with the `weights` and `multiplies` that it gives for the recipe, or None.
+      `network`, `labels`, `embedding_units`, `weights` and `multiplies` (for one patch), `paper`
+      with the `weights` and `multiplies` that it gives for the recipe, or None, and
+      `patches_per_second` in training, or None.
 
     Raises:
       InputError: the recipe is for all labels, and `num_labels` is not given.
@@ -87,6 +93,7 @@ def describe(recipe: Recipe, *, num_labels: int | None) -> dict[str, Any]:
         "embedding_units": embedding_units,
         **dataclasses.asdict(cost),
         "paper": dataclasses.asdict(published) if published else None,
+        "patches_per_second": patches_per_second(recipe, num_labels=labels) if speed else None,
     }
 
 
@@ -103,13 +110,18 @@ def _cost(model: ModelConfig, num_labels: int, patch_shape: tuple[int, ...]) -> 
 
 
 def _table(descriptions: Mapping[str, Mapping[str, Any]]) -> str:
-    lines = [f"{'':<24}{'labels':>8}{'weights':>10}{'paper':>8}{'multiplies':>12}{'paper':>8}"]
+    measured = any(one["patches_per_second"] for one in descriptions.values())
+    lines = [
+        f"{'':<24}{'labels':>8}{'weights':>10}{'paper':>8}{'multiplies':>12}{'paper':>8}"
+        + f"{'patches/s':>11}" * measured
+    ]
     for name, description in descriptions.items():
         paper = description["paper"] or {"weights": None, "multiplies": None}
         lines.append(
             f"{name:<24}{description['labels']:>8}"
             f"{_rounded(description['weights']):>10}{_rounded(paper['weights']):>8}"
             f"{_rounded(description['multiplies']):>12}{_rounded(paper['multiplies']):>8}"
+            + (f"{description['patches_per_second']:>11.3g}" if measured else "")
         )
     return "\n".join(lines)
 
@@ -130,7 +142,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("recipe", metavar="RECIPE", nargs="?", help="all of them without it")
+    add("recipes", metavar="RECIPE", nargs="*", help="all of them without it")
     add("--labels", type=int, help="instead of the recipe's")
     add(
         "--network",
@@ -139,6 +151,9 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         help="fields of the network, such as width=0.25 or bottleneck_units=128",
     )
+    add("--speed", action="store_true", help="measure how fast this machine trains")
+    add("--batch-size", type=int, help="of --speed, instead of the recipe's")
+    add("--precision", choices=get_args(Precision), help="of --speed, instead of the recipe's")
     add("--json", action="store_true", help="exact numbers, by recipe")
     return parser
 
@@ -148,13 +163,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     if args.labels is not None and args.labels < 1:
         raise InputError(f"--labels must be positive; received {args.labels}")
-    names = list(recipes.RECIPES) if args.recipe is None else [args.recipe]
-    descriptions = {
-        name: describe(
-            recipes.with_network(recipes.find_recipe(name), args.network), num_labels=args.labels
+    if args.batch_size is not None and args.batch_size < 1:
+        raise InputError(f"--batch-size must be positive; received {args.batch_size}")
+    descriptions = {}
+    for name in args.recipes or recipes.RECIPES:
+        recipe = recipes.with_network(recipes.find_recipe(name), args.network)
+        recipe = dataclasses.replace(
+            recipe,
+            batch_size=args.batch_size or recipe.batch_size,
+            precision=args.precision or recipe.precision,
         )
-        for name in names
-    }
+        descriptions[name] = describe(recipe, num_labels=args.labels, speed=args.speed)
     print(json.dumps(descriptions, indent=2) if args.json else _table(descriptions))
     return OK
 

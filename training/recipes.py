@@ -346,6 +346,7 @@ def override(
     steps: int | None,
     batch_size: int | None,
     learning_rate: float | None,
+    learning_rate_cuts: Sequence[str] | None,
     width: float | None,
     seed: int | None,
     precision: Precision | None,
@@ -357,7 +358,8 @@ def override(
 ) -> Recipe:
     """The recipe with other numbers; None keeps the recipe's.
 
-    `network` sets fields of the network, see `with_network`.
+    `network` sets fields of the network, see `with_network`; `learning_rate_cuts` are "step=factor"
+    each.
 
     A run that is shorter than the intervals of its reports gets shorter intervals, and validates
     on no more patches than a quarter of those that it trains on.
@@ -382,6 +384,8 @@ def override(
         if not 0 < number < math.inf:
             raise InputError(f"{field} must be positive; received {number}")
     changes: dict = {field: value for field, value in given.items() if value is not None}
+    if learning_rate_cuts is not None:
+        changes["learning_rate_cuts"] = tuple(_cut(text) for text in learning_rate_cuts)
     if width is not None:
         changes["model"] = dataclasses.replace(recipe.model, width=width)
     recipe = dataclasses.replace(recipe, **changes)
@@ -398,6 +402,20 @@ def override(
             recipe.validation_patches, math.ceil(trained_between * _SHORT_RUN_VALIDATION_SHARE)
         ),
     )
+
+
+def _cut(text: str) -> tuple[int, float]:
+    """(1300, 0.1) for "1300=0.1"."""
+    step, _, factor = text.partition("=")
+    try:
+        cut = int(step), float(factor)
+    except ValueError:
+        cut = 0, 0.0
+    if not (cut[0] > 0 and 0 < cut[1] < math.inf):
+        raise InputError(
+            f"--learning-rate-cuts: received {text!r}; give a step and a factor, such as 1300=0.1"
+        )
+    return cut
 
 
 def with_network(recipe: Recipe, assignments: Sequence[str]) -> Recipe:

@@ -130,6 +130,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--steps", type=int, help="mini-batches to train on, those of earlier commands included")
     add("--batch-size", type=int, help="patches in a mini-batch")
     add("--learning-rate", type=float, help="of Adam")
+    add(
+        "--learning-rate-cuts",
+        nargs="+",
+        metavar="STEP=FACTOR",
+        help="such as 1300=0.1 for a tenth of the rate after 1300 steps",
+    )
     add("--width", type=float, help="times the units or filters of every layer; the paper's: 1")
     add(
         "--network",
@@ -169,6 +175,7 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, Recipe]:
         steps=args.steps,
         batch_size=args.batch_size,
         learning_rate=args.learning_rate,
+        learning_rate_cuts=args.learning_rate_cuts,
         width=args.width,
         seed=args.seed,
         precision=args.precision,

@@ -86,3 +86,12 @@ def test_learning_rate_is_cut_after_its_step() -> None:
     )
     rate = LearningRate(recipe)
     assert [float(rate(step)) for step in (0, 9, 10, 19, 20)] == [0.5, 0.5, 0.25, 0.25, 0.125]
+
+
+def test_the_learning_rate_is_cut_where_it_is_told() -> None:
+    cuts = {**NO_OVERRIDES, "learning_rate_cuts": ["780=0.1", "900=0.5"]}
+    recipe = recipes.override(recipes.resnet50(), **cuts)
+    assert recipe.learning_rate_cuts == ((780, 0.1), (900, 0.5))
+    for text in ("780", "x=0.1", "0=0.1", "780=0", "780=nan"):
+        with pytest.raises(InputError, match=f"received '{text}'; give a step and a factor"):
+            recipes.override(recipes.resnet50(), **{**NO_OVERRIDES, "learning_rate_cuts": [text]})

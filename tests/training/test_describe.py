@@ -82,3 +82,15 @@ def test_bad_input_is_named() -> None:
         main(["resnet"])
     with pytest.raises(InputError, match="--labels must be positive; received 0"):
         main(["resnet50", "--labels=0"])
+
+
+def test_the_speed_is_that_of_steps_on_this_machine(capsys: pytest.CaptureFixture) -> None:
+    small = ["fully_connected", "--speed", "--batch-size=32", "--precision=bfloat16"]
+    rates = []
+    for units in (8, 3_000):
+        assert main([*small, "--network", f"units={units}", "--json"]) == 0
+        described = json.loads(capsys.readouterr().out)["fully_connected"]
+        rates.append(described["patches_per_second"])
+    assert rates[0] > rates[1] > 0  # 28M weights instead of 3M
+    with pytest.raises(InputError, match="--batch-size must be positive; received 0"):
+        main(["resnet50", "--batch-size=0"])

@@ -1,0 +1,139 @@
+"""The steps from clips, a manifest, or nothing at all to the features that experiments share."""
+
+import argparse
+import dataclasses
+from pathlib import Path
+
+from evaluation.paper.scales import PAPER, Scale
+from evaluation.paper.steps import START_SECONDS, Step
+from features import contract, storage
+from features.errors import InputError
+
+# Clips lie as those of ESC-10: audio/dog_bark/3-155312-A.ogg is of fold 3, cut from recording
+# 155312. No recording is in two folds.
+_CLIP_PATHS = r"(?P<label>.+)/(?P<id>(?P<split>\d)-(?P<recording>\d+)-.)\.ogg"
+FOLDS = (1, 2, 3, 4)
+EVALUATION_FOLD = 4
+# The classes of ESC-10 under those of AudioSet's ontology that hold two of them or more.
+_GENERIC_LABELS = Path(__file__).with_name("generic_labels.csv")
+# What the networks can learn from 240 clips. With 2 to 5 events in up to 40 s, 0 to 15 dB over the
+# noise, half of a label's patches do not hold it, and a network that has seen 200 such soundtracks
+# knows each of them by its noise.
+_COMPOSITION = (
+    *("--seconds", "8", "16", "--events", "1", "3", "--gap", "0.2", "1.5"),
+    *("--event-seconds", "1", "5", "--snr", "10", "25", "--formats", "wav", "flac"),
+)
+# On a machine with two cores.
+_SECONDS_TO_COMPOSE, _SECONDS_TO_EXTRACT = 0.06, 0.02  # a soundtrack
+
+
+@dataclasses.dataclass(frozen=True)
+class Corpus:
+    """Features, made already or by these steps."""
+
+    features: str
+    steps: tuple[Step, ...]
+    evaluation_patches: int  # that a network scores, about
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags that say what to train on."""
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument(
+        "--clips",
+        metavar="FOLDER",
+        help="clips as those of ESC-10, LABEL/FOLD-RECORDING-TAKE.ogg below it, to compose "
+        "soundtracks of; fold 4 for evaluation alone",
+    )
+    source.add_argument(
+        "--manifest", metavar="PATH", help="videos, as pipelines.prepare_dataset takes them"
+    )
+    source.add_argument("--features", metavar="FOLDER", help="of videos, made already")
+
+
+def corpus_of(args: argparse.Namespace, scale: Scale, folder: str) -> Corpus:
+    """What the flags ask for.
+
+    Raises:
+      InputError: the scale cannot do without, or does not compose soundtracks.
+    """
+    if args.features is not None:
+        features = storage.absolute(args.features)
+        split = contract.read_root(features, contract.FEATURES)["splits"].get("evaluation")
+        if split is None:
+            raise InputError(f"--features {features} has no split 'evaluation' to score")
+        return Corpus(features, (), min(split["num_patches"], scale.evaluation_patches or 10**12))
+    steps: list[Step] = []
+    if args.manifest is not None:
+        manifest = storage.absolute(args.manifest)
+    else:
+        manifest = storage.join(folder, "corpus", "manifest.csv")
+        steps += _composed(args, scale, folder)
+    steps += prepared(
+        manifest,
+        folder,
+        subsets=scale.subsets,
+        balanced_sets=scale.balanced_sets,
+        num_videos=scale.soundtracks,
+    )
+    return Corpus(storage.join(folder, "features"), tuple(steps), scale.evaluation_patches)
+
+
+def _composed(args: argparse.Namespace, scale: Scale, folder: str) -> list[Step]:
+    output = storage.join(folder, "corpus")
+    count = str(scale.soundtracks)
+    if scale == PAPER and not args.estimate:
+        raise InputError(f"--scale {scale.name} takes --features, or a --manifest of its videos")
+    if args.clips is None:
+        if scale.name != "tiny" and not args.estimate:
+            raise InputError(f"--scale {scale.name} takes --clips, --manifest or --features")
+        demo = ("pipelines.demo_corpus", "--output", output, "--soundtracks", count)
+        return [Step(name="corpus", command=demo)]
+    command = (
+        *("pipelines.compose_soundtracks", "--output", output, "--soundtracks", count),
+        *("--clips", storage.join(folder, "clips", "manifest.parquet")),
+        *("--generic-labels", str(_GENERIC_LABELS), *_COMPOSITION),
+    )
+    seconds = START_SECONDS + scale.soundtracks * _SECONDS_TO_COMPOSE
+    return [imported(args.clips, folder), Step(name="corpus", command=command, seconds=seconds)]
+
+
+def imported(clips: str, folder: str) -> Step:
+    """A manifest of clips, whose column `published_split` is the fold."""
+    training = ",".join(str(fold) for fold in FOLDS if fold != EVALUATION_FOLD)
+    command = (
+        *("pipelines.import_dataset", "folder-per-label", "--source", storage.absolute(clips)),
+        *("--output", storage.join(folder, "clips"), "--pattern", _CLIP_PATHS),
+        *("--split-values", f"train={training}", f"evaluation={EVALUATION_FOLD}"),
+    )
+    return Step(name="clips", command=command)
+
+
+def prepared(
+    manifest: str,
+    folder: str,
+    *,
+    subsets: str = "",
+    balanced_sets: str = "",
+    split_values: tuple[str, ...] = (),
+    suffix: str = "",
+    num_videos: int,
+) -> list[Step]:
+    """From a manifest to `datasetSUFFIX` and `featuresSUFFIX`."""
+    dataset, features = (storage.join(folder, name + suffix) for name in ("dataset", "features"))
+    prepare = ["pipelines.prepare_dataset", "--manifest", manifest, "--output", dataset]
+    if subsets:
+        prepare += ["--subsets", subsets]
+    if balanced_sets:
+        prepare += ["--balanced-sets", balanced_sets]
+    if split_values:
+        prepare += ["--split-column", "published_split", "--split-values", *split_values]
+    extract = ("pipelines.extract_features", "--dataset", dataset, "--output", features)
+    return [
+        Step(name="dataset" + suffix, command=tuple(prepare)),
+        Step(
+            name="features" + suffix,
+            command=extract,
+            seconds=START_SECONDS + num_videos * _SECONDS_TO_EXTRACT,
+        ),
+    ]

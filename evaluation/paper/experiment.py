@@ -1,0 +1,212 @@
+"""What runs of recipes cost, how they are trained and scored, and what their figures are."""
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from evaluation.paper import steps
+from evaluation.paper.scales import SCALES, Flags
+from evaluation.paper.steps import START_SECONDS, Step
+from features import contract, storage
+
+RESULTS = "results.json"
+# A network infers about three times as fast as it trains.
+_INFERENCE_OVER_TRAINING = 3
+# To build the graphs of a network, export it and load it again.
+_SECONDS_AROUND_TRAINING = 30.0
+# Of training.train that change the network or its speed, and how training.describe is told.
+_TOLD = {"labels": "labels", "batch-size": "batch-size", "precision": "precision"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A recipe that is trained on features, scored and evaluated.
+
+    Attributes:
+      name: of its folders, `runs/NAME`, `scores/NAME` and `reports/NAME`.
+      recipe: of training.train.
+      flags: of training.train.
+      features: folder.
+      folder: of the experiment.
+    """
+
+    name: str
+    recipe: str
+    flags: Flags
+    features: str
+    folder: str
+
+    @property
+    def output(self) -> str:
+        """The RUN folder."""
+        return storage.join(self.folder, "runs", self.name)
+
+    @property
+    def scores(self) -> str:
+        """The SCORES folder."""
+        return storage.join(self.folder, "scores", self.name)
+
+    def measurement(self) -> Step:
+        """Measures how fast the network trains on this machine."""
+        command = ["training.describe", self.recipe, "--speed", "--json"]
+        command += [f"--{_TOLD[flag]}={self.flags[flag]}" for flag in _TOLD if flag in self.flags]
+        network = self.flags.get("network", "").split()
+        network += [f"width={self.flags['width']}"] if "width" in self.flags else []
+        if network:
+            command += ["--network", *network]
+        return _measuring(command, self.folder)
+
+    @property
+    def patches_per_second(self) -> float:
+        """What the measurement found."""
+        return _printed(self.measurement())[self.recipe]["patches_per_second"]
+
+    def num_steps(self, of_recipe: int) -> int:
+        """Mini-batches; the recipe's, where no flag says otherwise."""
+        return int(self.flags.get("steps", of_recipe))
+
+    def steps(
+        self, *, recipe_steps: int, subset: str | None, evaluation_patches: int
+    ) -> list[Step]:
+        """Train, score and evaluate; the speed has been measured.
+
+        Args:
+          recipe_steps: mini-batches of the recipe.
+          subset: of the evaluation split; None for all of it.
+          evaluation_patches: that are scored, about.
+        """
+        rate = self.patches_per_second
+        num_patches = self.num_steps(recipe_steps) * int(self.flags.get("batch-size", 128))
+        train = ["training.train", self.recipe, "--features", self.features]
+        train += ["--output", self.output]
+        for flag, value in self.flags.items():
+            train += [f"--{flag}", *value.split()]
+        score = ["evaluation.score_videos", "--features", self.features, "--run", self.output]
+        score += ["--output", self.scores]
+        score += ["--subset", subset] if subset is not None else []
+        return [
+            Step(
+                name=f"runs/{self.name}",
+                command=tuple(train),
+                seconds=START_SECONDS + _SECONDS_AROUND_TRAINING + num_patches / rate,
+            ),
+            Step(
+                name=f"scores/{self.name}",
+                command=tuple(score),
+                seconds=START_SECONDS + evaluation_patches / rate / _INFERENCE_OVER_TRAINING,
+            ),
+            self.evaluation(),
+        ]
+
+    def evaluation(self, suffix: str = "", flags: Sequence[str] = ()) -> Step:
+        """Evaluate the scores, all of them or as the flags of evaluation.evaluate say."""
+        name = f"reports{suffix}/{self.name}"
+        command = ["evaluation.evaluate", "--scores", self.scores, "--examples", "0"]
+        command += ["--output", storage.join(self.folder, name), *flags]
+        return Step(name=name, command=tuple(command))
+
+    def figures(self, suffix: str = "") -> dict[str, Any]:
+        """Of a finished run, as results.json has them."""
+        run = contract.read_root(self.output, contract.RUN)
+        report = storage.join(self.folder, f"reports{suffix}/{self.name}")
+        metrics = contract.read_root(report, contract.METRICS)
+        rate = run["metrics"]["patches_per_second"]
+        patches = run["steps"] * run["recipe"]["batch_size"]
+        return {
+            "auc": metrics["mean_auc"],
+            "d_prime": metrics["d_prime"],
+            "map": metrics["mean_ap"],
+            "accuracy": metrics["accuracy_1best"],
+            "prior_map": metrics["prior_mean_ap"],
+            "intervals": {
+                "auc": metrics["intervals"]["mean_auc"],
+                "d_prime": metrics["intervals"]["d_prime"],
+                "map": metrics["intervals"]["mean_ap"],
+            },
+            "num_videos": metrics["num_videos"],
+            "num_labels": metrics["num_labels"],
+            "labels_trained": run["vocabulary"]["num_labels"],
+            "videos_trained": self._num_videos(run["recipe"]["training_subset"]),
+            "steps": run["steps"],
+            "patches": patches,
+            "patches_per_second": rate,
+            "seconds": patches / rate if rate else None,
+            "width": run["recipe"]["model"]["width"],
+            "run": metrics["fingerprints"]["model"],
+            "command": steps.command_of(f"runs/{self.name}", self.folder),
+        }
+
+    def _num_videos(self, subset: str | None) -> int:
+        """Of the training split, or of a subset, which is called by its number."""
+        if subset is not None:
+            return int(subset)
+        return contract.read_root(self.features, contract.FEATURES)["splits"]["train"]["num_videos"]
+
+
+def parser(module: str, description: str) -> argparse.ArgumentParser:
+    """The flags that all experiments have."""
+    made = argparse.ArgumentParser(
+        prog=f"python -m {module}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = made.add_argument
+    add("--scale", choices=list(SCALES), required=True, help="paper, or what one machine can do")
+    add("--output", required=True, metavar="FOLDER", help="of all experiments of one scale")
+    add("--estimate", action="store_true", help="say what it would cost, and end")
+    return made
+
+
+def measure(runs: Iterable[Run], folder: str) -> None:
+    """Measure the networks of runs, unless they have been measured before."""
+    steps.execute([run.measurement() for run in runs], folder)
+
+
+def networks(recipes: Sequence[str], folder: str) -> Step:
+    """Counts the weights and multiplies of recipes as the paper has them."""
+    command = ("training.describe", *recipes, "--json")
+    return _measuring(command, folder)
+
+
+def counted(recipes: Sequence[str], folder: str) -> dict[str, Any]:
+    """What `networks` found, by recipe."""
+    return _printed(networks(recipes, folder))
+
+
+def _measuring(command: Sequence[str], folder: str) -> Step:
+    """One for all runs that differ in what they are trained on alone."""
+    name = "networks/" + contract.fingerprint(list(command))
+    path = storage.join(folder, name + ".json")
+    return Step(name=name, command=tuple(command), seconds=20.0, printed_to=path)
+
+
+def _printed(step: Step) -> dict[str, Any]:
+    assert step.printed_to is not None
+    return json.loads(storage.read_bytes(step.printed_to))
+
+
+def comparison(better: Run, worse: Run, suffix: str = "", flags: Sequence[str] = ()) -> Step:
+    """The difference between two runs, paired by video."""
+    name = f"comparisons{suffix}/{better.name}-{worse.name}"
+    command = ["evaluation.compare", better.scores, worse.scores]
+    command += ["--output", storage.join(better.folder, name), *flags]
+    return Step(name=name, command=tuple(command))
+
+
+def keep_results(folder: str, name: str, document: Any, text: str) -> None:
+    """Put the results of one experiment beside those of others, and its table into a file."""
+    results = read_results(folder) | {name: document}
+    content = json.dumps(results, indent=2, ensure_ascii=False) + "\n"
+    storage.write_bytes(storage.join(folder, RESULTS), content.encode())
+    storage.write_bytes(storage.join(folder, f"{name}.md"), text.encode())
+
+
+def read_results(folder: str) -> dict[str, Any]:
+    """All that is known so far, by experiment."""
+    try:
+        return json.loads(storage.read_bytes(storage.join(folder, RESULTS)))
+    except FileNotFoundError:
+        return {}

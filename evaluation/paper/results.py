@@ -1,0 +1,66 @@
+"""What the experiments of a folder found -> docs/results.json and the tables of docs/results.md.
+
+python -m evaluation.paper.results experiments --output docs
+"""
+
+import argparse
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from evaluation.paper import experiment
+from features import storage
+from features.errors import OK, InputError, run_command
+
+_PAGE = "results.md"
+# What is between these, in the page, is the table of an experiment.
+_MARKERS = "<!-- {name} -->", "<!-- end of {name} -->"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m evaluation.paper.results",
+        description="Publish the results of experiments: results.json, and their tables between\n"
+        "the markers <!-- NAME --> and <!-- end of NAME --> of results.md.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("experiments", metavar="FOLDER", help="--output of the experiments")
+    parser.add_argument("--output", required=True, type=Path, help="folder with results.md")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    args = _parser().parse_args(argv)
+    folder = storage.absolute(args.experiments)
+    results = experiment.read_results(folder)
+    if not results:
+        raise InputError(f"{args.experiments} has no {experiment.RESULTS}; run an experiment first")
+    page = args.output / _PAGE
+    text = page.read_text()
+    for name in results:
+        table = storage.read_bytes(storage.join(folder, f"{name}.md")).decode()
+        text = put(text, name, table)
+    page.write_text(text)
+    content = storage.read_bytes(storage.join(folder, experiment.RESULTS))
+    (args.output / experiment.RESULTS).write_bytes(content)
+    print(f"wrote {page} and {experiment.RESULTS}: {', '.join(results)}")
+    return OK
+
+
+def put(page: str, name: str, table: str) -> str:
+    """The page with a table between the markers of its name.
+
+    Raises:
+      InputError: the page has no such markers.
+    """
+    first, last = (marker.format(name=name) for marker in _MARKERS)
+    pattern = re.compile(f"{re.escape(first)}.*?{re.escape(last)}", re.DOTALL)
+    if not pattern.search(page):
+        raise InputError(f"{_PAGE} has no place for {name}: write {first} and {last} into it")
+    return pattern.sub(lambda _: f"{first}\n{table.rstrip()}\n{last}", page)
+
+
+if __name__ == "__main__":
+    run_command(main)

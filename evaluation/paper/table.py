@@ -1,0 +1,291 @@
+"""A table of the paper, run at some scale: our figures beside its, and which findings hold."""
+
+import argparse
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from evaluation.paper import corpus, experiment, steps
+from evaluation.paper.experiment import Run
+from evaluation.paper.scales import SCALES, Scale
+from evaluation.paper.steps import Step
+from features import contract, storage
+from features.errors import OK, InputError
+
+HOLDS, CONTRADICTED, OPEN = "holds", "does not hold", "open"
+
+
+@dataclasses.dataclass(frozen=True)
+class Figures:
+    """Of one row in the paper."""
+
+    auc: float
+    d_prime: float
+    map: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A row of the table.
+
+    Attributes:
+      recipe: of training.train.
+      label: what the paper's row is called.
+      steps: mini-batches of the recipe.
+      paper: its figures; None where it has none.
+      hours: that the paper trained.
+    """
+
+    recipe: str
+    label: str
+    steps: int
+    paper: Figures | None
+    hours: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """A claim of the paper: of each of these pairs of recipes, the first has the higher mAP."""
+
+    claim: str
+    pairs: tuple[tuple[str, str], ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """One of the paper's tables.
+
+    Attributes:
+      name: of its command, and in results.json.
+      title: what it compares.
+      rows: as in the paper.
+      findings: what the paper reads from it.
+      few_labels: whether it is evaluated on the small label set of section 4.2 alone.
+    """
+
+    name: str
+    title: str
+    rows: tuple[Row, ...]
+    findings: tuple[Finding, ...]
+    few_labels: bool = False
+
+
+def main(table: Table, argv: Sequence[str] | None) -> int:
+    """Run the command of a table; returns its exit code."""
+    args = _parser(table).parse_args(argv)
+    scale, folder = SCALES[args.scale], storage.absolute(args.output)
+    rows = _chosen(table, args.rows)
+    source = corpus.corpus_of(args, scale, folder)
+    runs = {row.recipe: _run(row, scale, source.features, folder) for row in rows}
+    experiment.measure(runs.values(), folder)
+    plan = steps.unfinished(_plan(table, rows, runs, scale, source), folder)
+    print(f"{table.title}, scale {scale.name}: {steps.cost(plan)}", flush=True)
+    if args.estimate:
+        print(_rates(rows, runs))
+        return OK
+    steps.execute(plan, folder)
+    document = _collect(table, rows, runs, scale)
+    text = render(table, document)
+    experiment.keep_results(folder, table.name, document, text)
+    print(f"\n{text}\nwrote {args.output}/{experiment.RESULTS}")
+    return OK
+
+
+def _parser(table: Table) -> argparse.ArgumentParser:
+    parser = experiment.parser(
+        f"evaluation.paper.{table.name}",
+        f"Train and evaluate the rows of the paper's table of {table.title.lower()}, and print\n"
+        "our figures beside the paper's. Run the same command again after any\n"
+        "interruption; what other tables have made in the same folder is used.",
+    )
+    corpus.add_arguments(parser)
+    parser.add_argument(
+        "--rows",
+        nargs="+",
+        metavar="RECIPE",
+        help=f"only these of {', '.join(row.recipe for row in table.rows)}",
+    )
+    return parser
+
+
+def _chosen(table: Table, names: Sequence[str] | None) -> list[Row]:
+    unknown = sorted(set(names or ()) - {row.recipe for row in table.rows})
+    if unknown:
+        known = ", ".join(row.recipe for row in table.rows)
+        raise InputError(f"--rows: {table.name} has no row {', '.join(unknown)}; it has {known}")
+    return [row for row in table.rows if names is None or row.recipe in names]
+
+
+def _run(row: Row, scale: Scale, features: str, folder: str) -> Run:
+    recipe = scale.run_of(row.recipe)
+    return Run(recipe, recipe, scale.flags_of(recipe), features, folder)
+
+
+def _plan(
+    table: Table,
+    rows: Sequence[Row],
+    runs: Mapping[str, Run],
+    scale: Scale,
+    source: corpus.Corpus,
+) -> list[Step]:
+    plan = [experiment.networks(list(runs), runs[rows[0].recipe].folder), *source.steps]
+    suffix, flags = _evaluated(table, scale)
+    for row in rows:
+        run = runs[row.recipe]
+        plan += run.steps(
+            recipe_steps=row.steps,
+            subset=scale.evaluated,
+            evaluation_patches=source.evaluation_patches,
+        )
+        plan += [run.evaluation(suffix, flags)] if suffix else []
+    for finding in table.findings:
+        for better, worse in _pairs(finding, runs):
+            plan.append(experiment.comparison(runs[better], runs[worse], suffix, flags))
+    return plan
+
+
+def _pairs(finding: Finding, runs: Mapping[str, Run]) -> list[tuple[str, str]]:
+    """Those of which both were run."""
+    return [pair for pair in finding.pairs if set(pair) <= set(runs)]
+
+
+def _evaluated(table: Table, scale: Scale) -> tuple[str, tuple[str, ...]]:
+    """What the table's reports are called, and the flags for the labels and videos in them."""
+    if not table.few_labels:
+        return "", ()
+    flags: tuple[str, ...] = ("--labels", str(scale.few_labels))
+    if scale.balanced_sets:
+        flags += ("--subset", str(scale.few_labels))
+    return "-few-labels", flags
+
+
+def _rates(rows: Sequence[Row], runs: Mapping[str, Run]) -> str:
+    lines = []
+    for row in rows:
+        run = runs[row.recipe]
+        rate = run.patches_per_second
+        patches = run.num_steps(row.steps) * int(run.flags.get("batch-size", 128))
+        lines.append(f"  {row.recipe}: {patches:.3g} patches at {rate:.3g} patches/s")
+    return "\n".join(lines)
+
+
+def _collect(
+    table: Table, rows: Sequence[Row], runs: Mapping[str, Run], scale: Scale
+) -> dict[str, Any]:
+    """What results.json holds of the table: a row for each recipe, and the findings."""
+    suffix, _ = _evaluated(table, scale)
+    by_recipe = {row.recipe: row for row in rows}
+    document: dict[str, Any] = {"scale": scale.name}
+    networks = experiment.counted(list(runs), runs[rows[0].recipe].folder)
+    for row in rows:
+        document[row.recipe] = {
+            "label": row.label,
+            **runs[row.recipe].figures(suffix),
+            # Of the network as the paper has it, not of a narrower one.
+            "weights": networks[row.recipe]["weights"],
+            "multiplies": networks[row.recipe]["multiplies"],
+            "paper": {
+                **(networks[row.recipe]["paper"] or {}),
+                **(dataclasses.asdict(row.paper) if row.paper else {}),
+                "steps": row.steps,
+                "hours": row.hours,
+            },
+        }
+    document["findings"] = []
+    for finding in table.findings:
+        for better, worse in _pairs(finding, runs):
+            step = experiment.comparison(runs[better], runs[worse], suffix)
+            compared = contract.read_root(
+                storage.join(runs[better].folder, step.name), contract.COMPARISON
+            )
+            interval = compared["intervals"]["mean_ap"]
+            papers = [by_recipe[recipe].paper for recipe in (better, worse)]
+            document["findings"].append(
+                {
+                    "claim": finding.claim,
+                    "better": better,
+                    "worse": worse,
+                    "map_difference": compared["difference"]["mean_ap"],
+                    "interval": interval,
+                    "paper_map_difference": None
+                    if None in papers
+                    else round(papers[0].map - papers[1].map, 3),  # type: ignore[union-attr]
+                    "verdict": verdict(interval),
+                }
+            )
+    return document
+
+
+def verdict(interval: Sequence[float] | None) -> str:
+    """What the interval of a difference, which the paper has above 0, says."""
+    if interval is None or interval[0] <= 0 <= interval[1]:
+        return OPEN
+    return HOLDS if interval[0] > 0 else CONTRADICTED
+
+
+def render(table: Table, document: Mapping[str, Any]) -> str:
+    """Markdown: the rows beside the paper's, and a sentence for each finding.
+
+    A cell with a slash has the paper's figure after it.
+    """
+    rows = {row.recipe: row for row in table.rows if row.recipe in document}
+    lines = [
+        "| | weights | multiplies | here | steps | time | AUC | d' | mAP | 95 % |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for recipe, row in rows.items():
+        ours, paper = document[recipe], document[recipe]["paper"]
+        cells = [
+            row.label,
+            _beside(ours["weights"], paper.get("weights"), _rounded),
+            _beside(ours["multiplies"], paper.get("multiplies"), _rounded),
+            f"width {ours['width']:g}, {ours['labels_trained']:,} labels, "
+            f"{ours['videos_trained']:,} videos",
+            _beside(ours["steps"], row.steps, _rounded),
+            _beside(ours["seconds"], row.hours and row.hours * 3600, _time),
+            _beside(ours["auc"], paper.get("auc"), _figure),
+            _beside(ours["d_prime"], paper.get("d_prime"), _figure),
+            _beside(ours["map"], paper.get("map"), _figure),
+            _interval(ours["intervals"]["map"], "{:.3f}"),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    one = document[next(iter(rows))]
+    lines += [
+        "",
+        f"{one['num_videos']:,} videos, {one['num_labels']:,} labels; a constant score has mAP "
+        f"{one['prior_map']:.3f}.",
+        "",
+    ]
+    for finding in document["findings"]:
+        papers = finding["paper_map_difference"]
+        lines.append(
+            f"- {finding['claim']}: **{finding['verdict']}** for "
+            f"{rows[finding['better']].label} over {rows[finding['worse']].label}, mAP "
+            f"{finding['map_difference']:+.3f} {_interval(finding['interval'], '{:+.3f}')}"
+            + ("" if papers is None else f" (paper {papers:+.3f})")
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _beside(ours: float | None, paper: float | None, written: Callable[[float], str]) -> str:
+    return " / ".join("-" if number is None else written(number) for number in (ours, paper))
+
+
+def _figure(number: float) -> str:
+    return f"{number:.3f}"
+
+
+def _interval(ends: Sequence[float] | None, layout: str) -> str:
+    return "" if ends is None else f"[{', '.join(layout.format(end) for end in ends)}]"
+
+
+def _rounded(number: float) -> str:
+    """Three digits, in millions or billions where there are so many."""
+    for unit, name in ((1e9, "B"), (1e6, "M")):
+        if number >= 0.9995 * unit:
+            return f"{number / unit:.3g}{name}"
+    return f"{number:,}"
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds / 3600:.0f} h" if seconds > 10 * 3600 else f"{seconds / 60:.1f} min"
