@@ -6,7 +6,7 @@ from pathlib import Path
 
 from evaluation.paper.scales import PAPER, Scale
 from evaluation.paper.steps import START_SECONDS, Step
-from features import contract, storage
+from features import storage
 from features.errors import InputError
 
 # Clips lie as those of ESC-10: audio/dog_bark/3-155312-A.ogg is of fold 3, cut from recording
@@ -33,7 +33,6 @@ class Corpus:
 
     features: str
     steps: tuple[Step, ...]
-    evaluation_patches: int  # that a network scores, about
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--clips",
         metavar="FOLDER",
         help="clips as those of ESC-10, LABEL/FOLD-RECORDING-TAKE.ogg below it, to compose "
-        "soundtracks of; fold 4 for evaluation alone",
+        "soundtracks of, with fold 4 for evaluation alone; default: synthetic sounds",
     )
     source.add_argument(
         "--manifest", metavar="PATH", help="videos, as pipelines.prepare_dataset takes them"
@@ -51,24 +50,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--features", metavar="FOLDER", help="of videos, made already")
 
 
-def corpus_of(args: argparse.Namespace, scale: Scale, folder: str) -> Corpus:
-    """What the flags ask for.
+def corpus_of(
+    args: argparse.Namespace, scale: Scale, folder: str, *, statistics: bool = False
+) -> Corpus:
+    """What the flags ask for; with the statistics of its bands, for recipes that normalise.
 
     Raises:
-      InputError: the scale cannot do without, or does not compose soundtracks.
+      InputError: the paper's scale cannot do without videos.
     """
     if args.features is not None:
-        features = storage.absolute(args.features)
-        split = contract.read_root(features, contract.FEATURES)["splits"].get("evaluation")
-        if split is None:
-            raise InputError(f"--features {features} has no split 'evaluation' to score")
-        return Corpus(features, (), min(split["num_patches"], scale.evaluation_patches or 10**12))
+        return Corpus(storage.absolute(args.features), ())
+    if scale == PAPER and args.manifest is None and not args.estimate:
+        raise InputError("--scale paper takes --features, or a --manifest of its videos")
     steps: list[Step] = []
     if args.manifest is not None:
         manifest = storage.absolute(args.manifest)
     else:
         manifest = storage.join(folder, "corpus", "manifest.csv")
-        steps += _composed(args, scale, folder)
+        steps = _composed(args.clips, scale, folder)
     steps += prepared(
         manifest,
         folder,
@@ -76,26 +75,22 @@ def corpus_of(args: argparse.Namespace, scale: Scale, folder: str) -> Corpus:
         balanced_sets=scale.balanced_sets,
         num_videos=scale.soundtracks,
     )
-    return Corpus(storage.join(folder, "features"), tuple(steps), scale.evaluation_patches)
+    features = storage.join(folder, "features")
+    return Corpus(features, (*steps, *([band_statistics(features)] if statistics else [])))
 
 
-def _composed(args: argparse.Namespace, scale: Scale, folder: str) -> list[Step]:
-    output = storage.join(folder, "corpus")
-    count = str(scale.soundtracks)
-    if scale == PAPER and not args.estimate:
-        raise InputError(f"--scale {scale.name} takes --features, or a --manifest of its videos")
-    if args.clips is None:
-        if scale.name != "tiny" and not args.estimate:
-            raise InputError(f"--scale {scale.name} takes --clips, --manifest or --features")
-        demo = ("pipelines.demo_corpus", "--output", output, "--soundtracks", count)
-        return [Step(name="corpus", command=demo)]
+def _composed(clips: str | None, scale: Scale, folder: str) -> list[Step]:
+    """Soundtracks of clips, or of synthetic sounds."""
+    output = ("--output", storage.join(folder, "corpus"), "--soundtracks", str(scale.soundtracks))
+    if clips is None:
+        return [Step(name="corpus", command=("pipelines.demo_corpus", *output))]
     command = (
-        *("pipelines.compose_soundtracks", "--output", output, "--soundtracks", count),
-        *("--clips", storage.join(folder, "clips", "manifest.parquet")),
+        *("pipelines.compose_soundtracks", "--clips"),
+        *(storage.join(folder, "clips", "manifest.parquet"), *output),
         *("--generic-labels", str(_GENERIC_LABELS), *_COMPOSITION),
     )
     seconds = START_SECONDS + scale.soundtracks * _SECONDS_TO_COMPOSE
-    return [imported(args.clips, folder), Step(name="corpus", command=command, seconds=seconds)]
+    return [imported(clips, folder), Step(name="corpus", command=command, seconds=seconds)]
 
 
 def imported(clips: str, folder: str) -> Step:
@@ -137,3 +132,9 @@ def prepared(
             seconds=START_SECONDS + num_videos * _SECONDS_TO_EXTRACT,
         ),
     ]
+
+
+def band_statistics(features: str) -> Step:
+    """What recipes that normalise their input read beside the features."""
+    name = "band_statistics" + features.rpartition("/features")[2]
+    return Step(name=name, command=("pipelines.band_statistics", "--features", features))

@@ -75,7 +75,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(recipe: str, fold: int, scale: Scale, folder: str) -> Run:
     features = storage.join(folder, f"features-fold{fold}")
     flags = {**scale.clip_flags, **scale.clip_flags_of.get(recipe, {})}
-    return Run(f"esc10-{recipe}-fold{fold}", recipe, flags, features, folder)
+    return Run(
+        name=f"esc10-{recipe}-fold{fold}",
+        recipe=recipe,
+        network=recipe,
+        flags=flags,
+        features=features,
+        folder=folder,
+    )
 
 
 def _plan(clips: str, runs: Mapping[str, Mapping[int, Run]], folder: str) -> list[Step]:
@@ -91,9 +98,7 @@ def _plan(clips: str, runs: Mapping[str, Mapping[int, Run]], folder: str) -> lis
                 suffix=f"-fold{fold}",
                 num_videos=_NUM_CLIPS,
             )
-            if recipe in _NORMALISED:
-                command = ("pipelines.band_statistics", "--features", run.features)
-                plan.append(Step(name=f"band-statistics-fold{fold}", command=command))
+            plan += [corpus.band_statistics(run.features)] if recipe in _NORMALISED else []
             plan += run.steps(
                 recipe_steps=5_000_000,
                 subset=None,

@@ -16,17 +16,18 @@ RESULTS = "results.json"
 _INFERENCE_OVER_TRAINING = 3
 # To build the graphs of a network, export it and load it again.
 _SECONDS_AROUND_TRAINING = 30.0
-# Of training.train that change the network or its speed, and how training.describe is told.
-_TOLD = {"labels": "labels", "batch-size": "batch-size", "precision": "precision"}
+# Flags that change the speed, of training.train and training.describe alike.
+_FLAGS_OF_SPEED = ("labels", "batch-size", "precision")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Run:
     """A recipe that is trained on features, scored and evaluated.
 
     Attributes:
       name: of its folders, `runs/NAME`, `scores/NAME` and `reports/NAME`.
       recipe: of training.train.
+      network: a recipe with the same network.
       flags: of training.train.
       features: folder.
       folder: of the experiment.
@@ -34,6 +35,7 @@ class Run:
 
     name: str
     recipe: str
+    network: str
     flags: Flags
     features: str
     folder: str
@@ -50,8 +52,9 @@ class Run:
 
     def measurement(self) -> Step:
         """Measures how fast the network trains on this machine."""
-        command = ["training.describe", self.recipe, "--speed", "--json"]
-        command += [f"--{_TOLD[flag]}={self.flags[flag]}" for flag in _TOLD if flag in self.flags]
+        command = ["training.describe", self.network, "--speed", "--json"]
+        for flag in _FLAGS_OF_SPEED:
+            command += [f"--{flag}={self.flags[flag]}"] if flag in self.flags else []
         network = self.flags.get("network", "").split()
         network += [f"width={self.flags['width']}"] if "width" in self.flags else []
         if network:
@@ -61,7 +64,7 @@ class Run:
     @property
     def patches_per_second(self) -> float:
         """What the measurement found."""
-        return _printed(self.measurement())[self.recipe]["patches_per_second"]
+        return _printed(self.measurement())[self.network]["patches_per_second"]
 
     def num_steps(self, of_recipe: int) -> int:
         """Mini-batches; the recipe's, where no flag says otherwise."""

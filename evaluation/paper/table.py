@@ -34,6 +34,7 @@ class Row:
       steps: mini-batches of the recipe.
       paper: its figures; None where it has none.
       hours: that the paper trained.
+      network: a recipe with the same network, if that is another.
     """
 
     recipe: str
@@ -41,6 +42,7 @@ class Row:
     steps: int
     paper: Figures | None
     hours: float | None = None
+    network: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +63,7 @@ class Table:
       rows: as in the paper.
       findings: what the paper reads from it.
       few_labels: whether it is evaluated on the small label set of section 4.2 alone.
+      statistics: whether a recipe of it normalises its input.
     """
 
     name: str
@@ -68,6 +71,7 @@ class Table:
     rows: tuple[Row, ...]
     findings: tuple[Finding, ...]
     few_labels: bool = False
+    statistics: bool = False
 
 
 def main(table: Table, argv: Sequence[str] | None) -> int:
@@ -75,7 +79,7 @@ def main(table: Table, argv: Sequence[str] | None) -> int:
     args = _parser(table).parse_args(argv)
     scale, folder = SCALES[args.scale], storage.absolute(args.output)
     rows = _chosen(table, args.rows)
-    source = corpus.corpus_of(args, scale, folder)
+    source = corpus.corpus_of(args, scale, folder, statistics=table.statistics)
     runs = {row.recipe: _run(row, scale, source.features, folder) for row in rows}
     experiment.measure(runs.values(), folder)
     plan = steps.unfinished(_plan(table, rows, runs, scale, source), folder)
@@ -118,7 +122,14 @@ def _chosen(table: Table, names: Sequence[str] | None) -> list[Row]:
 
 def _run(row: Row, scale: Scale, features: str, folder: str) -> Run:
     recipe = scale.run_of(row.recipe)
-    return Run(recipe, recipe, scale.flags_of(recipe), features, folder)
+    return Run(
+        name=recipe,
+        recipe=recipe,
+        network=scale.run_of(row.network or row.recipe),
+        flags=scale.flags_of(recipe),
+        features=features,
+        folder=folder,
+    )
 
 
 def _plan(
@@ -135,7 +146,7 @@ def _plan(
         plan += run.steps(
             recipe_steps=row.steps,
             subset=scale.evaluated,
-            evaluation_patches=source.evaluation_patches,
+            evaluation_patches=scale.evaluation_patches,
         )
         plan += [run.evaluation(suffix, flags)] if suffix else []
     for finding in table.findings:

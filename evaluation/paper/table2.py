@@ -26,6 +26,7 @@ TABLE = Table(
             17_000_000,
             Figures(0.926, 2.041, 0.212),
             356,
+            network="resnet50",
         ),
     ),
     findings=(
