@@ -87,13 +87,14 @@ def describe(recipe: Recipe, *, num_labels: int | None, speed: bool = False) -> 
     cost, embedding_units = _cost(recipe.model, labels, patch_shape)
     recipe = dataclasses.replace(recipe, num_labels=labels)
     published = _PAPER.get(recipe.name) if recipe == recipes.find_recipe(recipe.name) else None
+    rate = patches_per_second(recipe, num_labels=labels, patch_shape=patch_shape) if speed else None
     return {
         "network": recipe.model.network,
         "labels": labels,
         "embedding_units": embedding_units,
         **dataclasses.asdict(cost),
         "paper": dataclasses.asdict(published) if published else None,
-        "patches_per_second": patches_per_second(recipe, num_labels=labels) if speed else None,
+        "patches_per_second": rate,
     }
 
 

@@ -6,7 +6,6 @@ import numpy as np
 import tensorflow as tf
 
 from features.front_end import PatchStorage
-from features.params import LogMelParams
 from training.config import Recipe
 from training.data import Batch
 from training.models.build import build_model
@@ -16,7 +15,7 @@ from training.step import replica_step
 _LEAST_STEPS, _LEAST_SECONDS = 2, 3.0
 
 
-def patches_per_second(recipe: Recipe, *, num_labels: int) -> float:
+def patches_per_second(recipe: Recipe, *, num_labels: int, patch_shape: tuple[int, ...]) -> float:
     """The rate of a recipe's own steps on one batch that stays in memory.
 
     The first step, which builds the graph, is left out.
@@ -24,8 +23,8 @@ def patches_per_second(recipe: Recipe, *, num_labels: int) -> float:
     Args:
       recipe: its network, batch size, precision and optimizer.
       num_labels: outputs.
+      patch_shape: of the input.
     """
-    patch_shape = LogMelParams().patch_shape
     model = build_model(
         recipe.model, num_labels=num_labels, patch_shape=patch_shape, precision=recipe.precision
     )
