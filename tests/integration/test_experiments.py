@@ -153,6 +153,6 @@ def test_what_cannot_be_run_is_refused_at_once(tmp_path: Path) -> None:
         table2.main(["--scale=tiny", output, "--rows", "vgg19"])
     with pytest.raises(InputError, match="--scale paper takes --features, or a --manifest"):
         table4.main(["--scale=paper", output])
-    with pytest.raises(InputError, match="give the excerpts whose .*, as --event-manifest"):
+    with pytest.raises(InputError, match=r"give the excerpts whose .*, as --event-manifest"):
         event_detection.main(["--scale=small", output, "--manifest=videos.csv"])
     assert not any(tmp_path.iterdir())
