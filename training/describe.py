@@ -56,6 +56,12 @@ _PAPER: Mapping[str, _Published] = {
         _Published(30e6, 1.9e9),
     ),
 }
+# What the networks of section 4.4 take instead of patches of 96 x 64: 20 x 64, and the average pool
+# of ResNet-50.
+_PATCH_SHAPES: Mapping[str, tuple[int, ...]] = {
+    "audio_set_log_mel": LogMelParams().with_patch_frames(20).patch_shape,
+    "audio_set_embeddings": (2_048,),
+}
 
 
 def describe(recipe: Recipe, *, num_labels: int | None, speed: bool = False) -> dict[str, Any]:
@@ -77,26 +83,28 @@ def describe(recipe: Recipe, *, num_labels: int | None, speed: bool = False) -> 
     labels = num_labels or recipe.num_labels
     if labels is None:
         raise InputError(f"{recipe.name} is for all labels; say how many with --labels")
-    cost, embedding_units = _cost(recipe.model, labels)
+    patch_shape = _PATCH_SHAPES.get(recipe.name, LogMelParams().patch_shape)
+    cost, embedding_units = _cost(recipe.model, labels, patch_shape)
     recipe = dataclasses.replace(recipe, num_labels=labels)
     published = _PAPER.get(recipe.name) if recipe == recipes.find_recipe(recipe.name) else None
+    rate = patches_per_second(recipe, num_labels=labels, patch_shape=patch_shape) if speed else None
     return {
         "network": recipe.model.network,
         "labels": labels,
         "embedding_units": embedding_units,
         **dataclasses.asdict(cost),
         "paper": dataclasses.asdict(published) if published else None,
-        "patches_per_second": patches_per_second(recipe, num_labels=labels) if speed else None,
+        "patches_per_second": rate,
     }
 
 
 @functools.cache
-def _cost(model: ModelConfig, num_labels: int) -> tuple[Cost, int]:
+def _cost(model: ModelConfig, num_labels: int, patch_shape: tuple[int, ...]) -> tuple[Cost, int]:
     """Of a built network, and the units of its embedding; many recipes share a network."""
     built = build_model(
         model,
         num_labels=num_labels,
-        patch_shape=LogMelParams().patch_shape,
+        patch_shape=patch_shape,
         precision="float32",
     )
     return cost_of(built), built.output["embedding"].shape[-1]

@@ -16,7 +16,7 @@ from training.step import replica_step
 _LEAST_STEPS, _LEAST_SECONDS = 2, 3.0
 
 
-def patches_per_second(recipe: Recipe, *, num_labels: int) -> float:
+def patches_per_second(recipe: Recipe, *, num_labels: int, patch_shape: tuple[int, ...]) -> float:
     """The rate of a recipe's own steps on one batch that stays in memory.
 
     The first step, which builds the graph, is left out.
@@ -24,9 +24,8 @@ def patches_per_second(recipe: Recipe, *, num_labels: int) -> float:
     Args:
       recipe: its network, batch size, precision and optimizer.
       num_labels: outputs.
+      patch_shape: of the input.
     """
-    front_end = FrontEnd(resampler="none")
-    patch_shape = front_end.patch_shape
     model = build_model(
         recipe.model, num_labels=num_labels, patch_shape=patch_shape, precision=recipe.precision
     )
@@ -40,7 +39,7 @@ def patches_per_second(recipe: Recipe, *, num_labels: int) -> float:
             [draw(recipe.options, [recipe.seed, place]) for place in range(recipe.batch_size)]
         ),
     )
-    step = tf.function(replica_step(model, optimizer, front_end, recipe.options))
+    step = tf.function(replica_step(model, optimizer, FrontEnd(resampler="none"), recipe.options))
     step(batch).numpy()
     start, num_steps = time.perf_counter(), 0
     while num_steps < _LEAST_STEPS or time.perf_counter() - start < _LEAST_SECONDS:

@@ -123,15 +123,22 @@ def prepared(
         prepare += ["--balanced-sets", balanced_sets]
     if split_values:
         prepare += ["--split-column", "published_split", "--split-values", *split_values]
-    extract = ("pipelines.extract_features", "--dataset", dataset, "--output", features)
     return [
         Step(name="dataset" + suffix, command=tuple(prepare)),
-        Step(
-            name="features" + suffix,
-            command=extract,
-            seconds=START_SECONDS + num_videos * _SECONDS_TO_EXTRACT,
-        ),
+        extracted(dataset, features, num_videos=num_videos),
     ]
+
+
+def extracted(dataset: str, features: str, *flags: str, num_videos: int) -> Step:
+    """From a data set to features, as more flags of pipelines.extract_features have them."""
+    return Step(
+        name=features.rpartition("/")[2],
+        command=(
+            *("pipelines.extract_features", "--dataset", dataset, "--output", features),
+            *flags,
+        ),
+        seconds=START_SECONDS + num_videos * _SECONDS_TO_EXTRACT,
+    )
 
 
 def band_statistics(features: str) -> Step:

@@ -66,6 +66,10 @@ class Run:
         """What the measurement found."""
         return _printed(self.measurement())[self.network]["patches_per_second"]
 
+    def seconds_to_infer(self, num_patches: int) -> float:
+        """For so many, about; with the start of the command that does it."""
+        return START_SECONDS + num_patches / self.patches_per_second / _INFERENCE_OVER_TRAINING
+
     def num_steps(self, of_recipe: int) -> int:
         """Mini-batches; the recipe's, where no flag says otherwise."""
         return int(self.flags.get("steps", of_recipe))
@@ -98,7 +102,7 @@ class Run:
             Step(
                 name=f"scores/{self.name}",
                 command=tuple(score),
-                seconds=START_SECONDS + evaluation_patches / rate / _INFERENCE_OVER_TRAINING,
+                seconds=self.seconds_to_infer(evaluation_patches),
             ),
             self.evaluation(),
         ]

@@ -81,8 +81,30 @@ def main(table: Table, argv: Sequence[str] | None) -> int:
     rows = _chosen(table, args.rows)
     source = corpus.corpus_of(args, scale, folder, statistics=table.statistics)
     runs = {row.recipe: _run(row, scale, source.features, folder) for row in rows}
+    return run(table, rows, runs, scale, source.steps, args)
+
+
+def run(
+    table: Table,
+    rows: Sequence[Row],
+    runs: Mapping[str, Run],
+    scale: Scale,
+    data: Sequence[Step],
+    args: argparse.Namespace,
+) -> int:
+    """Do what the rows need and keep what was found, or say what it would cost.
+
+    Args:
+      table: what is run.
+      rows: of it.
+      runs: of each row's recipe.
+      scale: of the runs.
+      data: the steps to what they are trained on.
+      args: --output and --estimate.
+    """
+    folder = storage.absolute(args.output)
     experiment.measure(runs.values(), folder)
-    plan = steps.unfinished(_plan(table, rows, runs, scale, source), folder)
+    plan = steps.unfinished(_plan(table, rows, runs, scale, data), folder)
     print(f"{table.title}, scale {scale.name}: {steps.cost(plan)}", flush=True)
     if args.estimate:
         print(_rates(rows, runs))
@@ -137,9 +159,9 @@ def _plan(
     rows: Sequence[Row],
     runs: Mapping[str, Run],
     scale: Scale,
-    source: corpus.Corpus,
+    data: Sequence[Step],
 ) -> list[Step]:
-    plan = [experiment.networks(list(runs), runs[rows[0].recipe].folder), *source.steps]
+    plan = [experiment.networks(list(runs), runs[rows[0].recipe].folder), *data]
     suffix, flags = _evaluated(table, scale)
     for row in rows:
         run = runs[row.recipe]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.paper import esc10, results, steps, table2, table3, table4
+from evaluation.paper import esc10, event_detection, results, steps, table2, table3, table4
 from evaluation.paper.scales import PAPER, SMALL, TINY
 from evaluation.paper.steps import Step
 from evaluation.paper.table import CONTRADICTED, HOLDS, OPEN, Table, verdict
@@ -19,7 +19,7 @@ from training import train
 from training.config import Recipe
 
 LIMIT_SECONDS = 300
-TABLES = (table2.TABLE, table3.TABLE, table4.TABLE)
+TABLES = (event_detection.TABLE, table2.TABLE, table3.TABLE, table4.TABLE)
 
 
 def test_a_table_goes_on_where_it_was_stopped_and_is_published(
@@ -153,4 +153,6 @@ def test_what_cannot_be_run_is_refused_at_once(tmp_path: Path) -> None:
         table2.main(["--scale=tiny", output, "--rows", "vgg19"])
     with pytest.raises(InputError, match="--scale paper takes --features, or a --manifest"):
         table4.main(["--scale=paper", output])
+    with pytest.raises(InputError, match=r"give the excerpts whose .*, as --event-manifest"):
+        event_detection.main(["--scale=small", output, "--manifest=videos.csv"])
     assert not any(tmp_path.iterdir())

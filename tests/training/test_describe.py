@@ -58,6 +58,12 @@ def test_labels_and_bottleneck_change_the_head_alone(descriptions: dict[str, Any
     assert descriptions["resnet50_30k"]["weights"] == pytest.approx(80e6, rel=0.09)
 
 
+def test_networks_for_events_take_short_patches_or_embeddings(descriptions: dict[str, Any]) -> None:
+    hidden = 2 * 1_000 * 1_000 + 1_000 * 527
+    assert descriptions["audio_set_log_mel"]["weights"] == 20 * 64 * 1_000 + hidden
+    assert descriptions["audio_set_embeddings"]["weights"] == 2_048 * 1_000 + hidden
+
+
 def test_every_recipe_is_described(descriptions: dict[str, Any]) -> None:
     assert list(descriptions) == list(recipes.RECIPES)
 
