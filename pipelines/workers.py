@@ -3,8 +3,8 @@
 A runner of this machine calls one function after the other. Where an element costs seconds, as a
 shard does, it is given to a process that is free instead; what comes back goes on in the pipeline.
 Beam's own way (`--direct_running_mode=multi_processing`) deals the elements out beforehand, so that
-the slowest hand decides; waits for ever for a worker that was killed; and imports Beam anew in
-each, where these workers share the memory of what they import.
+the worker with the most decides, and imports Beam anew in each, where these workers share the
+memory of what they import.
 """
 
 import argparse

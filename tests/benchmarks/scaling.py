@@ -49,7 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             make = functools.partial(job.make_dataset, num_few=NUM_FEW, num_more=size - NUM_FEW)
             datasets.append(making(make, folder / str(size), media)[1])
         small, large = datasets
-        run(lane, small, output, ONE, larger=False)  # imports and caches
+        for workers in (ONE, TWO):  # imports and caches
+            run(lane, small, output, workers, larger=False)
 
         walls: dict[str, list[float]] = {"1 few": [], "1 all": [], "2 few": [], "2 all": []}
         cpus: dict[str, list[float]] = {"few": [], "small": [], "large": []}
