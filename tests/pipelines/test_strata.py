@@ -1,5 +1,7 @@
 """Subsets against a plain sort of all positions, balanced sets against a plain loop over labels."""
 
+import pickle
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -183,3 +185,17 @@ def test_subsets_larger_than_the_corpus_are_refused(
 def test_subsets_that_are_none_are_refused(training: str, balanced: str, number: int) -> None:
     with pytest.raises(InputError, match=r"--(subsets|balanced-sets|examples-per-class): received"):
         SubsetRequest.parse(training, balanced, number)
+
+
+def test_a_survey_by_position_is_small_where_it_crosses_a_shuffle() -> None:
+    survey = take_survey(BATCHES, SubsetRequest.parse("200", "10", 33), bundles=2)
+
+    packed = pickle.dumps(survey)
+
+    assert sum(counts.nbytes for counts in survey.counts.values()) > 2**24
+    assert len(packed) < 2**19
+    again = pickle.loads(packed)
+    assert again.counts.keys() == survey.counts.keys()
+    for name, counts in survey.counts.items():
+        np.testing.assert_array_equal(again[name], counts)
+    np.testing.assert_array_equal(again.drawn, survey.drawn)

@@ -93,10 +93,10 @@ class FlinkCluster:
         jobs = self._ask("jobs/overview")["jobs"]
         return self._ask(f"jobs/{max(jobs, key=lambda job: job['start-time'])['jid']}")
 
-    def num_restarts(self) -> int:
-        """Of the last job."""
-        (metric,) = self._ask(f"jobs/{self.last_job()['jid']}/metrics?get=numRestarts")
-        return int(metric["value"])
+    def failures(self) -> list[str]:
+        """What went wrong in the last job, whether or not it was restarted then."""
+        history = self._ask(f"jobs/{self.last_job()['jid']}/exceptions")["exceptionHistory"]
+        return [entry["stacktrace"] for entry in history["entries"]]
 
     def records_read(self, stage: str) -> dict[str, int]:
         """Task manager -> elements that it was given of a stage of the last job."""
