@@ -120,9 +120,9 @@ def run(
 def _parser(table: Table) -> argparse.ArgumentParser:
     parser = experiment.parser(
         f"evaluation.paper.{table.name}",
-        f"Train and evaluate the rows of the paper's table of {table.title.lower()}, and print\n"
-        "our figures beside the paper's. Run the same command again after any\n"
-        "interruption; what other tables have made in the same folder is used.",
+        f"{table.title}: train and evaluate the rows of the table, and print our\n"
+        "figures beside the paper's. Run the same command again after any interruption;\n"
+        "what other tables have made in the same folder is used.",
     )
     corpus.add_arguments(parser)
     parser.add_argument(
