@@ -94,19 +94,23 @@ class ShardPlan:
         return contract.fingerprint([_CODE_VERSION, dataclasses.asdict(self)])
 
 
-def extract_shard(plan: ShardPlan, output: str, mode: Mode) -> dict[str, Any]:
+def extract_shard(
+    plan: ShardPlan, output: str, mode: Mode, present_bytes: int | None
+) -> dict[str, Any]:
     """Extract a shard unless its sidecar says that it is done.
 
     Args:
       plan: what to extract.
       output: the FEATURES folder.
       mode: how.
+      present_bytes: of the record file that a listing has shown, None for none. The listing may be
+        older than an attempt at this shard.
 
     Returns:
       The sidecar: plan fingerprint, counts, digest of the record file, outcome of every video.
     """
     path = storage.join(output, plan.key.path(PATCHES))
-    present = None if mode.force else _find_present(path)
+    present = None if mode.force else _find_present(path, present_bytes)
     stays = {} if present is None else _staying(plan, present, mode)
     is_planned = present is not None and present["plan"] == plan.fingerprint
     if present is not None and is_planned and len(stays) == len(plan.videos):
@@ -142,14 +146,14 @@ class _Extracted:
     places: Sequence[tuple[int, int]]  # (index of the patch in its soundtrack, place), rising
 
 
-def _find_present(path: str) -> dict[str, Any] | None:
+def _find_present(path: str, listed_bytes: int | None) -> dict[str, Any] | None:
     """The sidecar that is there, if its record file is too and has the right size."""
     sidecar = resume.find_sidecar(path)
-    try:
-        if sidecar and sidecar["num_bytes"] == storage.size_of(path + RECORDS_SUFFIX):
+    if sidecar is None or sidecar["num_bytes"] == listed_bytes:
+        return sidecar
+    with contextlib.suppress(FileNotFoundError):  # it may be newer than the listing
+        if sidecar["num_bytes"] == storage.size_of(path + RECORDS_SUFFIX):
             return sidecar
-    except FileNotFoundError:
-        pass
     return None
 
 

@@ -16,6 +16,8 @@ from features import contract, storage
 from features.errors import JobFailedError, TooManyRejectsError
 from pipelines import dataset, launch, sharding
 from pipelines.extract_shard import (
+    PATCHES,
+    RECORDS_SUFFIX,
     WRITTEN,
     Mode,
     Settings,
@@ -58,22 +60,25 @@ class ExtractShards(beam.PTransform):
         every_shard = (
             paths.pipeline
             | "Splits" >> beam.Create(list(self._num_shards.items()))
-            | "EveryShard" >> beam.FlatMap(_without_videos)
+            | "EveryShard" >> beam.FlatMap(_every_shard, self._output)
         )
         return (
-            (videos, every_shard)
-            | "WithEmpty" >> beam.Flatten()
-            | "GroupByShard" >> beam.GroupByKey()
+            {"videos": videos, "present_bytes": every_shard}
+            | "GroupByShard" >> beam.CoGroupByKey()
             | "Plan" >> beam.Map(_plan, self._settings)
             | "ExtractShard" >> beam.ParDo(_ExtractShard(self._output, self._mode))
         )
 
 
-def _without_videos(
-    split_and_shards: tuple[str, Mapping[str, int]],
-) -> Iterator[tuple[tuple, list[tuple]]]:
-    for key in sharding.keys(*split_and_shards):
-        yield dataclasses.astuple(key), []
+def _every_shard(
+    split_and_shards: tuple[str, Mapping[str, int]], output: str
+) -> Iterator[tuple[tuple, int | None]]:
+    """Shards of a split and the bytes of their record files, by one listing for all of them."""
+    split, num_shards = split_and_shards
+    present = storage.list_sizes(output, f"{split}/*/{PATCHES}-*{RECORDS_SUFFIX}")
+    for key in sharding.keys(split, num_shards):
+        path = storage.join(output, key.path(PATCHES)) + RECORDS_SUFFIX
+        yield dataclasses.astuple(key), present.get(path)
 
 
 class _ExtractShard(beam.DoFn):
@@ -84,8 +89,9 @@ class _ExtractShard(beam.DoFn):
         self._mode = mode
         self._num_videos = self._num_rejects = 0
 
-    def process(self, plan: ShardPlan) -> Iterator[dict[str, Any]]:
-        sidecar = extract_shard(plan, self._output, self._mode)
+    def process(self, planned: tuple[ShardPlan, int | None]) -> Iterator[dict[str, Any]]:
+        plan, present_bytes = planned
+        sidecar = extract_shard(plan, self._output, self._mode, present_bytes)
         self._num_videos += sidecar["num_videos"]
         self._num_rejects += sum(1 for _ in rejects_of(sidecar))
         # A random sample of the videos: five standard deviations above the limit are no chance.
@@ -124,10 +130,15 @@ def read_videos(
     yield from rows_by_shard.items()
 
 
-def _plan(keyed: tuple[tuple, Iterable[list[tuple]]], settings: Settings) -> ShardPlan:
-    key, row_lists = keyed
-    videos = sorted((Video(*row) for rows in row_lists for row in rows), key=lambda v: v.id)
-    return ShardPlan(ShardKey(*key), tuple(videos), settings)
+def _plan(
+    keyed: tuple[tuple, Mapping[str, Iterable]], settings: Settings
+) -> tuple[ShardPlan, int | None]:
+    """A plan, and the bytes of the record file that is there."""
+    key, grouped = keyed
+    rows = (row for rows in grouped["videos"] for row in rows)
+    videos = sorted((Video(*row) for row in rows), key=lambda video: video.id)
+    (present_bytes,) = grouped["present_bytes"]
+    return ShardPlan(ShardKey(*key), tuple(videos), settings), present_bytes
 
 
 def rejects_of(sidecar: Mapping[str, Any]) -> Iterator[Reject]:
