@@ -120,7 +120,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         max_reject_fraction=args.max_reject_fraction,
     )
     contract.claim_output(output, contract.FEATURES, inputs=(source,))
-    _compare_with_present(output, settings, data, num_shards, force=args.force)
+    plan = _compare_with_present(output, settings, data, num_shards, force=args.force)
     keys = [key for split, counts in num_shards.items() for key in sharding.keys(split, counts)]
     made = {
         "made_by": contract.made_by(),
@@ -149,12 +149,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             for group in counts
         ),
     }
-    # The root JSON goes first: from here on the folder is unfinished. Shards of this plan stay:
-    # their sidecars decide whether they are kept.
-    storage.delete(storage.join(output, contract.FEATURES))
-    rejects.remove_rejects(output)
-    resume.remove_leftovers(output, keys, kinds=(PATCHES,))
-    labels.copy_vocabulary(source, output)
+
+    def clear() -> None:
+        storage.write_bytes(storage.join(output, _PLAN), json.dumps(plan, indent=2).encode())
+        # The root JSON goes first: from here on the folder is unfinished. Shards of this plan stay:
+        # their sidecars decide whether they are kept.
+        storage.delete(storage.join(output, contract.FEATURES))
+        rejects.remove_rejects(output)
+        resume.remove_leftovers(output, keys, kinds=(PATCHES,))
+        labels.copy_vocabulary(source, output)
 
     def build(pipeline: beam.Pipeline) -> None:
         files = storage.list_files(source, dataset.VIDEO_FILES)
@@ -187,7 +190,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     sidecars_done = f"*/*/{PATCHES}-*{resume.SIDECAR_SUFFIX}"
     with progress_line("shards", len(keys), lambda: len(storage.list_files(output, sidecars_done))):
-        launch.run(build, options, output)
+        launch.run(build, options, output, clear=clear)
     resume.remove_partial_files(output)
     document = contract.read_root(output, contract.FEATURES)
     hours = document["num_patches"] * front_end.log_mel.patch_hop_seconds / 3600
@@ -208,8 +211,8 @@ def _compare_with_present(
     num_shards: Mapping[str, Mapping[str, int]],
     *,
     force: bool,
-) -> None:
-    """Say what differs from the work that the output folder holds, and leave word of this one.
+) -> dict[str, Any]:
+    """Say what differs from the work that the output folder holds; returns what says it of this.
 
     Raises:
       InputError: finished work would be lost, and nobody asked for that.
@@ -250,7 +253,7 @@ def _compare_with_present(
                 f"{change}; --force decodes every soundtrack anew, another --output keeps both"
             )
         print(f"{change}: shards that differ are made anew", file=sys.stderr)
-    storage.write_bytes(path, json.dumps(now, indent=2).encode())
+    return now
 
 
 def _groups(
