@@ -51,7 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "scores_b": folders[1],
         **common.counts,
     }
-    storage.delete(storage.join(output, contract.COMPARISON))
+
+    def clear() -> None:
+        storage.delete(storage.join(output, contract.COMPARISON))
 
     def build(pipeline: beam.Pipeline) -> None:
         passes = {
@@ -75,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         )
 
-    launch.run(build, options, output)
+    launch.run(build, options, output, clear=clear)
     document = contract.read_root(output, contract.COMPARISON)
     terminal.report(summary(document), {}, args.output)
     return OK

@@ -97,7 +97,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             "vocabulary": vocabulary.fingerprint,
         },
     }
-    storage.delete(storage.join(output, contract.METRICS))
+
+    def clear() -> None:
+        storage.delete(storage.join(output, contract.METRICS))
 
     def build(pipeline: beam.Pipeline) -> None:
         _ = pipeline | overview.WriteOverview(selection, output)
@@ -116,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         )
 
-    launch.run(build, options, output)
+    launch.run(build, options, output, clear=clear)
     document = contract.read_root(output, contract.METRICS)
     pages.write(output, source, scores, video_id=args.soundtrack, num_examples=args.examples)
     terminal.report(summary(document), {}, storage.join(args.output, pages.REPORT))
@@ -135,6 +137,8 @@ def _source(args: argparse.Namespace, output: str) -> str:
         source = storage.absolute(args.scores)
         contract.claim_output(output, contract.METRICS, inputs=(source,))
         return source
+    if args.dry_run:
+        raise InputError("--dry-run goes with --scores: tables become a folder of scores first")
     if args.labels_file is None:
         raise InputError("--scores-file: give the labels of the videos too, with --labels-file")
     contract.claim_output(output, contract.METRICS, inputs=())

@@ -140,10 +140,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         "frame_scores": args.frame_scores,
         "embeddings": args.embeddings,
     }
-    storage.delete(storage.join(output, contract.SCORES))
     keys = list(sharding.keys(args.split, made["num_shards"]))
-    resume.remove_leftovers(output, keys, kinds=(SCORES, FRAMES, EMBEDDINGS))
-    labels.copy_vocabulary(source, output)
+
+    def clear() -> None:
+        storage.delete(storage.join(output, contract.SCORES))
+        resume.remove_leftovers(output, keys, kinds=(SCORES, FRAMES, EMBEDDINGS))
+        labels.copy_vocabulary(source, output)
 
     def build(pipeline: beam.Pipeline) -> None:
         if from_media:
@@ -168,7 +170,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     done = f"{args.split}/*/{SCORES}-*{resume.SIDECAR_SUFFIX}"
     with progress_line("shards", len(keys), lambda: len(storage.list_files(output, done))):
-        launch.run(build, options, output)
+        launch.run(build, options, output, clear=clear)
     resume.remove_partial_files(output)
     document = contract.read_root(output, contract.SCORES)
     terminal.report(

@@ -1,8 +1,9 @@
-"""Files on any filesystem that Beam knows: local paths and gs:// are the same to every caller.
+"""Files anywhere: local paths, gs:// and the filesystems of Beam are the same to every caller.
 
-Writes go to a temporary name beside the target and are renamed, so a reader never meets half a
-file. Beam's own wrappers are used because every runner ships them; this module holds what they
-leave open: typed errors, atomic writes, one listing instead of a stat per file.
+A reader never meets half a file: it is written under a temporary name beside the target and
+renamed, but under gs://, where an object appears when it is whole. This module and `object_store`
+hold what Beam's own wrappers leave open: typed errors, atomic writes, one listing instead of a stat
+per file.
 """
 
 import contextlib
@@ -22,19 +23,30 @@ _UNCOMPRESSED = "uncompressed"
 ABSOLUTE = r"^(/|[a-zA-Z][a-zA-Z0-9+.-]*://)"
 _SCHEME = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]*://")
 _FILE_SCHEME = "file://"
+_OBJECT_SCHEME = "gs://"
+_WILDCARD = r"[\[\]*?]"
 # Temporary names start with this and end in a random tag; nothing lists them as results.
 _PARTIAL = ".partial-"
 _WRITE_BYTES = 1 << 20
 
 
 def _filesystems() -> Any:
-    """Beam's filesystems, on first use: a process that only reads local files does without.
+    """Beam's filesystems, on first use: a process that only reads files does without.
 
     Importing Beam costs 1 s and 160 MB.
     """
     from apache_beam.io.filesystems import FileSystems
 
     return FileSystems
+
+
+def _objects(path: str) -> Any:
+    """`object_store` where it is in charge of a path, else None; imported on first use."""
+    if not path.startswith(_OBJECT_SCHEME):
+        return None
+    from features import object_store
+
+    return object_store
 
 
 def join(folder: str, *names: str) -> str:
@@ -70,11 +82,13 @@ def open_read(path: str) -> IO[bytes]:
     try:
         if not _SCHEME.match(path):
             return open(path, "rb")  # noqa: PTH123 - the caller closes it
+        if objects := _objects(path):
+            return objects.open_read(path)
         return _filesystems().open(path, compression_type=_UNCOMPRESSED)
     except ValueError as error:  # a scheme that no filesystem serves, a NUL in the name
         raise OSError(f"{path!r}: {error}") from error
     except OSError as error:  # Beam's own error is one
-        if not _SCHEME.match(path):
+        if not _SCHEME.match(path) or _objects(path):
             raise
         words = str(error).replace(path, "").lower()  # a name may hold any number
         if "404" in words or "no such" in words or "not found" in words:
@@ -86,6 +100,8 @@ def open_read(path: str) -> IO[bytes]:
 
 def read_bytes(path: str) -> bytes:
     """The whole content of a file; raises as `open_read`."""
+    if objects := _objects(path):
+        return objects.read_bytes(path)
     with open_read(path) as file:
         return file.read()
 
@@ -101,7 +117,9 @@ def digest(paths: Sequence[str]) -> str:
 
 
 def exists(path: str) -> bool:
-    """Whether a file or folder is there."""
+    """Whether a file or folder is there; an object store has no folders."""
+    if objects := _objects(path):
+        return objects.exists(path)
     return _filesystems().exists(path)
 
 
@@ -111,6 +129,10 @@ def atomic_write(path: str) -> Iterator[IO[bytes]]:
 
     Where the block fails, nothing is left behind. A file that is there already is replaced.
     """
+    if objects := _objects(path):
+        with objects.atomic_write(path) as file:
+            yield file
+        return
     folder, name = _filesystems().split(path)
     make_folder(folder)
     partial = join(folder, f"{_PARTIAL}{name}-{uuid.uuid4().hex[:12]}")
@@ -135,6 +157,8 @@ def write_bytes(path: str, content: bytes) -> None:
 
 def make_folder(folder: str) -> None:
     """Create a folder and its parents where the filesystem has folders at all."""
+    if _objects(folder):
+        return
     if not _SCHEME.match(folder):
         # Not through Beam, which fails where another worker makes the folder at the same moment.
         pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
@@ -147,48 +171,52 @@ def list_files(folder: str, pattern: str) -> list[str]:
 
     One listing, no stat per file. Only `pattern` is a pattern: the folder may hold any character.
     """
-    return [path for path in _match(folder, pattern) if not _is_partial(path)]
+    return list(list_sizes(folder, pattern))
 
 
-def list_sizes(folder: str) -> dict[str, int]:
-    """Bytes of each file in a folder, by path: one listing, no stat per file."""
-    return {
-        metadata.path: metadata.size_in_bytes
-        for metadata in _match_metadata(_pattern(folder, "*"))
-        if metadata.path.startswith(folder)
-    }
+def list_sizes(folder: str, pattern: str) -> dict[str, int]:
+    """The files that `list_files` finds, in the same order, and their bytes."""
+    found = _match(folder, pattern)
+    return {path: found[path] for path in sorted(found) if _is_file(path)}
 
 
 def list_partial_files(folder: str, subfolders: str = "") -> list[str]:
     """What killed writers left behind in a folder, or in those under it that match `subfolders`."""
     pattern = f"{subfolders}/*".lstrip("/")
-    return [path for path in _match(folder, pattern) if _is_partial(path)]
+    return sorted(path for path in _match(folder, pattern) if _is_partial(path))
 
 
 def find_files(pattern: str) -> list[str]:
     """The file of that very name, or else the files that match it as a glob pattern; sorted."""
     if exists(pattern):
         return [pattern]
-    return [path for path in _match_all(pattern) if not _is_partial(path)]
+    return sorted(path for path in _match_all(pattern) if _is_file(path))
 
 
-def _match(folder: str, pattern: str) -> list[str]:
-    return [path for path in _match_all(_pattern(folder, pattern)) if path.startswith(folder)]
+def _match(folder: str, pattern: str) -> dict[str, int]:
+    # Patterns have no escape that all of Beam's filesystems take; what else a "?" finds is dropped.
+    found = _match_all(join(re.sub(_WILDCARD, "?", folder), pattern), prefix=join(folder, ""))
+    return {path: size for path, size in found.items() if path.startswith(folder)}
 
 
-def _pattern(folder: str, pattern: str) -> str:
-    """A pattern within a folder of any name; what is found must still be in that folder."""
-    # Patterns have no escape that all of Beam's filesystems take.
-    return join(re.sub(r"[\[\]*?]", "?", folder), pattern)
+def _match_all(pattern: str, prefix: str = "") -> dict[str, int]:
+    """Paths that match a pattern, and their bytes; `prefix` is known to begin all of them."""
+    objects = _objects(pattern)
+    if objects is None:
+        (match,) = _filesystems().match([pattern])
+        return {metadata.path: metadata.size_in_bytes for metadata in match.metadata_list}
+    from apache_beam.io.filesystem import FileSystem
+
+    literal = prefix + re.split(_WILDCARD, pattern[len(prefix) :])[0]
+    matches = re.compile(FileSystem.translate_pattern(pattern)).match
+    rest = pattern[len(literal) :]
+    sizes = objects.list_sizes(literal, recursive="/" in rest or "**" in rest)
+    return {path: size for path, size in sizes.items() if matches(path)}
 
 
-def _match_all(pattern: str) -> list[str]:
-    return sorted(metadata.path for metadata in _match_metadata(pattern))
-
-
-def _match_metadata(pattern: str) -> Sequence[Any]:
-    (match,) = _filesystems().match([pattern])
-    return match.metadata_list
+def _is_file(path: str) -> bool:
+    # TensorFlow and the console mark folders of an object store by objects of their names.
+    return not path.endswith("/") and not _is_partial(path)
 
 
 def _is_partial(path: str) -> bool:
@@ -197,6 +225,8 @@ def _is_partial(path: str) -> bool:
 
 def size_of(path: str) -> int:
     """Bytes of a file; raises FileNotFoundError where there is none."""
+    if objects := _objects(path):
+        return objects.size_of(path)
     (match,) = _filesystems().match([path], [1])
     if not match.metadata_list:
         raise FileNotFoundError(path)
@@ -205,27 +235,32 @@ def size_of(path: str) -> int:
 
 def delete(path: str) -> None:
     """Delete one file; that there is none is no error."""
-    if exists(path):
+    if objects := _objects(path):
+        objects.delete(path)
+    elif exists(path):
         _filesystems().delete([path])
 
 
 def delete_files(paths: Sequence[str]) -> None:
-    """Delete files that a listing has shown, in one request."""
-    if paths:
+    """Delete files of one filesystem that a listing has shown."""
+    if not paths:
+        return
+    if objects := _objects(paths[0]):
+        objects.delete_all(paths)
+    else:
         _filesystems().delete(list(paths))
 
 
 def delete_folder(folder: str) -> None:
     """Delete a folder of ours with all it holds; that there is none is no error."""
     if _SCHEME.match(folder):
-        delete_files(_match(folder, "**"))
+        delete_files(list(_match(folder, "**")))
     else:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def _replace(source: str, target: str) -> None:
     if _SCHEME.match(target):
-        # An object store's rename copies over the target in one request.
         _filesystems().rename([source], [target])
     else:
         os.replace(source, target)  # noqa: PTH105 - atomic, and plain strings here

@@ -100,7 +100,6 @@ def examine_shard(key: ShardKey, folder: str, rules: ShardRules) -> ShardFinding
     def damaged(problem: Problem, detail: str) -> ShardFindings:
         return ShardFindings(key, (Damage(key.path(PATCHES), str(problem), detail),))
 
-    has_records = storage.exists(path + RECORDS_SUFFIX)
     try:
         sidecar = json.loads(storage.read_bytes(path + resume.SIDECAR_SUFFIX))
         if sidecar["key"] != dataclasses.asdict(key):
@@ -110,15 +109,15 @@ def examine_shard(key: ShardKey, folder: str, rules: ShardRules) -> ShardFinding
         if counts != (len(promised), sum(promised.values())):
             return damaged(Problem.BAD_SIDECAR, "its counts do not add up")
     except FileNotFoundError:
-        if has_records:
+        if storage.exists(path + RECORDS_SUFFIX):
             return damaged(Problem.MISSING_SIDECAR, "the shard was not finished")
         return damaged(Problem.MISSING_SHARD, "neither records nor sidecar are there")
     except (ValueError, KeyError, TypeError) as error:
         return damaged(Problem.BAD_SIDECAR, f"cannot be read: {error!r}")
-    if not has_records:
-        return damaged(Problem.MISSING_RECORDS, f"{sidecar['num_patches']} records are gone")
     try:
         return _examine_records(key, path + RECORDS_SUFFIX, sidecar, rules)
+    except FileNotFoundError:
+        return damaged(Problem.MISSING_RECORDS, f"{sidecar['num_patches']} records are gone")
     except tfrecord.CorruptRecordError as error:
         detail = str(error).removeprefix(path + RECORDS_SUFFIX + ": ")
         return damaged(Problem.BAD_CHECKSUM, detail)

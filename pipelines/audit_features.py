@@ -82,7 +82,9 @@ def _audit(folder: str, features: dict[str, Any], options: PipelineOptions) -> d
         "features_fingerprint": features["fingerprint"],
         "front_end_fingerprint": features["front_end_fingerprint"],
     }
-    storage.delete(storage.join(folder, audit.AUDIT))
+
+    def clear() -> None:
+        storage.delete(storage.join(folder, audit.AUDIT))
 
     def build(pipeline: beam.Pipeline) -> None:
         findings = (
@@ -138,7 +140,7 @@ def _audit(folder: str, features: dict[str, Any], options: PipelineOptions) -> d
             )
         )
 
-    launch.run(build, options, folder)
+    launch.run(build, options, folder, clear=clear)
     document = contract.find_root(folder, audit.AUDIT)
     assert document is not None
     return document

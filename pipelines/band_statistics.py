@@ -61,9 +61,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     }
     transform_dir = storage.join(folder, "transform")
     temp_dir = storage.join(folder, f"transform_temp-{uuid.uuid4().hex[:12]}")
-    storage.delete(storage.join(folder, contract.BAND_STATISTICS))
-    for part in ("transform_fn", "transformed_metadata"):
-        storage.delete_folder(storage.join(transform_dir, part))
+
+    def clear() -> None:
+        storage.delete(storage.join(folder, contract.BAND_STATISTICS))
+        for part in ("transform_fn", "transformed_metadata"):
+            storage.delete_folder(storage.join(transform_dir, part))
 
     def build(pipeline: beam.Pipeline) -> None:
         batches = (
@@ -93,10 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         )
 
-    try:
-        launch.run(build, options, folder)
-    finally:
-        storage.delete_folder(temp_dir)
+    launch.run(build, options, folder, clear=clear, temp_dir=temp_dir)
     document = contract.read_root(folder, contract.BAND_STATISTICS)
     print(f"{document['num_patches']} patches of {len(shards)} shards")
     print(f"wrote {storage.join(args.features, contract.BAND_STATISTICS)}")

@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     contract.claim_output(output, contract.FEATURES, inputs=(source, run))
     front_end = embedding_front_end(model, export)
-    _claim(output, front_end)
+    plan = _plan(output, front_end)
     made = {
         "made_by": contract.made_by(),
         "features": source,
@@ -92,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
 
     extraction.write_features(
-        sidecars_of, made, options, source=source, output=output, shown_output=args.output
+        sidecars_of, plan, made, options, source=source, output=output, shown_output=args.output
     )
     return OK
 
@@ -114,25 +114,24 @@ def embedding_front_end(model: ExportedModel, export: str) -> FrontEnd:
     )
 
 
-def _claim(output: str, front_end: FrontEnd) -> None:
-    """Leave word of what the output folder is of.
+def _plan(output: str, front_end: FrontEnd) -> dict[str, str]:
+    """What the output folder is of.
 
     Raises:
       InputError: it is of something else.
     """
-    path = storage.join(output, extraction.PLAN)
     now = {"front_end_fingerprint": front_end.fingerprint}
     try:
-        present = json.loads(storage.read_bytes(path))
+        present = json.loads(storage.read_bytes(storage.join(output, extraction.PLAN)))
     except FileNotFoundError:
-        present = now
+        return now
     if present["front_end_fingerprint"] != front_end.fingerprint:
         raise InputError(
             f"--output {output}: front_end_fingerprint was {present['front_end_fingerprint']!r} "
             f"and is {front_end.fingerprint!r} now: it holds log-mel patches, or embeddings of "
             "another network; name another folder"
         )
-    storage.write_bytes(path, json.dumps(now, indent=2).encode())
+    return now
 
 
 if __name__ == "__main__":

@@ -133,7 +133,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         max_reject_fraction=args.max_reject_fraction,
     )
     contract.claim_output(output, contract.FEATURES, inputs=(source,))
-    _compare_with_present(output, settings, data, num_shards, force=args.force)
+    plan = _compare_with_present(output, settings, data, num_shards, force=args.force)
     made = {
         "made_by": contract.made_by(),
         "started_at": time.time(),
@@ -173,7 +173,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
 
     extraction.write_features(
-        sidecars_of, made, options, source=source, output=output, shown_output=args.output
+        sidecars_of, plan, made, options, source=source, output=output, shown_output=args.output
     )
     return OK
 
@@ -185,8 +185,8 @@ def _compare_with_present(
     num_shards: Mapping[str, Mapping[str, int]],
     *,
     force: bool,
-) -> None:
-    """Say what differs from the work that the output folder holds, and leave word of this one.
+) -> dict[str, Any]:
+    """Say what differs from the work that the output folder holds; returns what says it of this.
 
     Raises:
       InputError: finished work would be lost, and nobody asked for that.
@@ -227,7 +227,7 @@ def _compare_with_present(
                 f"{change}; --force decodes every soundtrack anew, another --output keeps both"
             )
         print(f"{change}: shards that differ are made anew", file=sys.stderr)
-    storage.write_bytes(path, json.dumps(now, indent=2).encode())
+    return now
 
 
 def _groups(

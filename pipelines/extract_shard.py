@@ -98,13 +98,17 @@ class ShardPlan:
         return contract.fingerprint([_CODE_VERSION, document])
 
 
-def extract_shard(plan: ShardPlan, output: str, mode: Mode) -> dict[str, Any]:
+def extract_shard(
+    plan: ShardPlan, output: str, mode: Mode, present_bytes: int | None = None
+) -> dict[str, Any]:
     """Extract a shard unless its sidecar says that it is done.
 
     Args:
       plan: what to extract.
       output: the FEATURES folder.
       mode: how.
+      present_bytes: of the record file that a listing has shown, None for none. The listing may be
+        older than an attempt at this shard.
 
     Returns:
       The sidecar: plan fingerprint, counts, digest of the record file, outcome of every video. And
@@ -114,7 +118,7 @@ def extract_shard(plan: ShardPlan, output: str, mode: Mode) -> dict[str, Any]:
     """
     start = time.thread_time()
     path = storage.join(output, plan.key.path(PATCHES))
-    present = None if mode.force else find_shard(path)
+    present = None if mode.force else find_shard(path, present_bytes)
     stays = {} if present is None else _staying(plan, present, mode)
     is_planned = present is not None and present["plan"] == plan.fingerprint
     if present is not None and is_planned and len(stays) == len(plan.videos):

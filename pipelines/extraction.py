@@ -6,6 +6,7 @@ Only rows of videos (about 200 bytes) are grouped; patches never leave the eleme
 import collections
 import dataclasses
 import functools
+import json
 import math
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -29,7 +30,7 @@ from pipelines.extract_shard import (
     extract_shard,
 )
 from pipelines.progress import progress_line
-from pipelines.record_files import PATCHES
+from pipelines.record_files import PATCHES, RECORDS_SUFFIX
 from pipelines.rejects import Reject
 from pipelines.sharding import ShardKey
 from pipelines.workers import MapOnWorkers
@@ -43,6 +44,7 @@ _COUNTS = ("num_videos", "num_patches", "num_bytes")
 
 def write_features(
     sidecars_of: Callable[[beam.Pipeline], beam.PCollection],
+    plan: Mapping[str, Any],
     made: Mapping[str, Any],
     options: PipelineOptions,
     *,
@@ -54,6 +56,7 @@ def write_features(
 
     Args:
       sidecars_of: the beginning of the pipeline; it gives one sidecar a shard.
+      plan: what the shards are planned with, for `PLAN`.
       made: what the command knows of `features.json`, see `finish`.
       options: of the pipeline.
       source: the folder that the labels are copied from.
@@ -65,12 +68,15 @@ def write_features(
     """
     num_shards = made["num_shards"]
     keys = [key for split, counts in num_shards.items() for key in sharding.keys(split, counts)]
-    # The root JSON goes first: from here on the folder is unfinished. Shards of this plan stay:
-    # their sidecars decide whether they are kept.
-    storage.delete(storage.join(output, contract.FEATURES))
-    rejects.remove_rejects(output)
-    resume.remove_leftovers(output, keys, kinds=(PATCHES,))
-    labels.copy_vocabulary(source, output)
+
+    def clear() -> None:
+        storage.write_bytes(storage.join(output, PLAN), json.dumps(plan, indent=2).encode())
+        # The root JSON goes first: from here on the folder is unfinished. Shards of this plan stay:
+        # their sidecars decide whether they are kept.
+        storage.delete(storage.join(output, contract.FEATURES))
+        rejects.remove_rejects(output)
+        resume.remove_leftovers(output, keys, kinds=(PATCHES,))
+        labels.copy_vocabulary(source, output)
 
     def build(pipeline: beam.Pipeline) -> None:
         sidecars = sidecars_of(pipeline)
@@ -98,7 +104,7 @@ def write_features(
 
     sidecars_done = f"*/*/{PATCHES}-*{resume.SIDECAR_SUFFIX}"
     with progress_line("shards", len(keys), lambda: len(storage.list_files(output, sidecars_done))):
-        launch.run(build, options, output)
+        launch.run(build, options, output, clear=clear)
     resume.remove_partial_files(output)
     document = contract.read_root(output, contract.FEATURES)
     hours = document["num_patches"] * made["front_end"]["log_mel"]["patch_hop_seconds"] / 3600
@@ -140,27 +146,35 @@ class ExtractShards(beam.PTransform):
         every_shard = (
             paths.pipeline
             | "Splits" >> beam.Create(list(self._num_shards.items()))
-            | "EveryShard" >> beam.FlatMap(_without_videos)
+            | "EveryShard" >> beam.FlatMap(_every_shard, self._output)
         )
         return (
-            (videos, every_shard)
-            | "WithEmpty" >> beam.Flatten()
-            | "GroupByShard" >> beam.GroupByKey()
+            {"videos": videos, "present_bytes": every_shard}
+            | "GroupByShard" >> beam.CoGroupByKey()
             | "Plan" >> beam.Map(_plan, self._settings)
             | "ExtractShard"
             >> MapOnWorkers(
-                functools.partial(extract_shard, output=self._output, mode=self._mode),
+                functools.partial(_extract, output=self._output, mode=self._mode),
                 self._num_workers,
             )
             | "CountRejects" >> beam.ParDo(_CountRejects(self._output, self._mode))
         )
 
 
-def _without_videos(
-    split_and_shards: tuple[str, Mapping[str, int]],
-) -> Iterator[tuple[tuple, list[tuple]]]:
-    for key in sharding.keys(*split_and_shards):
-        yield dataclasses.astuple(key), []
+def _every_shard(
+    split_and_shards: tuple[str, Mapping[str, int]], output: str
+) -> Iterator[tuple[tuple, int | None]]:
+    """Shards of a split and the bytes of their record files, by one listing for all of them."""
+    split, num_shards = split_and_shards
+    present = storage.list_sizes(output, f"{split}/*/{PATCHES}-*{RECORDS_SUFFIX}")
+    for key in sharding.keys(split, num_shards):
+        path = storage.join(output, key.path(PATCHES)) + RECORDS_SUFFIX
+        yield dataclasses.astuple(key), present.get(path)
+
+
+def _extract(planned: tuple[ShardPlan, int | None], output: str, mode: Mode) -> dict[str, Any]:
+    plan, present_bytes = planned
+    return extract_shard(plan, output, mode, present_bytes)
 
 
 class _CountRejects(beam.DoFn):
@@ -210,10 +224,15 @@ def read_videos(
     yield from rows_by_shard.items()
 
 
-def _plan(keyed: tuple[tuple, Iterable[list[tuple]]], settings: Settings) -> ShardPlan:
-    key, row_lists = keyed
-    videos = sorted((Video(*row) for rows in row_lists for row in rows), key=lambda v: v.id)
-    return ShardPlan(ShardKey(*key), tuple(videos), settings)
+def _plan(
+    keyed: tuple[tuple, Mapping[str, Iterable]], settings: Settings
+) -> tuple[ShardPlan, int | None]:
+    """A plan, and the bytes of the record file that is there."""
+    key, grouped = keyed
+    rows = (row for rows in grouped["videos"] for row in rows)
+    videos = sorted((Video(*row) for row in rows), key=lambda video: video.id)
+    (present_bytes,) = grouped["present_bytes"]
+    return ShardPlan(ShardKey(*key), tuple(videos), settings), present_bytes
 
 
 def rejects_of(sidecar: Mapping[str, Any]) -> Iterator[Reject]:

@@ -126,6 +126,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     source, output = storage.absolute(args.manifest), storage.absolute(args.output)
     if args.adapter != "csv":
+        if args.dry_run:
+            raise InputError(
+                f"--dry-run: --adapter {args.adapter} imports first; run pipelines.import_dataset, "
+                "and give its manifest"
+            )
         source, args.label_names = _import(args, source, storage.join(output, "imported"))
         # It has their splits already, and the columns of ours.
         layout, args.split_values = manifest.ManifestFormat(), None
@@ -144,13 +149,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     temp_dir = storage.join(output, f"transform_temp-{uuid.uuid4().hex[:12]}")
     present = contract.find_root(output, contract.DATASET) or {"splits": {}}
     present_shards = {split: entry["num_shards"] for split, entry in present["splits"].items()}
-    # The root JSON goes first: from here on the folder is unfinished. Nothing is removed that the
-    # job did not write: media may lie in the same folder.
-    storage.delete(storage.join(output, contract.DATASET))
-    storage.delete_files(storage.list_files(output, dataset.VIDEO_FILES))
-    rejects.remove_rejects(output)
-    for part in ("transform_fn", "transformed_metadata"):
-        storage.delete_folder(storage.join(transform_dir, part))
+
+    def clear() -> None:
+        # The root JSON goes first: from here on the folder is unfinished. Nothing is removed that
+        # the job did not write: media may lie in the same folder.
+        storage.delete(storage.join(output, contract.DATASET))
+        storage.delete_files(storage.list_files(output, dataset.VIDEO_FILES))
+        rejects.remove_rejects(output)
+        for part in ("transform_fn", "transformed_metadata"):
+            storage.delete_folder(storage.join(transform_dir, part))
 
     def build(pipeline: beam.Pipeline) -> None:
         rows = (
@@ -209,10 +216,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         )
 
-    try:
-        launch.run(build, options, output)
-    finally:
-        storage.delete_folder(temp_dir)
+    launch.run(build, options, output, clear=clear, temp_dir=temp_dir)
     document = contract.read_root(output, contract.DATASET)
     splits = ", ".join(
         f"{split['num_videos']} {name}" for name, split in document["splits"].items()

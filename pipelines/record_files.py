@@ -6,6 +6,7 @@
 Paths are without suffix. A sidecar stands only beside the record file that it describes.
 """
 
+import contextlib
 import hashlib
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -18,14 +19,19 @@ PATCHES = "patches"
 RECORDS_SUFFIX = ".tfrecord"
 
 
-def find_shard(path: str) -> dict[str, Any] | None:
-    """The sidecar that is there, if its record file is too and has the right size."""
+def find_shard(path: str, listed_bytes: int | None = None) -> dict[str, Any] | None:
+    """The sidecar that is there, if its record file is too and has the right size.
+
+    Args:
+      path: of the shard.
+      listed_bytes: of the record file, as a listing has shown; None where it showed none.
+    """
     sidecar = resume.find_sidecar(path)
-    try:
-        if sidecar and sidecar["num_bytes"] == storage.size_of(path + RECORDS_SUFFIX):
+    if sidecar is None or sidecar["num_bytes"] == listed_bytes:
+        return sidecar
+    with contextlib.suppress(FileNotFoundError):  # it may be newer than the listing
+        if sidecar["num_bytes"] == storage.size_of(path + RECORDS_SUFFIX):
             return sidecar
-    except FileNotFoundError:
-        pass
     return None
 
 

@@ -103,7 +103,7 @@ def read_corpus(video_files: Sequence[str], groups: Mapping[str, Mapping[str, in
     ]
     num_bytes: dict[str, int] = {}
     for folder in {storage.parent(video.uri) for video in videos}:
-        num_bytes |= storage.list_sizes(folder)
+        num_bytes |= storage.list_sizes(folder, "*")
     by_kind: dict[str, list[Video]] = collections.defaultdict(list)
     for video in sorted(videos, key=lambda video: video.id):
         if video.uri in num_bytes:
