@@ -310,7 +310,7 @@ def modern() -> Recipe:
         name="modern",
         normalise=True,
         options=Options(
-            mixup=1.0,
+            mixup=0.3,
             time_shift_seconds=0.48,
             band_shift=3,
             gain_decibels=9.0,

@@ -22,9 +22,9 @@ RATE = 16_000
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """64 times the same 2 minutes of noise in 16 shards: some seconds of work."""
+    """64 times the same minute of noise in 16 shards: a second or two of work."""
     folder = tmp_path_factory.mktemp("workers")
-    noise = 0.1 * np.random.default_rng(0).standard_normal((120 * RATE, 1))
+    noise = 0.1 * np.random.default_rng(0).standard_normal((60 * RATE, 1))
     write_media(folder / "noise.flac", noise.astype(np.float32), sample_rate=RATE, codec="flac")
     rows = [f"v{index},noise.flac,x,train" for index in range(64)]
     (folder / "m.csv").write_text("\n".join(["id,uri,labels,split", *rows]))
@@ -37,6 +37,8 @@ def start(dataset: Path, output: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [*command, "--output", str(output), "--workers=2"],
         start_new_session=True,
+        # A shell that runs the tests in the background has it ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
