@@ -63,8 +63,7 @@ class FlinkCluster:
         return process
 
     def add_task_managers(self, *names: str) -> None:
-        """Start them, and wait until each has a free slot."""
-        slots = self._ask("overview")["slots-total"] if self._task_managers else 0
+        """Start them, and wait until the job manager knows them."""
         for name in names:
             self._task_managers[name] = self._start(
                 *(_TASK_MANAGER, "--configDir", str(self._folder)),
@@ -73,7 +72,8 @@ class FlinkCluster:
         deadline = time.monotonic() + _LIMIT_SECONDS
         while True:
             with contextlib.suppress(OSError):
-                if self._ask("overview")["slots-total"] >= slots + len(names):
+                known = {one["id"] for one in self._ask("taskmanagers")["taskmanagers"]}
+                if known >= set(names):
                     return
             assert time.monotonic() < deadline, self.logs()
             time.sleep(0.1)

