@@ -34,9 +34,9 @@ dollars, with their 90 % intervals. Nothing is started. Exit code 1 where the
 dollars may be more than --max-cost, so that && starts what can be afforded.
 """
 _EPILOG = f"""\
-A core of this machine is taken for a virtual CPU of the platform. The prediction
-is kept as {PREDICTION} in the data set; --actual FEATURES then prints it beside
-what the extraction really took.
+A core of this machine is taken for a virtual CPU of the platform. The
+prediction is kept as {PREDICTION} in the data set; --actual then prints it
+beside what the extraction really took.
 """
 
 # A prediction is its lower end, the best guess, and its upper end.
@@ -53,14 +53,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--dataset", help="folder made by pipelines.prepare_dataset")
+    source.add_argument("--dataset", metavar="DIR", help="folder made by pipelines.prepare_dataset")
     source.add_argument(
-        "--manifest", help="of the columns id, uri, labels, without making a data set of it"
+        "--manifest",
+        metavar="FILE",
+        help="of the columns id, uri, labels, without making a data set of it",
     )
     source.add_argument(
         "--actual",
-        metavar="FEATURES",
-        help="print the prediction beside what the extraction of FEATURES took",
+        metavar="DIR",
+        help="folder made by pipelines.extract_features: print the prediction beside what it took",
     )
     add("--workers", metavar="N", type=int, help="for the wall time; default: this machine's cores")
     add("--sample", metavar="K", type=int, default=64, help="videos to measure; default: 64")
