@@ -73,7 +73,7 @@ def test_a_failed_step_is_named_and_done_again(tmp_path: Path) -> None:
     (tmp_path / "corpus").write_text("in the way of a folder")
     corpus = ("pipelines.demo_corpus", "--soundtracks=3", f"--output={folder}/corpus")
     step = Step(name="corpus", command=corpus)
-    with pytest.raises(JobFailedError, match="step corpus ended with exit code 1"):
+    with pytest.raises(JobFailedError, match="step corpus ended with exit code 2"):
         steps.execute([step], folder)
     assert steps.unfinished([step, step], folder) == [step]
 
