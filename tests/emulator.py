@@ -107,6 +107,11 @@ class Emulator(server.ThreadingHTTPServer):
                 # Google's client looks once, in the background, at a bucket that it uses.
                 emulator.Router(handler).handle(method)
                 return
+            if request.path.endswith("/storageLayout"):  # TensorFlow asks, the emulator is older
+                response = emulator.Response(handler)
+                response.json({"hierarchicalNamespace": {"enabled": False}})
+                response.close()
+                return
             self._requests.append(request)
             if self._is_turned_away(request):
                 emulator._read_raw_data(handler)
@@ -157,6 +162,7 @@ class Emulator(server.ThreadingHTTPServer):
 
 class _Handler(emulator.RequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else 40 ms a response
     server: Emulator
 
     def __init__(self, *args: Any):
