@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import functools
 import multiprocessing
+import multiprocessing.util
 import os
 import signal
 import threading
@@ -151,7 +152,11 @@ def pool(num_workers: int) -> ProcessPoolExecutor:
     theirs, ours = context.Pipe(duplex=False)
     _lifelines.append(ours)
     num_threads = max(1, len(os.sched_getaffinity(0)) // num_workers)
-    return ProcessPoolExecutor(num_workers, context, _start_worker, (theirs, num_threads))
+    executor = ProcessPoolExecutor(num_workers, context, _start_worker, (theirs, num_threads))
+    # A job that runs in a child process of another program would wait for its workers to end, and
+    # only then tell them to. Before its queues are closed, which have priority 10.
+    multiprocessing.util.Finalize(None, executor.shutdown, exitpriority=20)
+    return executor
 
 
 def _start_worker(lifeline: Connection, num_threads: int) -> None:

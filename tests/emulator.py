@@ -172,6 +172,9 @@ class _Handler(emulator.RequestHandler):
         good = super().parse_request()
         if good and self.headers.get("Transfer-Encoding") == "chunked":
             del self.headers["Content-Length"]  # TensorFlow sends both
+        if good and isinstance(self.connection, ssl.SSLSocket):
+            # The emulator keeps it as the address of an object, for all clients.
+            self.headers.replace_header("Host", urlsplit(self.server.url()).netloc)
         return good
 
     def do_CONNECT(self) -> None:  # noqa: N802
@@ -194,7 +197,7 @@ class _Handler(emulator.RequestHandler):
 
     def send_header(self, keyword: str, value: str) -> None:
         if keyword == "Location" and isinstance(self.connection, ssl.SSLSocket):
-            value = value.replace("http://", "https://", 1)
+            value = value.replace(self.server.url(), f"https://{_TENSORFLOW_HOSTS[0]}")
         super().send_header(keyword, value)
 
     def log_message(self, *args: Any) -> None:

@@ -257,7 +257,7 @@ def dataflow_options(options: "PipelineOptions") -> Finding:
 
 def dataflow_workers(options: "PipelineOptions") -> Finding:
     """Whether the workers will have this code, and one thread a process for decoding."""
-    from apache_beam.options.pipeline_options import SetupOptions, WorkerOptions
+    from apache_beam.options.pipeline_options import DebugOptions, SetupOptions, WorkerOptions
 
     name = "Dataflow workers"
     setup, worker = options.view_as(SetupOptions), options.view_as(WorkerOptions)
@@ -268,7 +268,7 @@ def dataflow_workers(options: "PipelineOptions") -> Finding:
             "no --sdk_container_image: workers would have Beam's own image without this code",
             "--sdk_container_image=IMAGE, one with this package and its requirements",
         )
-    if worker.number_of_worker_harness_threads != 1:
+    if options.view_as(DebugOptions).number_of_worker_harness_threads != 1:
         return warning(
             name,
             f"{image or 'staged packages'}; a process would decode in several threads",
