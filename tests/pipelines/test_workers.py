@@ -13,9 +13,9 @@ import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from features.errors import InputError
-from pipelines import prepare_dataset, workers
+from pipelines import extract_features, prepare_dataset, workers
 from pipelines.media import write_media
-from tests.benchmarks.measurement import descendants
+from tests.benchmarks.measurement import Lane, descendants
 
 RATE = 16_000
 
@@ -116,6 +116,12 @@ def test_no_process_outlives_an_interrupted_or_killed_job(
     assert job.returncode == code
     assert "Traceback" not in errors
     wait_until(lambda: are_gone(below))
+
+
+def test_a_job_in_a_child_process_ends(dataset: Path, tmp_path: Path) -> None:
+    flags = ["--dataset", str(dataset), "--output", str(tmp_path), "--workers=2"]
+    with Lane() as lane:  # whose process ends with the block, and its workers before it
+        assert lane(extract_features.main, flags)[1] == 0
 
 
 def number(wanted: int | None, *flags: str) -> int:
