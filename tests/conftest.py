@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,9 @@ import pytest
 
 from pipelines.media import FORMATS, write_media
 
+# TensorFlow's pauses between attempts under gs:// grow from 10 ms, not from 1 s. It reads this when
+# it is imported.
+os.environ["GCS_RETRY_CONFIG_INIT_DELAY_TIME_US"] = "10000"
 # Label -> frequency of its tone; soundtracks are mixtures of the tones of their labels.
 TONES = {"Low": 220.0, "Middle": 880.0, "High": 3520.0}
 # By index: every label is with and without in each split.

@@ -38,7 +38,7 @@ class Request:
     """What a client asked for."""
 
     def __init__(self, method: str, target: str):
-        self.method, url = method, urlsplit(target)
+        self.method, self.target, url = method, unquote(target), urlsplit(target)
         self.path, self.query = unquote(url.path), parse_qs(url.query)
 
     @property
@@ -247,9 +247,8 @@ def start(folder: Path) -> Iterator[Emulator]:
         # Else TensorFlow looks for credentials in the network, and Beam for half a minute.
         patch.setenv("NO_GCE_CHECK", "true")
         patch.setattr(auth._Credentials, "_credentials_init", True)
-        # Pauses between attempts grow from 10 ms, not from 1 s, for each of the clients.
+        # Pauses between attempts grow from 10 ms, not from 1 s; TensorFlow's by tests/conftest.py.
         patch.setattr(object_store, "_RETRY", object_store._RETRY.with_delay(initial=0.01))
         beam_retry = gcsio_retry.DEFAULT_RETRY_WITH_THROTTLING_COUNTER.with_delay(initial=0.01)
         patch.setattr(gcsio_retry, "DEFAULT_RETRY_WITH_THROTTLING_COUNTER", beam_retry)
-        patch.setenv("GCS_RETRY_CONFIG_INIT_DELAY_TIME_US", "10000")
         yield served

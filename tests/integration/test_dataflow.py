@@ -47,11 +47,10 @@ class Dataflow(server.ThreadingHTTPServer):
     @property
     def flags(self) -> list[str]:
         # By its name, which makes Beam's client speak plain HTTP.
-        return ["--runner=DataflowRunner", f"--dataflow_endpoint=http://localhost:{self.port}"]
-
-    @property
-    def port(self) -> int:
-        return self.server_port
+        return [
+            "--runner=DataflowRunner",
+            f"--dataflow_endpoint=http://localhost:{self.server_port}",
+        ]
 
     def create(self, job: dict[str, Any]) -> dict[str, Any]:
         self.jobs.append(job)
@@ -189,10 +188,10 @@ def test_a_submitted_job_gives_the_shards_of_a_local_one(
 
 
 def test_a_submitted_job_asks_for_what_was_said(
-    bucket: emulator.Emulator, dataflow: Dataflow, capsys: pytest.CaptureFixture[str]
+    expected: dict[str, bytes], dataflow: Dataflow, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as left:
-        extract_features.main(flags(dataflow, f"--output={ROOT}/asked", "--no-wait"))
+        extract_features.main(flags(dataflow, f"--output={ROOT}/expected", "--no-wait"))
 
     assert left.value.code == 0
     assert "gcloud dataflow jobs show 0 --project=a-project" in capsys.readouterr().out
@@ -210,7 +209,7 @@ def test_a_submitted_job_asks_for_what_was_said(
     assert options["pipelineUrl"].startswith(f"{ROOT}/tmp/")
     assert len(json.dumps(job)) < 100_000  # Dataflow refuses 10 MB
     wait_for(lambda: dataflow.states == ["JOB_STATE_DONE"])
-    assert contract.read_root(f"{ROOT}/asked", contract.FEATURES)
+    assert contract.read_root(f"{ROOT}/expected", contract.FEATURES)
 
 
 def wait_for(condition: Any) -> None:
@@ -229,9 +228,9 @@ def test_a_failed_job_says_why(
 
 
 def test_the_launcher_of_a_template_leaves_the_graph(
-    bucket: emulator.Emulator, dataflow: Dataflow
+    bucket: emulator.Emulator, expected: dict[str, bytes], dataflow: Dataflow
 ) -> None:
-    parameters = [f"--output={ROOT}/from_template", "--keep_partial=true", "--force=false"]
+    parameters = [f"--output={ROOT}/expected", "--only_rejects=true", "--force=false"]
     own = [f"--template_location={ROOT}/staging/template_launches/1/job_object"]
     command = ["--job=pipelines.extract_features", *flags(dataflow, *parameters, *own)]
 
@@ -241,8 +240,9 @@ def test_the_launcher_of_a_template_leaves_the_graph(
     job = json.loads(bucket.objects("staging/template_launches/1/")["job_object"])
     options = job["environment"]["sdkPipelineOptions"]["options"]
     run_graph(options["pipelineUrl"])
-    made = contract.read_root(f"{ROOT}/from_template", contract.FEATURES)
-    assert made["keep_partial"]
+    made = contract.read_root(f"{ROOT}/expected", contract.FEATURES)
+    assert "--only_rejects=true" in made["made_by"]["command"]
+    assert records(bucket, "expected") == expected
 
 
 def test_a_dry_run_starts_nothing(
