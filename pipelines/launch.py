@@ -208,7 +208,7 @@ def _run_and_wait(pipeline: beam.Pipeline, options: PipelineOptions, output: str
     """Run a pipeline; returns whether it goes on without this command."""
     google = options.view_as(GoogleCloudOptions)
     try:
-        with workers.ended_by_errors():
+        with workers.ended_with_job():
             result = pipeline.run()
         if google.template_location:
             print(f"wrote {google.template_location}; Dataflow runs it")

@@ -135,7 +135,7 @@ def measure(
         corpus.videos[kind][index] for kind, stratum in strata.items() for index in stratum.sampled
     ]
     with (
-        workers.ended_by_errors(),
+        workers.ended_with_job(),
         workers.loss_said(),
         tempfile.TemporaryDirectory(prefix="plan-") as folder,
     ):

@@ -15,7 +15,7 @@ import multiprocessing.util
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import Connection
@@ -33,8 +33,9 @@ from pipelines.checks.machine import MB_PER_WORKER, available_memory_mb
 _RUNNER = "FnApiRunner"
 # Of each worker: one that it works on, and one that is there when it is done.
 _ELEMENTS_PER_WORKER = 2
-# A pipe to the workers of each pool: they end when its end here is closed, however that comes.
-_lifelines: list[Connection] = []
+# What ends the workers of a pool when they are idle, and a pipe to them: they end when its end here
+# is closed, however that comes.
+_pools: list[tuple[multiprocessing.util.Finalize, Connection]] = []
 
 
 def add_flag(parser: argparse.ArgumentParser, default: str = "") -> None:
@@ -145,23 +146,26 @@ def loss_said() -> Iterator[None]:
 
 @functools.cache
 def pool(num_workers: int) -> ProcessPoolExecutor:
-    """The workers; they are started as they are needed, and stay for the next job."""
+    """The workers of this job; they are started as they are needed."""
     context = multiprocessing.get_context("forkserver")
     # What is imported before the fork is in memory once.
     context.set_forkserver_preload(["pipelines.extraction"])
     theirs, ours = context.Pipe(duplex=False)
-    _lifelines.append(ours)
     num_threads = max(1, len(os.sched_getaffinity(0)) // num_workers)
-    executor = ProcessPoolExecutor(num_workers, context, _start_worker, (theirs, num_threads))
+    # The environment of the fork server is that of an earlier job.
+    environment = {**os.environ, "TF_NUM_INTRAOP_THREADS": str(num_threads)}
+    executor = ProcessPoolExecutor(num_workers, context, _start_worker, (theirs, environment))
     # A job that runs in a child process of another program would wait for its workers to end, and
     # only then tell them to. Before its queues are closed, which have priority 10.
-    multiprocessing.util.Finalize(None, executor.shutdown, exitpriority=20)
+    shutdown = multiprocessing.util.Finalize(None, executor.shutdown, exitpriority=20)
+    _pools.append((shutdown, ours))
     return executor
 
 
-def _start_worker(lifeline: Connection, num_threads: int) -> None:
-    # Read by TensorFlow where it is used; it would have a thread for each core in each worker.
-    os.environ["TF_NUM_INTRAOP_THREADS"] = str(num_threads)
+def _start_worker(lifeline: Connection, environment: Mapping[str, str]) -> None:
+    os.environ.clear()
+    # TensorFlow would have a thread for each core in each worker.
+    os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the job ends its workers
     threading.Thread(target=_end_with_lifeline, args=(lifeline,), daemon=True).start()
 
@@ -172,12 +176,15 @@ def _end_with_lifeline(lifeline: Connection) -> None:
 
 
 @contextlib.contextmanager
-def ended_by_errors() -> Iterator[None]:
-    """Where the block fails, end all workers at once, whatever they do: it is made anew later."""
+def ended_with_job() -> Iterator[None]:
+    """Workers that the block starts end with it; where it fails, at once, whatever they do."""
     try:
         yield
-    except BaseException:
+        for shutdown, _ in _pools:
+            shutdown()
+    finally:
         pool.cache_clear()
-        while _lifelines:
-            _lifelines.pop().close()
-        raise
+        while _pools:
+            shutdown, lifeline = _pools.pop()
+            lifeline.close()
+            shutdown.cancel()
