@@ -115,7 +115,7 @@ def test_four_jobs_give_what_they_give_without_flink(
         ("report", contract.METRICS),
     ):
         ours, theirs = (contract.read_root(f"{root}/{folder}", name) for root in (tmp_path, local))
-        for where in ("made_by", "dataset", "features", "scores"):
+        for where in ("made_by", "dataset", "features", "scores", "work"):
             for document in (ours, theirs):
                 document.pop(where, None)
         assert ours == theirs
