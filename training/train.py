@@ -133,7 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--learning-rate-cuts",
         nargs="+",
-        metavar="STEP=FACTOR",
+        metavar="AT=BY",
         help="such as 1300=0.1 for a tenth of the rate after 1300 steps",
     )
     add("--width", type=float, help="times the units or filters of every layer; the paper's: 1")
