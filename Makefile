@@ -64,9 +64,7 @@ $(DEMO)/corpus/manifest.csv: | $(VENV)/.installed
 test: $(VENV)/.installed ## run the tests
 	@$(MAKE) --no-print-directory $(FLINK_JOB_SERVER_JAR) || \
 		echo "warning: no job server for Flink, see above: its tests are skipped" >&2
-	FLINK_JOB_SERVER_JAR=$(FLINK_JOB_SERVER_JAR) $(PYTHON) -m pytest -n auto --dist loadfile \
-		--ignore tests/integration/test_bucket.py
-	$(PYTHON) -m pytest tests/integration/test_bucket.py  # clients keep what they know of a bucket
+	FLINK_JOB_SERVER_JAR=$(FLINK_JOB_SERVER_JAR) $(PYTHON) -m pytest -n auto --dist loadfile
 
 test-flink: $(VENV)/.installed $(FLINK_JOB_SERVER_JAR) ## run the jobs on a Flink cluster (Java, Maven)
 	FLINK_JOB_SERVER_JAR=$(FLINK_JOB_SERVER_JAR) $(PYTHON) -m pytest tests/integration/flink

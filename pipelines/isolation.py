@@ -51,7 +51,8 @@ def decoder_process() -> Iterator["DecoderProcess"]:
 
 
 @atexit.register
-def _end_idle() -> None:
+def end_idle() -> None:
+    """End the children that no thread is using; those to come have the environment of then."""
     while _idle:
         _idle.pop().kill()
 

@@ -110,6 +110,7 @@ def _parser() -> argparse.ArgumentParser:
         help="such as mixup=0,0.3 cosine=true",
     )
     add("--normalise", action=argparse.BooleanOptionalAction, help="in all runs")
+    add("--learning-rate-cuts", nargs="+", metavar="AT=BY", help="in all runs")
     return parser
 
 
@@ -182,6 +183,8 @@ def _grid(args: argparse.Namespace, source: str, output: str) -> list[_Run]:
             arguments.append("--cluster=local")
         if args.normalise is not None:
             arguments.append("--normalise" if args.normalise else "--no-normalise")
+        if args.learning_rate_cuts is not None:
+            arguments += ["--learning-rate-cuts", *args.learning_rate_cuts]
         for flag, fields in (("--network", of_network), ("--options", of_options)):
             if fields:
                 arguments += [flag, *(f"{field}={chosen[field]}" for field in fields)]
