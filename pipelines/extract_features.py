@@ -25,8 +25,9 @@ _DECODED_ANEW = ("front_end_fingerprint", "keep_partial", "patches_per_video")
 
 _DESCRIPTION = """\
 Decode every soundtrack of a data set, compute 96 x 64 log-mel patches of
-960 ms (or others), and write them as sharded TFRecords in which each patch carries the
-labels of its video. A soundtrack that cannot be used is rejected with a reason.
+960 ms (or others), and write them as sharded TFRecords in which each patch
+carries the labels of its video. A soundtrack that cannot be used is rejected
+with a reason.
 Run the same command again after any interruption: finished shards are kept.
 """
 

@@ -24,8 +24,8 @@ whether they are as long as they should be. Clips whose media are not there are
 left out, and counted by split and label.
 
 Written into the output folder:
-  manifest.parquet  id, uri, labels, split, start, end, group (the recording that
-                    a clip was cut from, or its uploader), published_split
+  manifest.parquet  id, uri, labels, split, start, end, group (the recording
+                    that a clip was cut from, or its uploader), published_split
   label_names.csv   id, name: what a person calls each label
   coverage.csv      by published split and label: clips listed, clips imported
   left_out.csv      id, uri, reason, detail of the others

@@ -156,7 +156,7 @@ def parser(module: str, description: str) -> argparse.ArgumentParser:
     """The flags that all experiments have."""
     made = argparse.ArgumentParser(
         prog=f"python -m {module}",
-        usage="%(prog)s --scale SCALE --output FOLDER [options]",
+        usage="%(prog)s\n           --scale SCALE --output FOLDER [options]",
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
