@@ -71,7 +71,8 @@ def read_clips(
 ) -> tuple[list[Clip], list[Reject]]:
     """The clips of a manifest with our column names, or of a folder with one folder a label.
 
-    A split that is not given is drawn by the hash of the id.
+    A split that is not given is drawn as pipelines.prepare_dataset does: by the hash of the group,
+    where there is one, and else of the id.
 
     Args:
       path: of the manifest or the folder.
@@ -93,7 +94,7 @@ def read_clips(
             id=row["id"],
             uri=row["uri"],
             labels=tuple(row["labels"]),
-            split=row["split"] or split_of(row["id"]),
+            split=row["split"] or split_of(row["origin"] or row["id"]),
             start=row["start"] or 0.0,
             end=row["end"],
         )

@@ -32,6 +32,11 @@ puts 70 % of the videos into train, 20 % into validation and 10 % into
 evaluation. Large manifests are read in parallel: Parquet and JSON lines in
 pieces, CSV by file.
 """
+# What an adapter knows of its publisher.
+_OF_OWN_MANIFESTS = (
+    *("id_column", "uri_column", "labels_column", "label_separator", "split_column"),
+    *("start_column", "end_column", "group_column"),
+)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -126,12 +131,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     source, output = storage.absolute(args.manifest), storage.absolute(args.output)
     if args.adapter != "csv":
+        parser = _parser()
+        for name in _OF_OWN_MANIFESTS:
+            if getattr(args, name) != parser.get_default(name):
+                raise InputError(
+                    f"--{name.replace('_', '-')} is for a manifest of your own; --adapter "
+                    f"{args.adapter} knows the columns of its publisher: leave the flag out"
+                )
         if args.dry_run:
             raise InputError(
                 f"--dry-run: --adapter {args.adapter} imports first; run pipelines.import_dataset, "
                 "and give its manifest"
             )
-        source, args.label_names = _import(args, source, storage.join(output, "imported"))
+        source, names = _import(args, source, storage.join(output, "imported"))
+        args.label_names = args.label_names or names
         # It has their splits already, and the columns of ours.
         layout, args.split_values = manifest.ManifestFormat(), None
     elif args.media is not None:

@@ -325,6 +325,18 @@ def test_folder_of_labels(tmp_path: Path) -> None:
     assert rejects == []
 
 
+def test_clips_of_one_recording_are_drawn_into_one_split(tmp_path: Path) -> None:
+    rows = [f"{index},{index}.wav,rain,recording-{index // 4}" for index in range(160)]
+    manifest = tmp_path / "manifest.csv"
+    manifest.write_text("\n".join(["id,uri,labels,group", *rows]))
+
+    found, _ = clips.read_clips(str(manifest))
+
+    splits = [{clip.split for clip in found[first : first + 4]} for first in range(0, 160, 4)]
+    assert all(len(of_recording) == 1 for of_recording in splits)
+    assert set().union(*splits) == {TRAIN, VALIDATION, EVALUATION}
+
+
 def test_generic_labels_that_are_refused(manifest: Path, tmp_path: Path) -> None:
     audible = [AudibleClip(Clip("1", "1.wav", ("dog",), TRAIN), ((0.0, 1.0),))]
 

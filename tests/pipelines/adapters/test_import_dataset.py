@@ -167,6 +167,14 @@ def test_a_published_data_set_is_prepared_by_one_command(
     assert splits == {name.removesuffix(".wav"): fold[name[0]] for name in names[1:]}
     with pytest.raises(InputError, match="--media is for an adapter"):
         prepare_dataset.main(["--manifest", "a.csv", "--output", "b", "--media", "c"])
+    with pytest.raises(InputError, match="--uri-column is for a manifest of your own"):
+        prepare_dataset.main([*flags, "--uri-column", "url"])
+
+    own_names = tmp_path / "names.csv"
+    own_names.write_text("id,name\ndog,A dog of mine\n")
+    assert prepare_dataset.main([*flags, "--label-names", str(own_names)]) == 0
+    labels = pq.read_table(tmp_path / "dataset" / "labels.parquet").to_pylist()
+    assert "A dog of mine" in {label["name"] for label in labels}
 
 
 def test_a_recording_in_two_splits_is_told(
