@@ -64,7 +64,7 @@ class Run:
     @property
     def patches_per_second(self) -> float:
         """What the measurement found."""
-        return _printed(self.measurement())[self.network]["patches_per_second"]
+        return printed(self.measurement())[self.network]["patches_per_second"]
 
     def seconds_to_infer(self, num_patches: int) -> float:
         """For so many, about; with the start of the command that does it."""
@@ -179,11 +179,6 @@ def networks(recipes: Sequence[str], folder: str) -> Step:
     return _measuring(command, folder)
 
 
-def counted(recipes: Sequence[str], folder: str) -> dict[str, Any]:
-    """What `networks` found, by recipe."""
-    return _printed(networks(recipes, folder))
-
-
 def _measuring(command: Sequence[str], folder: str) -> Step:
     """One for all runs that differ in what they are trained on alone."""
     name = "networks/" + contract.fingerprint(list(command))
@@ -191,7 +186,8 @@ def _measuring(command: Sequence[str], folder: str) -> Step:
     return Step(name=name, command=tuple(command), seconds=20.0, printed_to=path)
 
 
-def _printed(step: Step) -> dict[str, Any]:
+def printed(step: Step) -> dict[str, Any]:
+    """What a finished `networks` or `Run.measurement` found, by recipe."""
     assert step.printed_to is not None
     return json.loads(storage.read_bytes(step.printed_to))
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from features import contract, storage
@@ -22,6 +23,7 @@ START_SECONDS = 10.0
 # training.watchdog ends a process that trains when this one is gone.
 _SUPERVISOR = "SOUNDTRACK_SUPERVISOR_PID"
 _STDERR = 2
+_PACKAGES = Path(__file__).parents[2]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,8 +44,10 @@ class Step:
 
 
 def shown(command: Sequence[str], folder: str) -> str:
-    """A command as a person types it, whatever folder the experiment is in."""
-    words = [word.replace(folder.rstrip("/"), "FOLDER") for word in command]
+    """A command as a person types it, whatever folders the experiment and our packages are in."""
+    words = [
+        word.replace(folder.rstrip("/"), "FOLDER").removeprefix(f"{_PACKAGES}/") for word in command
+    ]
     return shlex.join(["python", "-m", *words])
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from evaluation.paper import corpus, experiment, steps
 from evaluation.paper.experiment import Run
-from evaluation.paper.scales import SCALES, Scale
+from evaluation.paper.scales import SCALES, Flags, Scale
 from evaluation.paper.steps import Step
 from features import contract, storage
 from features.errors import OK, InputError
@@ -35,6 +35,8 @@ class Row:
       paper: its figures; None where it has none.
       hours: that the paper trained.
       network: a recipe with the same network, if that is another.
+      name: of a row that trains the recipe with flags of its own.
+      flags: these, of training.train.
     """
 
     recipe: str
@@ -43,11 +45,18 @@ class Row:
     paper: Figures | None
     hours: float | None = None
     network: str | None = None
+    name: str | None = None
+    flags: Flags = dataclasses.field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """What the row is called in --rows, results.json and findings."""
+        return self.name or self.recipe
 
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """A claim of the paper: of each of these pairs of recipes, the first has the higher mAP."""
+    """A claim of the paper: of each of these pairs of rows, the first has the higher mAP."""
 
     claim: str
     pairs: tuple[tuple[str, str], ...]
@@ -80,7 +89,7 @@ def main(table: Table, argv: Sequence[str] | None) -> int:
     scale, folder = SCALES[args.scale], storage.absolute(args.output)
     rows = _chosen(table, args.rows)
     source = corpus.corpus_of(args, scale, folder, statistics=table.statistics)
-    runs = {row.recipe: _run(row, scale, source.features, folder) for row in rows}
+    runs = {row.key: _run(row, scale, source.features, folder) for row in rows}
     return run(table, rows, runs, scale, source.steps, args)
 
 
@@ -97,7 +106,7 @@ def run(
     Args:
       table: what is run.
       rows: of it.
-      runs: of each row's recipe.
+      runs: of each row, by its key.
       scale: of the runs.
       data: the steps to what they are trained on.
       args: --output and --estimate.
@@ -128,27 +137,27 @@ def _parser(table: Table) -> argparse.ArgumentParser:
     parser.add_argument(
         "--rows",
         nargs="+",
-        metavar="RECIPE",
-        help=f"only these of {', '.join(row.recipe for row in table.rows)}",
+        metavar="ROW",
+        help=f"only these of {', '.join(row.key for row in table.rows)}",
     )
     return parser
 
 
 def _chosen(table: Table, names: Sequence[str] | None) -> list[Row]:
-    unknown = sorted(set(names or ()) - {row.recipe for row in table.rows})
+    unknown = sorted(set(names or ()) - {row.key for row in table.rows})
     if unknown:
-        known = ", ".join(row.recipe for row in table.rows)
+        known = ", ".join(row.key for row in table.rows)
         raise InputError(f"--rows: {table.name} has no row {', '.join(unknown)}; it has {known}")
-    return [row for row in table.rows if names is None or row.recipe in names]
+    return [row for row in table.rows if names is None or row.key in names]
 
 
 def _run(row: Row, scale: Scale, features: str, folder: str) -> Run:
     recipe = scale.run_of(row.recipe)
     return Run(
-        name=recipe,
+        name=row.name or recipe,
         recipe=recipe,
         network=scale.run_of(row.network or row.recipe),
-        flags=scale.flags_of(recipe),
+        flags={**scale.flags_of(recipe), **row.flags},
         features=features,
         folder=folder,
     )
@@ -161,10 +170,10 @@ def _plan(
     scale: Scale,
     data: Sequence[Step],
 ) -> list[Step]:
-    plan = [experiment.networks(list(runs), runs[rows[0].recipe].folder), *data]
+    plan = [_networks(rows, runs), *data]
     suffix, flags = _evaluated(table, scale)
     for row in rows:
-        run = runs[row.recipe]
+        run = runs[row.key]
         plan += run.steps(
             recipe_steps=row.steps,
             subset=scale.evaluated,
@@ -175,6 +184,12 @@ def _plan(
         for better, worse in _pairs(finding, runs):
             plan.append(experiment.comparison(runs[better], runs[worse], suffix, flags))
     return plan
+
+
+def _networks(rows: Sequence[Row], runs: Mapping[str, Run]) -> Step:
+    """Counts the networks of the rows as the paper has them."""
+    recipes = list(dict.fromkeys(row.recipe for row in rows))
+    return experiment.networks(recipes, runs[rows[0].key].folder)
 
 
 def _pairs(finding: Finding, runs: Mapping[str, Run]) -> list[tuple[str, str]]:
@@ -195,25 +210,25 @@ def _evaluated(table: Table, scale: Scale) -> tuple[str, tuple[str, ...]]:
 def _rates(rows: Sequence[Row], runs: Mapping[str, Run]) -> str:
     lines = []
     for row in rows:
-        run = runs[row.recipe]
+        run = runs[row.key]
         rate = run.patches_per_second
         patches = run.num_steps(row.steps) * int(run.flags.get("batch-size", 128))
-        lines.append(f"  {row.recipe}: {patches:.3g} patches at {rate:.3g} patches/s")
+        lines.append(f"  {row.key}: {patches:.3g} patches at {rate:.3g} patches/s")
     return "\n".join(lines)
 
 
 def _collect(
     table: Table, rows: Sequence[Row], runs: Mapping[str, Run], scale: Scale
 ) -> dict[str, Any]:
-    """What results.json holds of the table: a row for each recipe, and the findings."""
+    """What results.json holds of the table: its rows by their keys, and the findings."""
     suffix, _ = _evaluated(table, scale)
-    by_recipe = {row.recipe: row for row in rows}
+    by_key = {row.key: row for row in rows}
     document: dict[str, Any] = {"scale": scale.name}
-    networks = experiment.counted(list(runs), runs[rows[0].recipe].folder)
+    networks = experiment.printed(_networks(rows, runs))
     for row in rows:
-        document[row.recipe] = {
+        document[row.key] = {
             "label": row.label,
-            **runs[row.recipe].figures(suffix),
+            **runs[row.key].figures(suffix),
             # Of the network as the paper has it, not of a narrower one.
             "weights": networks[row.recipe]["weights"],
             "multiplies": networks[row.recipe]["multiplies"],
@@ -232,7 +247,7 @@ def _collect(
                 storage.join(runs[better].folder, step.name), contract.COMPARISON
             )
             interval = compared["intervals"]["mean_ap"]
-            papers = [by_recipe[recipe].paper for recipe in (better, worse)]
+            papers = [by_key[key].paper for key in (better, worse)]
             document["findings"].append(
                 {
                     "claim": finding.claim,
@@ -261,13 +276,13 @@ def render(table: Table, document: Mapping[str, Any]) -> str:
 
     A cell with a slash has the paper's figure after it.
     """
-    rows = {row.recipe: row for row in table.rows if row.recipe in document}
+    rows = {row.key: row for row in table.rows if row.key in document}
     lines = [
         "| | weights | multiplies | here | steps | time | AUC | d' | mAP | 95 % |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for recipe, row in rows.items():
-        ours, paper = document[recipe], document[recipe]["paper"]
+    for key, row in rows.items():
+        ours, paper = document[key], document[key]["paper"]
         cells = [
             row.label,
             _beside(ours["weights"], paper.get("weights"), _rounded),
