@@ -88,7 +88,7 @@ def test_parameters_take_what_the_job_takes(template: Path) -> None:
 
 def test_every_example_is_of_a_parameter() -> None:
     names = {name for template in TEMPLATES for name in parameters(template)}
-    assert len(TEMPLATES) == 4
+    assert len(TEMPLATES) == 5
     assert EXAMPLES.keys() <= names
 
 

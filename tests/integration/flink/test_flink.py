@@ -14,7 +14,7 @@ import pytest
 from evaluation import evaluate, score_videos
 from features import contract
 from features.errors import OK, TooManyRejectsError
-from pipelines import doctor, extract_features, prepare_dataset
+from pipelines import doctor, extract_embeddings, extract_features, prepare_dataset
 from tests.conftest import Corpus
 from tests.integration.flink.cluster import FlinkCluster
 from training import train
@@ -66,9 +66,11 @@ def prepare_and_extract(corpus: Corpus, root: Path, *runner: str) -> None:
     assert extract_features.main([*features, *runner]) == OK
 
 
-def score_and_evaluate(root: Path, run: Path, *runner: str) -> None:
-    scores = ["--features", f"{root}/features", "--run", str(run), "--output", f"{root}/scores"]
-    assert score_videos.main([*scores, "--frame-scores", *runner]) == OK
+def embed_score_and_evaluate(root: Path, run: Path, *runner: str) -> None:
+    network = ["--features", f"{root}/features", "--run", str(run)]
+    assert extract_embeddings.main([*network, "--output", f"{root}/embeddings", *runner]) == OK
+    scores = [*network, "--output", f"{root}/scores", "--frame-scores"]
+    assert score_videos.main([*scores, *runner]) == OK
     report = ["--scores", f"{root}/scores", "--output", f"{root}/report"]
     assert evaluate.main([*report, *runner]) == OK
 
@@ -80,7 +82,7 @@ def local(cluster: FlinkCluster, corpus: Corpus, tmp_path_factory: pytest.TempPa
     prepare_and_extract(corpus, root)
     network = ["fully_connected", "--steps=20", "--batch-size=16", "--width=0.1"]
     train.main([*network, "--features", f"{root}/features", "--output", f"{root}/run"])
-    score_and_evaluate(root, root / "run")
+    embed_score_and_evaluate(root, root / "run")
     return root
 
 
@@ -91,17 +93,18 @@ def digests(folder: Path, pattern: str) -> dict[str, str]:
     }
 
 
-def test_four_jobs_give_what_they_give_without_flink(
+def test_five_jobs_give_what_they_give_without_flink(
     cluster: FlinkCluster, flags: list[str], corpus: Corpus, local: Path, tmp_path: Path
 ) -> None:
     prepare_and_extract(corpus, tmp_path, *flags)
     shards_read = cluster.records_read("{Extract, ")
-    score_and_evaluate(tmp_path, local / "run", *flags)
+    embed_score_and_evaluate(tmp_path, local / "run", *flags)
 
     for folder, pattern in (
         ("dataset/videos", "*"),
         ("features", "patches-*"),
         ("features/rejects", "*"),
+        ("embeddings", "patches-*"),
         ("scores", "*.parquet"),
         ("report", "*.parquet"),
     ):
@@ -120,7 +123,7 @@ def test_four_jobs_give_what_they_give_without_flink(
                 document.pop(where, None)
         assert ours == theirs
     # Both machines worked.
-    num_shards = len(digests(tmp_path, "patches-*.json"))
+    num_shards = len(digests(tmp_path / "features", "patches-*.json"))
     assert sum(shards_read.values()) == num_shards
     assert set(shards_read) == {"one", "two"}
     assert min(shards_read.values()) > 0
