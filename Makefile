@@ -92,6 +92,7 @@ check: $(VENV)/.installed ## lint, formatting, types, the import rule
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	MYPYPATH=. $(VENV)/bin/mypy --explicit-package-bases tests/benchmarks
 	$(VENV)/bin/lint-imports
 
 format: $(VENV)/.installed ## format the code

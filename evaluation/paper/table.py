@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -304,14 +305,16 @@ def render(table: Table, document: Mapping[str, Any]) -> str:
         f"{one['prior_map']:.3f}.",
         "",
     ]
-    for finding in document["findings"]:
-        papers = finding["paper_map_difference"]
-        lines.append(
-            f"- {finding['claim']}: **{finding['verdict']}** for "
-            f"{rows[finding['better']].label} over {rows[finding['worse']].label}, mAP "
-            f"{finding['map_difference']:+.3f} {_interval(finding['interval'], '{:+.3f}')}"
-            + ("" if papers is None else f" (paper {papers:+.3f})")
-        )
+    for claim, findings in itertools.groupby(document["findings"], lambda one: one["claim"]):
+        lines.append(f"- {claim}:")
+        for finding in findings:
+            papers = finding["paper_map_difference"]
+            lines.append(
+                f"  - **{finding['verdict']}** for {rows[finding['better']].label} over "
+                f"{rows[finding['worse']].label}, mAP {finding['map_difference']:+.3f} "
+                f"{_interval(finding['interval'], '{:+.3f}')}"
+                + ("" if papers is None else f" (paper {papers:+.3f})")
+            )
     return "\n".join(lines) + "\n"
 
 

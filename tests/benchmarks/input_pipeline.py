@@ -171,7 +171,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         assert same[0] == same[1], "the pipelines do not give the same patches and labels"
         rounds = []
         for number in range(num_rounds + 1):
-            figures = {}
+            figures: dict[str, float] = {}
             for name in PIPELINES:
                 cpu, rate = lane(read, name, folder, num_batches)
                 figures |= {f"{name} cpu": cpu / num_batches / BATCH_SIZE, f"{name} rate": rate}

@@ -120,9 +120,9 @@ class Lane:
         os.environ.clear()
         os.environ.update(before)
 
-    def __call__(self, function: Callable[..., Any], *args: Any) -> tuple[float, Any]:
+    def __call__(self, function: Callable[..., Any], *args: Any, **named: Any) -> tuple[float, Any]:
         """(CPU seconds of the process tree, what the function returned)."""
-        return self._executor.submit(_measured, function, *args).result()
+        return self._executor.submit(_measured, function, args, named).result()
 
     def __enter__(self) -> "Lane":
         return self
@@ -131,11 +131,13 @@ class Lane:
         self._executor.shutdown()
 
 
-def _measured(function: Callable[..., Any], *args: Any) -> tuple[float, Any]:
+def _measured(
+    function: Callable[..., Any], args: Sequence[Any], named: Mapping[str, Any]
+) -> tuple[float, Any]:
     # Jobs print their results; ours are the only ones wanted here.
     with contextlib.redirect_stdout(io.StringIO()):
         before = tree_cpu_seconds()
-        result = function(*args)
+        result = function(*args, **named)
         return tree_cpu_seconds() - before, result
 
 

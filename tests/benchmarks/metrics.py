@@ -13,7 +13,8 @@ import functools
 import resource
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import sklearn.metrics
@@ -71,7 +72,7 @@ class Stopwatch:
     def __init__(self) -> None:
         self.seconds = 0.0
 
-    def __call__(self, function, *args):
+    def __call__(self, function: Callable[..., Any], *args: Any) -> Any:
         start = time.process_time()
         result = function(*args)
         self.seconds += time.process_time() - start

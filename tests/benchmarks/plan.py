@@ -78,7 +78,7 @@ def cut(source: Path, target: Path, seconds: float) -> None:
         stream = whole.streams.audio[0]
         copy = part.add_stream_from_template(stream)
         for packet in whole.demux(stream):
-            if packet.size and float(packet.pts * packet.time_base) < seconds:
+            if packet.pts is not None and float(packet.pts * packet.time_base) < seconds:
                 packet.stream = copy
                 part.mux(packet)
 

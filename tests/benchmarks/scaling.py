@@ -58,9 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             for _ in range(3):
                 cpus["few"].append(run(lane, small, output, ONE, larger=False)[1])
                 cpus["small"].append(run(lane, small, output, ONE, larger=True)[1])
-            wall, cpu = run(lane, large, output, ONE, larger=True)
+            wall, seconds = run(lane, large, output, ONE, larger=True)
             walls["1 all"].append(wall)
-            cpus["large"].append(cpu)
+            cpus["large"].append(seconds)
             walls["1 few"].append(run(lane, large, output, ONE, larger=False)[0])
             walls["2 all"].append(run(lane, large, output, TWO, larger=True)[0])
             walls["2 few"].append(run(lane, large, output, TWO, larger=False)[0])

@@ -125,6 +125,12 @@ def _encode_video(video: av.VideoStream, seed: int) -> list[av.Packet]:
     return packets + video.encode(None)
 
 
+def _times(packet: av.Packet) -> tuple[int, int]:
+    assert packet.dts is not None  # all encoders give both
+    assert packet.pts is not None
+    return packet.dts, packet.pts
+
+
 def _repeat(
     target: av.container.OutputContainer,
     streams: list[tuple[av.stream.Stream | None, list[av.Packet]]],
@@ -133,16 +139,14 @@ def _repeat(
     """Mux the packets of each stream again and again, interleaved by time, up to a length."""
 
     def timeline(stream: av.stream.Stream, packets: list[av.Packet]) -> Iterator[tuple]:
-        first = packets[0].dts
+        times = [_times(packet) for packet in packets]
+        first, last = times[0][0], times[-1][0]
         durations = [packet.duration or 0 for packet in packets]
-        if all(durations):
-            length = sum(durations)  # Matroska rounds timestamps to 1 ms, which would add up
-        else:
-            length = packets[-1].dts - first + max(durations[-1], 1)
-        original = [(packet.dts, packet.pts) for packet in packets]
+        # Matroska rounds timestamps to 1 ms, which would add up.
+        length = sum(durations) if all(durations) else last - first + max(durations[-1], 1)
         base = packets[0].time_base
         for turn in range(int(np.ceil(seconds / float(length * base)))):
-            for packet, (dts, pts) in zip(packets, original, strict=True):
+            for packet, (dts, pts) in zip(packets, times, strict=True):
                 dts += turn * length
                 yield float(dts * base), dts, pts + turn * length, base, packet, stream
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from training.config import Precision
+
 NUM_LABELS, LABELS_PER_PATCH = 3_087, 5
 PATCH_SHAPE = (96, 64)
 
@@ -19,7 +21,7 @@ def batch(size: int) -> tuple[np.ndarray, np.ndarray]:
     return rng.normal(-2, 1, (size, *PATCH_SHAPE)).astype(np.float32), np.sort(ids)
 
 
-def build(recipe_name: str, precision: str) -> Any:
+def build(recipe_name: str, precision: Precision) -> Any:
     """The network of a recipe, for 3,087 labels."""
     from training import recipes
     from training.models.build import build_model

@@ -141,7 +141,7 @@ def seconds_to(target: float, losses: Sequence[tuple[float, float]]) -> float:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark."""
     quick = is_quick(__doc__, argv)
-    result = {}
+    result: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder, Lane() as writing:
         features = str(Path(folder, "features"))
         writing(write_features, features)
