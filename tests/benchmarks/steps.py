@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from training.config import Precision
-
 NUM_LABELS, LABELS_PER_PATCH = 3_087, 5
 PATCH_SHAPE = (96, 64)
 
@@ -21,7 +19,7 @@ def batch(size: int) -> tuple[np.ndarray, np.ndarray]:
     return rng.normal(-2, 1, (size, *PATCH_SHAPE)).astype(np.float32), np.sort(ids)
 
 
-def build(recipe_name: str, precision: Precision) -> Any:
+def build(recipe_name: str, precision: str) -> Any:
     """The network of a recipe, for 3,087 labels."""
     from training import recipes
     from training.models.build import build_model
@@ -30,7 +28,7 @@ def build(recipe_name: str, precision: Precision) -> Any:
         recipes.find_recipe(recipe_name).model,
         num_labels=NUM_LABELS,
         patch_shape=PATCH_SHAPE,
-        precision=precision,
+        precision=precision,  # type: ignore[arg-type]
     )
 
 
