@@ -17,8 +17,8 @@ def _with(name: str, label: str, flags: Flags) -> Row:
     return Row("resnet50", label, _STEPS, None, name=f"resnet50_{name}", flags=flags)
 
 
-_RATE = "3e-3"
-# One thing at a time.
+_RATE = "3e-3"  # of the recipe `modern`
+# One option at a time.
 _ALONE = (
     _with("normalised", "+ normalised input", {"normalise": ""}),
     _with("learning_rate", "+ learning rate 3e-3", {"learning-rate": _RATE}),
