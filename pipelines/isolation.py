@@ -156,7 +156,8 @@ def _serve(connection: Connection) -> None:
     """The child: one request after another, until the parent is gone."""
     parent = os.getppid()
     threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
-    connection.send(_READY)
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # seen by the next recv
+        connection.send(_READY)
     while True:
         try:
             uri, front_end, start, end, sample, offset = connection.recv()

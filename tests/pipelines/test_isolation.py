@@ -2,9 +2,12 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from multiprocessing.connection import Pipe
 from pathlib import Path
 
 import numpy as np
@@ -149,3 +152,13 @@ def test_the_child_ends_with_its_parent(wav: str) -> None:
             if state == "Z":
                 return
     assert not Path(f"/proc/{child}").exists()
+
+
+def test_a_child_that_starts_when_its_worker_is_gone_ends_quietly() -> None:
+    ours, theirs = Pipe()
+    ours.close()
+    with theirs:
+        command = [sys.executable, "-m", "pipelines.isolation", str(theirs.fileno())]
+        done = subprocess.run(command, pass_fds=[theirs.fileno()], capture_output=True, timeout=120)
+
+    assert (done.returncode, done.stderr) == (0, b"")
