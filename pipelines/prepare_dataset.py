@@ -117,7 +117,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    args, options = launch.parse(_parser(), argv)
+    parser = _parser()
+    args, options = launch.parse(parser, argv)
     layout = manifest.ManifestFormat(
         id=args.id_column,
         uri=args.uri_column,
@@ -131,7 +132,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     source, output = storage.absolute(args.manifest), storage.absolute(args.output)
     if args.adapter != "csv":
-        parser = _parser()
         for name in _OF_OWN_MANIFESTS:
             if getattr(args, name) != parser.get_default(name):
                 raise InputError(
