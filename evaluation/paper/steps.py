@@ -75,14 +75,17 @@ def unfinished(steps: Iterable[Step], folder: str) -> list[Step]:
 
 
 def cost(steps: Sequence[Step]) -> str:
-    """How long steps are expected to take, by command."""
+    """How long steps are expected to take; a line for each command."""
     if not steps:
         return "nothing is left to run"
     by_command: collections.Counter[str] = collections.Counter()
     for step in steps:
         by_command[step.command[0].rpartition(".")[2]] += round(step.seconds)
-    parts = ", ".join(f"{name} {duration(seconds)}" for name, seconds in by_command.most_common())
-    return f"{len(steps)} commands to run, about {duration(by_command.total())}: {parts}"
+    width = max(map(len, by_command)) + 1
+    return "\n".join(
+        [f"{len(steps)} commands to run, about {duration(by_command.total())}:"]
+        + [f"  {name:{width}} {duration(seconds)}" for name, seconds in by_command.most_common()]
+    )
 
 
 def execute(steps: Sequence[Step], folder: str) -> None:

@@ -209,12 +209,16 @@ def _evaluated(table: Table, scale: Scale) -> tuple[str, tuple[str, ...]]:
 
 
 def _rates(rows: Sequence[Row], runs: Mapping[str, Run]) -> str:
+    """What each row trains on, and how fast this machine does."""
+    width = max(len(row.key) for row in rows)
     lines = []
     for row in rows:
         run = runs[row.key]
-        rate = run.patches_per_second
         patches = run.num_steps(row.steps) * int(run.flags.get("batch-size", 128))
-        lines.append(f"  {row.key}: {patches:.3g} patches at {rate:.3g} patches/s")
+        lines.append(
+            f"  {row.key:{width}}  {_rounded(patches):>7} patches, "
+            f"{_rounded(round(run.patches_per_second)):>7} a second"
+        )
     return "\n".join(lines)
 
 

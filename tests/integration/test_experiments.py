@@ -112,7 +112,9 @@ def test_the_cost_is_a_sum_by_command() -> None:
     trained = [Step(name=str(n), command=("training.train",), seconds=3_600) for n in range(2)]
     scored = Step(name="scores", command=("evaluation.score_videos",), seconds=90)
     assert steps.cost([scored, *trained]) == (
-        "3 commands to run, about 2 h 01 min: train 2 h 00 min, score_videos 1 min 30 s"
+        "3 commands to run, about 2 h 01 min:\n"
+        "  train         2 h 00 min\n"
+        "  score_videos  1 min 30 s"
     )
 
 
