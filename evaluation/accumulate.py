@@ -16,7 +16,7 @@ from apache_beam.pvalue import AsSingleton
 from evaluation import leave_one_out, metrics
 from evaluation.leave_one_out import LeftOut
 from evaluation.metrics import Positives, Ranks
-from evaluation.selection import Selection, read_block
+from evaluation.selection import ScoredVideos, Selection, read_block
 from features.errors import InputError
 from features.labels import Vocabulary
 from pipelines import launch
@@ -42,10 +42,32 @@ class FirstPass:
     missing: tuple[tuple[str, str], ...]
 
 
-class ThreePasses(beam.PTransform):
-    """A selection of scores -> `FirstPass`, `Ranks` and `LeftOut`, one element each.
+class ReadVideos(beam.PTransform):
+    """A selection of scores -> `ScoredVideos`, an element for each block of them.
 
-    It is a root: `pipeline | ThreePasses(...)`.
+    It is a root: `pipeline | ReadVideos(...)`. What follows must take them in the same stage, where
+    they are not copied: they are as large as a worker can hold.
+    """
+
+    def __init__(self, selection: Selection):
+        super().__init__()
+        self._selection = selection
+
+    def expand(self, pipeline: beam.pvalue.PBegin) -> beam.PCollection:
+        """Spread the blocks, and read each."""
+        return (
+            pipeline
+            | "Blocks" >> beam.Create(self._selection.blocks())
+            | "Spread" >> beam.Reshuffle()
+            | "Read"
+            >> beam.Map(lambda keys, selection: read_block(selection, keys), self._selection)
+        )
+
+
+class ThreePasses(beam.PTransform):
+    """`ReadVideos` -> `FirstPass`, `Ranks` and `LeftOut`, one element each.
+
+    What needs another pass reads the videos again.
     """
 
     def __init__(self, selection: Selection, vocabulary: Vocabulary, num_videos: int, output: str):
@@ -64,26 +86,23 @@ class ThreePasses(beam.PTransform):
         self._output = output
 
     # Beam warns of every hint of a dict.
-    def expand(self, pipeline: beam.pvalue.PBegin) -> Any:
+    def expand(self, videos: beam.PCollection) -> Any:
         """Collections by the names first, ranks and left_out."""
         selection = self._selection
-        blocks = (
-            pipeline
-            | "Blocks" >> beam.Create(selection.blocks())
-            | "SpreadBlocks" >> beam.Reshuffle()
-        )
         first = (
-            blocks
+            videos
             | "GatherPositives" >> beam.Map(_first_pass, selection, self._vocabulary, self._output)
             | "MergePositives" >> beam.CombineGlobally(_MergeAll(_merge_first)).without_defaults()
         )
         ranks = (
-            blocks
+            videos.pipeline
+            | "Blocks" >> beam.Create(selection.blocks())
+            | "SpreadBlocks" >> beam.Reshuffle()
             | "RankPositives" >> beam.FlatMap(_second_pass, selection, first=AsSingleton(first))
             | "AddRanks" >> beam.CombineGlobally(_AddRanks()).without_defaults()
         )
         left_out = (
-            pipeline
+            videos.pipeline
             | "Sample" >> beam.Create(selection.blocks(self._share))
             | "SpreadSample" >> beam.Reshuffle()
             | "LeaveOneOut"
@@ -101,9 +120,8 @@ class ThreePasses(beam.PTransform):
 
 
 def _first_pass(
-    keys: Sequence[ShardKey], selection: Selection, vocabulary: Vocabulary, output: str
+    videos: ScoredVideos, selection: Selection, vocabulary: Vocabulary, output: str
 ) -> FirstPass:
-    videos = read_block(selection, keys)
     block = videos.block
     if block.num_videos and not math.isfinite(block.scores.max() - block.scores.min()):
         row, label = np.argwhere(~np.isfinite(block.scores))[0]

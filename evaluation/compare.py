@@ -10,7 +10,7 @@ import apache_beam as beam
 from apache_beam.pvalue import AsSingleton
 
 from evaluation import comparison
-from evaluation.accumulate import ThreePasses
+from evaluation.accumulate import ReadVideos, ThreePasses
 from evaluation.selection import open_scores
 from features import contract, storage, terminal
 from features.errors import OK, run_command
@@ -61,6 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             for name, selection in (("a", common.a), ("b", common.b))
             for part, collection in (
                 pipeline
+                | f"Read{name}" >> ReadVideos(selection)
                 | name >> ThreePasses(selection, common.vocabulary, common.num_videos, output)
             ).items()
         }

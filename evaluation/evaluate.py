@@ -102,9 +102,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         storage.delete(storage.join(output, contract.METRICS))
 
     def build(pipeline: beam.Pipeline) -> None:
-        _ = pipeline | overview.WriteOverview(selection, output)
         num_videos = sum(selection.num_videos.values())
-        passes = pipeline | accumulate.ThreePasses(selection, vocabulary, num_videos, output)
+        videos = pipeline | accumulate.ReadVideos(selection)
+        _ = videos | overview.WriteOverview(output)
+        passes = videos | accumulate.ThreePasses(selection, vocabulary, num_videos, output)
         _ = (
             pipeline
             | "Made" >> beam.Create([made])

@@ -13,9 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from evaluation.selection import Selection, read_block
+from evaluation.selection import ScoredVideos
 from features import storage
-from pipelines.sharding import ShardKey
 
 EXAMPLES, CONFUSION = "examples.parquet", "confusion.parquet"
 # Labels are in order of falling frequency: confusion is counted among the first of them.
@@ -67,30 +66,23 @@ class Overview:
 
 
 class WriteOverview(beam.PTransform):
-    """A selection of scores -> `examples.parquet` and `confusion.parquet`.
+    """`ScoredVideos` of blocks -> `examples.parquet` and `confusion.parquet`."""
 
-    It is a root: `pipeline | WriteOverview(...)`.
-    """
-
-    def __init__(self, selection: Selection, output: str):
+    def __init__(self, output: str):
         super().__init__()
-        self._selection = selection
         self._output = output
 
-    def expand(self, pipeline: beam.pvalue.PBegin) -> beam.PCollection:
+    def expand(self, videos: beam.PCollection) -> beam.PCollection:
         """Look at each block, merge, write."""
         return (
-            pipeline
-            | "Blocks" >> beam.Create(self._selection.blocks())
-            | "Spread" >> beam.Reshuffle()
-            | "Look" >> beam.Map(_look, self._selection)
+            videos
+            | "Look" >> beam.Map(_look)
             | "Merge" >> beam.CombineGlobally(_Merge()).without_defaults()
             | "Write" >> beam.Map(write, self._output)
         )
 
 
-def _look(keys: Sequence[ShardKey], selection: Selection) -> Overview:
-    videos = read_block(selection, keys)
+def _look(videos: ScoredVideos) -> Overview:
     block = videos.block
     return of_block(videos.ids, block.scores, block.video, block.label)
 
@@ -124,9 +116,8 @@ def of_block(
       label: int64 [positives], its class.
     """
     num_classes = scores.shape[1]
-    order = np.argsort(
-        np.array(video_ids, str)
-    )  # the first of equal scores is that of the first id
+    # The first of equal scores is that of the first id.
+    order = np.argsort(np.array(video_ids, str))
     ids, scores = np.array(video_ids, str)[order], scores[order].astype(np.float32, copy=False)
     video = np.argsort(order)[video]
     own = scores[video, label]
