@@ -74,6 +74,11 @@ def unfinished(steps: Iterable[Step], folder: str) -> list[Step]:
     return list(left.values())
 
 
+def is_finished(name: str, folder: str) -> bool:
+    """Whether the step of this name has been done, with whatever flags."""
+    return _read_record(name, folder) is not None
+
+
 def cost(steps: Sequence[Step]) -> str:
     """How long steps are expected to take; a line for each command."""
     if not steps:

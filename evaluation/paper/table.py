@@ -88,9 +88,11 @@ def main(table: Table, argv: Sequence[str] | None) -> int:
     """Run the command of a table; returns its exit code."""
     args = _parser(table).parse_args(argv)
     scale, folder = SCALES[args.scale], storage.absolute(args.output)
-    rows = _chosen(table, args.rows)
+    asked = _asked(table, args.rows)
     source = corpus.corpus_of(args, scale, folder, statistics=table.statistics)
-    runs = {row.key: _run(row, scale, source.features, folder) for row in rows}
+    runs = {row.key: _run(row, scale, source.features, folder) for row in table.rows}
+    rows = [row for row in table.rows if row.key in asked or _is_done(table, runs[row.key], scale)]
+    runs = {row.key: runs[row.key] for row in rows}
     return run(table, rows, runs, scale, source.steps, args)
 
 
@@ -139,17 +141,24 @@ def _parser(table: Table) -> argparse.ArgumentParser:
         "--rows",
         nargs="+",
         metavar="ROW",
-        help=f"only these of {', '.join(row.key for row in table.rows)}",
+        help=f"only these, and those that are done, of {', '.join(row.key for row in table.rows)}",
     )
     return parser
 
 
-def _chosen(table: Table, names: Sequence[str] | None) -> list[Row]:
-    unknown = sorted(set(names or ()) - {row.key for row in table.rows})
+def _asked(table: Table, names: Sequence[str] | None) -> set[str]:
+    known = [row.key for row in table.rows]
+    unknown = sorted(set(names or ()) - set(known))
     if unknown:
-        known = ", ".join(row.key for row in table.rows)
-        raise InputError(f"--rows: {table.name} has no row {', '.join(unknown)}; it has {known}")
-    return [row for row in table.rows if names is None or row.key in names]
+        raise InputError(
+            f"--rows: {table.name} has no row {', '.join(unknown)}; it has {', '.join(known)}"
+        )
+    return set(known if names is None else names)
+
+
+def _is_done(table: Table, run: Run, scale: Scale) -> bool:
+    """Whether an earlier command has evaluated a row: it stays in the table."""
+    return steps.is_finished(run.evaluation(*_evaluated(table, scale)).name, run.folder)
 
 
 def _run(row: Row, scale: Scale, features: str, folder: str) -> Run:
