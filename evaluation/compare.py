@@ -26,7 +26,7 @@ and per_class.parquet.
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    parser = launch.parser("evaluation.compare", _DESCRIPTION)
+    parser = launch.parser("evaluation.compare", "A B --output OUTPUT", _DESCRIPTION)
     add = parser.add_argument
     add("a", metavar="A", help="folder made by evaluation.score_videos, or report/scores")
     add("b", metavar="B", help="another one")

@@ -29,7 +29,11 @@ _SCORES_FOLDER = "scores"
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = launch.parser("evaluation.evaluate", _DESCRIPTION)
+    parser = launch.parser(
+        "evaluation.evaluate",
+        "(--scores SCORES | --scores-file FILE --labels-file FILE)\n           --output OUTPUT",
+        _DESCRIPTION,
+    )
     add = parser.add_argument
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--scores", help="folder made by evaluation.score_videos")

@@ -37,7 +37,11 @@ kept.
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = launch.parser("evaluation.score_videos", _DESCRIPTION)
+    parser = launch.parser(
+        "evaluation.score_videos",
+        "(--features FEATURES | --from-media DATASET)\n           --run RUN --output OUTPUT",
+        _DESCRIPTION,
+    )
     add = parser.add_argument
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--features", help="folder made by pipelines.extract_features")

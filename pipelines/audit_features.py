@@ -28,7 +28,7 @@ fails where something is damaged, leaked or not shuffled.
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = launch.parser("pipelines.audit_features", _DESCRIPTION)
+    parser = launch.parser("pipelines.audit_features", "--features FEATURES", _DESCRIPTION)
     add = parser.add_argument
     add("--features", required=True, help="folder made by pipelines.extract_features")
     add(

@@ -27,7 +27,7 @@ features; training can normalise its input by that graph.
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = launch.parser("pipelines.band_statistics", _DESCRIPTION)
+    parser = launch.parser("pipelines.band_statistics", "--features FEATURES", _DESCRIPTION)
     add = parser.add_argument
     add("--features", required=True, help="folder made by pipelines.extract_features")
     add(

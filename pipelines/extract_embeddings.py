@@ -37,7 +37,11 @@ same command again after any interruption: finished shards are kept.
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = launch.parser("pipelines.extract_embeddings", _DESCRIPTION)
+    parser = launch.parser(
+        "pipelines.extract_embeddings",
+        "--features FEATURES --run RUN --output OUTPUT",
+        _DESCRIPTION,
+    )
     add = parser.add_argument
     add("--features", required=True, help="folder made by pipelines.extract_features")
     add("--run", required=True, help="folder made by training.train, or a copy of its export")

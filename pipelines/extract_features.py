@@ -33,7 +33,9 @@ Run the same command again after any interruption: finished shards are kept.
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = launch.parser("pipelines.extract_features", _DESCRIPTION)
+    parser = launch.parser(
+        "pipelines.extract_features", "--dataset DATASET --output OUTPUT", _DESCRIPTION
+    )
     add = parser.add_argument
     add("--dataset", required=True, help="folder made by pipelines.prepare_dataset")
     add("--output", required=True, help="folder of the features to write")

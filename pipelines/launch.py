@@ -45,10 +45,14 @@ Exit codes: 0 done, 1 the job failed, 2 bad input, 3 too many rejects,
 """
 
 
-def parser(module: str, description: str) -> argparse.ArgumentParser:
-    """A parser for a job's own flags, with the runner's explained under it."""
+def parser(module: str, required: str, description: str) -> argparse.ArgumentParser:
+    """A parser for a job's own flags, with the runner's explained under it.
+
+    Its usage shows the required ones alone: all of them would be a page, above every error.
+    """
     job = argparse.ArgumentParser(
         prog=f"python -m {module}",
+        usage=f"%(prog)s\n           {required} [options]",
         description=description,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

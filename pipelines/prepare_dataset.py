@@ -40,7 +40,9 @@ _OF_OWN_MANIFESTS = (
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = launch.parser("pipelines.prepare_dataset", _DESCRIPTION)
+    parser = launch.parser(
+        "pipelines.prepare_dataset", "--manifest MANIFEST --output OUTPUT", _DESCRIPTION
+    )
     add = parser.add_argument
     add("--manifest", required=True, help="path or glob pattern: .csv, .jsonl or .parquet")
     add("--output", required=True, help="folder of the data set to write")

@@ -1,5 +1,6 @@
-"""The repository itself: the import rule, the names it claims, the two commands."""
+"""The repository itself: the import rule, the names it claims, its commands and their help."""
 
+import importlib
 import importlib.metadata
 import os
 import re
@@ -14,6 +15,18 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 NAMES = ("features", "pipelines", "training", "evaluation")
+
+
+def source(module: str) -> str:
+    return (ROOT / module.replace(".", "/")).with_suffix(".py").read_text()
+
+
+COMMANDS = sorted(
+    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for name in NAMES
+    for path in (ROOT / name).rglob("*.py")
+    if "run_command(main)" in path.read_text()
+)
 
 
 def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
@@ -104,3 +117,27 @@ def test_absence_of_python_311_is_one_clear_line(tmp_path: Path) -> None:
     assert done.returncode != 0
     assert done.stderr.startswith("error: Python 3.11 is needed")
     assert not (tmp_path / "venv").exists()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_fits_a_terminal(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit) as ended:
+        importlib.import_module(command).main(["--help"])
+    assert ended.value.code == 0
+    page = capsys.readouterr().out
+    assert page.startswith(f"usage: python -m {command}")
+    assert [line for line in page.splitlines() if len(line) > 80] == []
+
+
+@pytest.mark.parametrize("command", [name for name in COMMANDS if "launch.parser(" in source(name)])
+def test_usage_of_a_job_names_what_it_requires(command: str, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as ended:
+        importlib.import_module(command).main([])
+    assert ended.value.code == 2
+    usage, _, error = capsys.readouterr().err.rpartition("required: ")
+    flags = error.strip().split(", ")
+    assert flags
+    assert [flag for flag in flags if f" {flag} " not in usage] == []
