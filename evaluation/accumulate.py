@@ -5,6 +5,7 @@ video at a time of a random sample (see `evaluation.leave_one_out`).
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -45,8 +46,8 @@ class FirstPass:
 class ReadVideos(beam.PTransform):
     """A selection of scores -> `ScoredVideos`, an element for each block of them.
 
-    It is a root: `pipeline | ReadVideos(...)`. What follows must take them in the same stage, where
-    they are not copied: they are as large as a worker can hold.
+    It is a root: `pipeline | ReadVideos(...)`. What takes them must have no side inputs: Flink
+    would start another stage there, and copy blocks that are as large as a worker can hold.
     """
 
     def __init__(self, selection: Selection):
@@ -59,8 +60,7 @@ class ReadVideos(beam.PTransform):
             pipeline
             | "Blocks" >> beam.Create(self._selection.blocks())
             | "Spread" >> beam.Reshuffle()
-            | "Read"
-            >> beam.Map(lambda keys, selection: read_block(selection, keys), self._selection)
+            | "Read" >> beam.Map(functools.partial(read_block, self._selection))
         )
 
 

@@ -31,7 +31,7 @@ _SCORES_FOLDER = "scores"
 def _parser() -> argparse.ArgumentParser:
     parser = launch.parser(
         "evaluation.evaluate",
-        "(--scores SCORES | --scores-file FILE --labels-file FILE)\n           --output OUTPUT",
+        "(--scores SCORES | --scores-file FILE --labels-file FILE)\n--output OUTPUT",
         _DESCRIPTION,
     )
     add = parser.add_argument

@@ -39,7 +39,7 @@ kept.
 def _parser() -> argparse.ArgumentParser:
     parser = launch.parser(
         "evaluation.score_videos",
-        "(--features FEATURES | --from-media DATASET)\n           --run RUN --output OUTPUT",
+        "(--features FEATURES | --from-media DATASET)\n--run RUN --output OUTPUT",
         _DESCRIPTION,
     )
     add = parser.add_argument

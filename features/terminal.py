@@ -1,10 +1,12 @@
 """What a long command tells the person who watches it."""
 
 import sys
+import textwrap
 import time
 
 _TERMINAL_SECONDS, _LOG_SECONDS = 1.0, 15.0
 _COLUMNS = 79
+_USAGE_INDENT = " " * 11
 
 
 class StatusLine:
@@ -33,6 +35,17 @@ class StatusLine:
         """Leave the line, so that what is printed next does not continue it."""
         if self._terminal and self._shown:
             print(file=sys.stderr)
+
+
+def usage(required: str) -> str:
+    """Of a command for argparse: its required flags alone, below its name.
+
+    All of the flags would be a page, above every error.
+
+    Args:
+      required: lines of flags.
+    """
+    return "%(prog)s\n" + textwrap.indent(f"{required} [options]", _USAGE_INDENT)
 
 
 def duration(seconds: float) -> str:

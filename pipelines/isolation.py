@@ -156,33 +156,33 @@ def _serve(connection: Connection) -> None:
     """The child: one request after another, until the parent is gone."""
     parent = os.getppid()
     threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # seen by the next recv
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):  # it is gone
         connection.send(_READY)
-    while True:
-        try:
-            uri, front_end, start, end, sample, offset = connection.recv()
-            file = recv_handle(connection)
-        except (EOFError, ConnectionResetError):
-            return
-        start_cpu = time.process_time()
-        answer: object = None
-        try:
-            chunks = soundtrack_patches(
-                uri, front_end, start_seconds=start, end_seconds=end, sample=sample
-            )
-            for indices in _written(chunks, file, offset):
-                connection.send(indices)
-        except (BrokenPipeError, ConnectionResetError):
-            return
-        except (AudioError, OSError) as error:
-            answer = error
-        except Exception:  # noqa: BLE001 - a bug, for the parent to raise
-            answer = traceback.format_exc()
-        finally:
-            os.close(file)
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # seen by the next recv
-            connection.send(time.process_time() - start_cpu)
-            connection.send(answer)
+        while True:
+            _answer(connection)
+
+
+def _answer(connection: Connection) -> None:
+    uri, front_end, start, end, sample, offset = connection.recv()
+    file = recv_handle(connection)
+    start_cpu = time.process_time()
+    answer: object = None
+    try:
+        chunks = soundtrack_patches(
+            uri, front_end, start_seconds=start, end_seconds=end, sample=sample
+        )
+        for indices in _written(chunks, file, offset):
+            connection.send(indices)
+    except (BrokenPipeError, ConnectionResetError):
+        raise
+    except (AudioError, OSError) as error:
+        answer = error
+    except Exception:  # noqa: BLE001 - a bug, for the parent to raise
+        answer = traceback.format_exc()
+    finally:
+        os.close(file)
+    connection.send(time.process_time() - start_cpu)
+    connection.send(answer)
 
 
 def _written(

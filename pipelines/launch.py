@@ -27,7 +27,7 @@ from apache_beam.options.pipeline_options import (
 )
 from apache_beam.runners.runner import PipelineResult
 
-from features import storage
+from features import storage, terminal
 from features.errors import OK, InputError, JobFailedError, TooManyRejectsError
 from pipelines import workers
 from pipelines.checks import engines
@@ -48,11 +48,14 @@ Exit codes: 0 done, 1 the job failed, 2 bad input, 3 too many rejects,
 def parser(module: str, required: str, description: str) -> argparse.ArgumentParser:
     """A parser for a job's own flags, with the runner's explained under it.
 
-    Its usage shows the required ones alone: all of them would be a page, above every error.
+    Args:
+      module: of the command.
+      required: the flags that its usage shows, as `features.terminal.usage` takes them.
+      description: of the command.
     """
     job = argparse.ArgumentParser(
         prog=f"python -m {module}",
-        usage=f"%(prog)s\n           {required} [options]",
+        usage=terminal.usage(required),
         description=description,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

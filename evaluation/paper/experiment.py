@@ -9,7 +9,7 @@ from typing import Any
 from evaluation.paper import steps
 from evaluation.paper.scales import SCALES, Flags
 from evaluation.paper.steps import START_SECONDS, Step
-from features import contract, storage
+from features import contract, storage, terminal
 
 RESULTS = "results.json"
 # A network infers about three times as fast as it trains.
@@ -156,7 +156,7 @@ def parser(module: str, description: str) -> argparse.ArgumentParser:
     """The flags that all experiments have."""
     made = argparse.ArgumentParser(
         prog=f"python -m {module}",
-        usage="%(prog)s\n           --scale SCALE --output FOLDER [options]",
+        usage=terminal.usage("--scale SCALE --output FOLDER"),
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

@@ -86,10 +86,10 @@ def cost(steps: Sequence[Step]) -> str:
     by_command: collections.Counter[str] = collections.Counter()
     for step in steps:
         by_command[step.command[0].rpartition(".")[2]] += round(step.seconds)
-    width = max(map(len, by_command)) + 1
+    width = max(map(len, by_command))
     return "\n".join(
         [f"{len(steps)} commands to run, about {duration(by_command.total())}:"]
-        + [f"  {name:{width}} {duration(seconds)}" for name, seconds in by_command.most_common()]
+        + [f"  {name:{width}}  {duration(seconds)}" for name, seconds in by_command.most_common()]
     )
 
 
