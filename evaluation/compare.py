@@ -9,12 +9,14 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.pvalue import AsSingleton
 
-from evaluation import comparison
-from evaluation.accumulate import ReadVideos, ThreePasses
-from evaluation.selection import open_scores
-from features import contract, storage, terminal
+from evaluation.metrics import comparison
+from evaluation.metrics.passes import ReadVideos, ThreePasses
+from evaluation.metrics.selection import open_scores
+from features import terminal
+from features.contracts import folders as contract
 from features.errors import OK, run_command
-from pipelines import launch
+from features.storage import files
+from pipelines.runtime import launch
 
 _DESCRIPTION = """\
 Compare two sets of scores, A and B, on the videos and the labels that both
@@ -39,8 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="take scores of a label that have two values at most, as a threshold leaves them",
     )
     args, options = launch.parse(parser, argv)
-    folders = (storage.absolute(args.a), storage.absolute(args.b))
-    output = storage.absolute(args.output)
+    folders = (files.absolute(args.a), files.absolute(args.b))
+    output = files.absolute(args.output)
     contract.claim_output(output, contract.COMPARISON, inputs=folders)
     a = open_scores(folders[0], flag="A", num_labels=args.labels, subset=args.subset)
     b = open_scores(folders[1], flag="B", num_labels=None, subset=None)
@@ -53,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     }
 
     def clear() -> None:
-        storage.delete(storage.join(output, contract.COMPARISON))
+        files.delete(files.join(output, contract.COMPARISON))
 
     def build(pipeline: beam.Pipeline) -> None:
         passes = {

@@ -11,12 +11,14 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from evaluation import media
-from evaluation.score_shard import vectors
-from features import storage, terminal
+from evaluation.scoring import media
+from evaluation.scoring.shard import vectors
+from features import terminal
+from features.contracts.export import export_fingerprint, find_export
 from features.errors import FAILED, OK, run_command
-from features.outcome import AudioError, Outcome
-from pipelines.model import export_fingerprint, find_export, load_model
+from features.sound.outcome import AudioError, Outcome
+from features.storage import files
+from pipelines.runtime.model import load_model
 
 _DESCRIPTION = """\
 Write what a trained network makes of media files before it names labels: a
@@ -45,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     args = _parser().parse_args(argv)
-    export = find_export(storage.absolute(args.run))
+    export = find_export(files.absolute(args.run))
     model = load_model(export)
     media.require_log_mel(model.front_end)
     schema = pa.schema(
@@ -59,12 +61,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     num_patches = 0
     rejects: collections.Counter[str] = collections.Counter()
     with (
-        storage.atomic_write(storage.absolute(args.output)) as output,
+        files.atomic_write(files.absolute(args.output)) as output,
         pq.ParquetWriter(output, schema) as writer,
     ):
         for file in args.files:
             try:
-                decoded, outputs = media.listen(storage.absolute(file), model)
+                decoded, outputs = media.listen(files.absolute(file), model)
             except AudioError as error:  # it costs only itself
                 print(f"error: {file}: {error}", file=sys.stderr)
                 rejects[str(error.outcome)] += 1

@@ -11,11 +11,17 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.pvalue import AsSingleton
 
-from evaluation import accumulate, figures, foreign, overview, pages
-from evaluation.selection import open_scores
-from features import contract, storage, terminal
+from evaluation.metrics import examples
+from evaluation.metrics import passes as accumulate
+from evaluation.metrics import summary as figures
+from evaluation.metrics.selection import open_scores
+from evaluation.report import write
+from evaluation.scoring import external
+from features import terminal
+from features.contracts import folders
 from features.errors import OK, InputError, run_command
-from pipelines import launch
+from features.storage import files
+from pipelines.runtime import launch
 
 _DESCRIPTION = """\
 Compare the scores of videos with their labels: AUC and average precision of
@@ -74,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     args, options = launch.parse(_parser(), argv)
-    output = storage.absolute(args.output)
+    output = files.absolute(args.output)
     source = _source(args, output)
     selection, scores, vocabulary = open_scores(
         source, flag="--scores", num_labels=args.labels, subset=args.subset
@@ -86,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.examples < 0:
         raise InputError(f"--examples: received {args.examples}; give 0 or more")
     made = {
-        "made_by": contract.made_by(),
+        "made_by": folders.made_by(),
         "scores": source,
         "recipe": scores["recipe"],
         "set": scores["split"],
@@ -103,12 +109,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     }
 
     def clear() -> None:
-        storage.delete(storage.join(output, contract.METRICS))
+        files.delete(files.join(output, folders.METRICS))
 
     def build(pipeline: beam.Pipeline) -> None:
         num_videos = sum(selection.num_videos.values())
         videos = pipeline | accumulate.ReadVideos(selection)
-        _ = videos | overview.WriteOverview(output)
+        _ = videos | examples.WriteOverview(output)
         passes = videos | accumulate.ThreePasses(selection, vocabulary, num_videos, output)
         _ = (
             pipeline
@@ -124,9 +130,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
 
     launch.run(build, options, output, clear=clear)
-    document = contract.read_root(output, contract.METRICS)
-    pages.write(output, source, scores, video_id=args.soundtrack, num_examples=args.examples)
-    terminal.report(summary(document), {}, storage.join(args.output, pages.REPORT))
+    document = folders.read_root(output, folders.METRICS)
+    write.write(output, source, scores, video_id=args.soundtrack, num_examples=args.examples)
+    terminal.report(summary(document), {}, files.join(args.output, write.REPORT))
     return OK
 
 
@@ -139,17 +145,17 @@ def _source(args: argparse.Namespace, output: str) -> str:
     if args.scores is not None:
         if args.labels_file is not None:
             raise InputError("--labels-file goes with --scores-file; --scores has its own labels")
-        source = storage.absolute(args.scores)
-        contract.claim_output(output, contract.METRICS, inputs=(source,))
+        source = files.absolute(args.scores)
+        folders.claim_output(output, folders.METRICS, inputs=(source,))
         return source
     if args.dry_run:
         raise InputError("--dry-run goes with --scores: tables become a folder of scores first")
     if args.labels_file is None:
         raise InputError("--scores-file: give the labels of the videos too, with --labels-file")
-    contract.claim_output(output, contract.METRICS, inputs=())
-    source = storage.join(output, _SCORES_FOLDER)
-    foreign.write_scores_folder(
-        storage.absolute(args.scores_file), storage.absolute(args.labels_file), source
+    folders.claim_output(output, folders.METRICS, inputs=())
+    source = files.join(output, _SCORES_FOLDER)
+    external.write_scores_folder(
+        files.absolute(args.scores_file), files.absolute(args.labels_file), source
     )
     return source
 

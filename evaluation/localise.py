@@ -9,10 +9,12 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from evaluation import localisation
-from evaluation.selection import open_scores
-from features import contract, storage, terminal
+from evaluation.metrics import localisation
+from evaluation.metrics.selection import open_scores
+from features import terminal
+from features.contracts import folders
 from features.errors import OK, InputError, run_command
+from features.storage import files
 
 _DESCRIPTION = """\
 Compare the score of every patch with the true times of events, which the
@@ -39,18 +41,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     add("--output", required=True, help="folder of the figures to write")
     args = parser.parse_args(argv)
-    source, output = storage.absolute(args.scores), storage.absolute(args.output)
-    contract.claim_output(output, contract.LOCALISATION, inputs=(source,))
+    source, output = files.absolute(args.scores), files.absolute(args.output)
+    folders.claim_output(output, folders.LOCALISATION, inputs=(source,))
     opened = open_scores(source, flag="--scores", num_labels=None, subset=None)
     if not opened.document["frame_scores"]:
         raise InputError(f"--scores {source} has no frame scores; score with --frame-scores first")
-    events = localisation.read_events(storage.absolute(args.events), opened.vocabulary)
+    events = localisation.read_events(files.absolute(args.events), opened.vocabulary)
     frames = localisation.read_frames(opened, events)
     figures = localisation.localise(frames)
-    with storage.atomic_write(storage.join(output, "per_class.parquet")) as file:
+    with files.atomic_write(files.join(output, "per_class.parquet")) as file:
         pq.write_table(localisation.per_class_table(figures, opened.vocabulary), file)
     document = {
-        "made_by": contract.made_by(),
+        "made_by": folders.made_by(),
         "scores": source,
         "events": args.events,
         "num_videos": frames.num_videos,
@@ -58,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "num_patches": len(frames.scores),
         **localisation.means(figures),
     }
-    contract.write_root(output, contract.LOCALISATION, document)
+    folders.write_root(output, folders.LOCALISATION, document)
     terminal.report(summary(document), {}, args.output)
     return OK
 

@@ -12,20 +12,29 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.pvalue import AsSingleton
 
-from evaluation import media, scoring
-from evaluation.score_shard import EMBEDDINGS, FRAMES, SCORES, Network, score_shard
-from evaluation.selection import groups_of
-from features import contract, labels, storage, terminal
-from features.errors import OK, InputError, run_command
-from pipelines import dataset, launch, resume, sharding, workers
-from pipelines.model import (
+from evaluation.metrics.selection import groups_of
+from evaluation.scoring import media, stages
+from evaluation.scoring.shard import (
+    EMBEDDINGS,
+    FRAMES,
+    SCORES,
+    Network,
+    score_shard,
+)
+from features import terminal
+from features.contracts import folders, labels, sharding, shards
+from features.contracts.export import (
     export_fingerprint,
     export_recipe,
     export_vocabulary,
     find_export,
     read_front_end,
 )
-from pipelines.progress import progress_line
+from features.contracts.videos import VIDEO_FILES
+from features.errors import OK, InputError, run_command
+from features.storage import files as storage
+from pipelines.runtime import launch, process_pool
+from pipelines.runtime.progress import progress_line
 
 _DESCRIPTION = """\
 Score every video of one split with a trained network: each 960 ms patch goes
@@ -77,19 +86,21 @@ def _parser() -> argparse.ArgumentParser:
         default=900.0,
         help="for one soundtrack of --from-media, whose decoder is then killed; default: 900",
     )
-    workers.add_flag(parser, "1, whose TensorFlow uses all cores; more decode --from-media faster")
+    process_pool.add_flag(
+        parser, "1, whose TensorFlow uses all cores; more decode --from-media faster"
+    )
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     args, options = launch.parse(_parser(), argv)
-    num_workers = 1 if args.workers is None else workers.num_workers(args.workers, options)
+    num_workers = 1 if args.workers is None else process_pool.num_workers(args.workers, options)
     from_media = args.features is None
     source = storage.absolute(args.from_media if from_media else args.features)
     run, output = storage.absolute(args.run), storage.absolute(args.output)
-    contract.claim_output(output, contract.SCORES, inputs=(source, run))
-    root = contract.read_root(source, contract.DATASET if from_media else contract.FEATURES)
+    folders.claim_output(output, folders.SCORES, inputs=(source, run))
+    root = folders.read_root(source, folders.DATASET if from_media else folders.FEATURES)
     flag = "--from-media" if from_media else "--features"
     if args.split not in root["splits"]:
         raise InputError(
@@ -102,14 +113,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise InputError(f"--split {args.split}: {source} has no patch in it")
     export = find_export(run)
     if export != run:  # of a run that has come to its end
-        contract.read_root(run, contract.RUN)
+        folders.read_root(run, folders.RUN)
     known = export_vocabulary(export)
     _check_labels(source, known)
     front_end = read_front_end(export)
     if from_media:
         media.require_log_mel(front_end)
     else:
-        contract.require_equal(
+        folders.require_equal(
             "front_end_fingerprint",
             expected=front_end.fingerprint,
             received=root["front_end_fingerprint"],
@@ -125,7 +136,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         embeddings=args.embeddings,
     )
     made = {
-        "made_by": contract.made_by(),
+        "made_by": folders.made_by(),
         **_source_fields(source, root, args.split, from_media=from_media),
         "num_shards": {group: split["num_shards"][group] for group in groups},
         "run": run,
@@ -147,36 +158,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     keys = list(sharding.keys(args.split, made["num_shards"]))
 
     def clear() -> None:
-        storage.delete(storage.join(output, contract.SCORES))
-        resume.remove_leftovers(output, keys, kinds=(SCORES, FRAMES, EMBEDDINGS))
+        storage.delete(storage.join(output, folders.SCORES))
+        shards.remove_leftovers(output, keys, kinds=(SCORES, FRAMES, EMBEDDINGS))
         labels.copy_vocabulary(source, output)
 
     def build(pipeline: beam.Pipeline) -> None:
         if from_media:
-            files = storage.list_files(source, dataset.VIDEO_FILES)
+            files = storage.list_files(source, VIDEO_FILES)
             wanted = {args.split: groups}
-            plan = scoring.PlanFromMedia(files, wanted, args.timeout_seconds, network)
+            plan = stages.PlanFromMedia(files, wanted, args.timeout_seconds, network)
         else:
-            plan = scoring.PlanFromFeatures(source, network)
+            plan = stages.PlanFromFeatures(source, network)
         account = (
             pipeline
             | "Shards" >> beam.Create(keys)
             | "Plans" >> plan
             | "ScoreShard"
-            >> workers.MapOnWorkers(functools.partial(score_shard, output=output), num_workers)
-            | "SumSidecars" >> beam.CombineGlobally(scoring.SumSidecars())
+            >> process_pool.MapOnWorkers(functools.partial(score_shard, output=output), num_workers)
+            | "SumSidecars" >> beam.CombineGlobally(stages.SumSidecars())
         )
         _ = (
             pipeline
             | "Made" >> beam.Create([made])
-            | "Finish" >> beam.Map(scoring.finish, account=AsSingleton(account), output=output)
+            | "Finish" >> beam.Map(stages.finish, account=AsSingleton(account), output=output)
         )
 
-    done = f"{args.split}/*/{SCORES}-*{resume.SIDECAR_SUFFIX}"
+    done = f"{args.split}/*/{SCORES}-*{shards.SIDECAR_SUFFIX}"
     with progress_line("shards", len(keys), lambda: len(storage.list_files(output, done))):
         launch.run(build, options, output, clear=clear)
-    resume.remove_partial_files(output)
-    document = contract.read_root(output, contract.SCORES)
+    shards.remove_partial_files(output)
+    document = folders.read_root(output, folders.SCORES)
     terminal.report(
         f"{document['num_videos']} of {document['num_videos_expected']} videos scored, "
         f"{document['num_patches']} patches",
@@ -188,7 +199,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _check_labels(source: str, known: labels.Vocabulary) -> None:
     """A network may know only the most frequent of the labels."""
-    contract.require_equal(
+    folders.require_equal(
         "vocabulary fingerprint",
         expected=known.fingerprint,
         received=labels.read_vocabulary(source).prefix(len(known)).fingerprint,

@@ -12,12 +12,14 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from evaluation import media, soundtrack
-from features import storage
+from evaluation.report import soundtrack
+from evaluation.scoring import media
+from features.contracts.export import find_export
 from features.errors import FAILED, OK, InputError, run_command
-from features.outcome import AudioError, Outcome
-from features.params import LogMelParams
-from pipelines.model import ExportedModel, find_export, load_model
+from features.front_end.params import LogMelParams
+from features.sound.outcome import AudioError, Outcome
+from features.storage import files
+from pipelines.runtime.model import ExportedModel, load_model
 
 _DESCRIPTION = """\
 Say what is heard in media files: the labels of highest score, of the whole
@@ -154,12 +156,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise InputError(f"--every: received {args.every:g}; give seconds above 0")
     if args.html is not None and len(args.files) > 1:
         raise InputError(f"--html: a page is of one FILE; received {len(args.files)}")
-    model = load_model(find_export(storage.absolute(args.run)))
+    model = load_model(find_export(files.absolute(args.run)))
     media.require_log_mel(model.front_end)
     code = OK
     for file in args.files:
         try:
-            tagged = tag(storage.absolute(file), model)
+            tagged = tag(files.absolute(file), model)
         except AudioError as error:  # it costs only itself
             print(f"error: {file}: {error}", file=sys.stderr)
             code = FAILED
@@ -169,7 +171,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(line)
         if args.html is not None:
             page = page_of(tagged, title=file, params=model.front_end.log_mel)
-            storage.write_bytes(storage.absolute(args.html), page.encode())
+            files.write_bytes(files.absolute(args.html), page.encode())
             print(f"wrote {args.html}")
         if tagged.outcome != Outcome.OK:
             print(f"{file}: only the part before the damage: {tagged.detail}", file=sys.stderr)

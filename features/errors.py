@@ -2,12 +2,12 @@
 
     Exception
     |-- InputError(ValueError)    the user's mistake; the message says what to do
-    |   `-- features.contract.ContractError    two folders that do not belong together
+    |   `-- features.contracts.folders.ContractError    two folders that do not belong together
     |-- JobFailedError           the job ran and did not produce what it should have
     |   |-- TooManyRejectsError  it rejects more than it was allowed to
-    |   |-- training.watchdog.LostPeerError      another process of a cluster is gone
-    |   `-- training.loop.InterruptedRunError    a person stopped the run, and it is saved
-    `-- features.outcome.AudioError            one soundtrack that cannot be used
+    |   |-- training.distributed.watchdog.LostPeerError  another process is gone
+    |   `-- training.loops.synchronous.InterruptedRunError  a person stopped it
+    `-- features.sound.outcome.AudioError            one soundtrack that cannot be used
 
 Anything else that escapes a command is a bug and keeps its traceback.
 """

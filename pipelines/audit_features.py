@@ -13,11 +13,18 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.pvalue import AsDict, AsList, AsSingleton
 
-from features import contract, labels, storage
+from features.contracts import folders, labels, sharding
 from features.errors import FAILED, OK, run_command
-from features.front_end import FrontEnd
-from pipelines import audit, certificate, launch, repair, sharding, verdict
-from pipelines.copies import FindCopies
+from features.front_end.front_end import FrontEnd
+from features.storage import files
+from pipelines.audit import (
+    repair,
+    shuffle_tests,
+    stages,
+    summary,
+)
+from pipelines.audit.duplicates import FindCopies
+from pipelines.runtime import launch
 
 _DESCRIPTION = """\
 Read every record of a folder of features and hold it against its sidecar; look
@@ -42,93 +49,93 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     args, options = launch.parse(_parser(), argv)
-    folder = storage.absolute(args.features)
-    features = contract.read_root(folder, contract.FEATURES)
+    folder = files.absolute(args.features)
+    features = folders.read_root(folder, folders.FEATURES)
     document = _audit(folder, features, options)
-    print(verdict.describe(document, features, args.features))
+    print(summary.describe(document, features, args.features))
     if args.repair and document["damages"]:
-        shards = audit.damaged_shards(document)
+        shards = stages.damaged_shards(document)
         repair.require_same_plans(features, folder)
         repair.remove_shards(folder, shards)
         _, runner_flags = _parser().parse_known_args(argv)
         module, *flags = repair.extraction_command(features, folder)
         # Only where it is needed: extract_embeddings imports TensorFlow.
         importlib.import_module(module).main([*flags, *runner_flags])
-        repaired = contract.read_root(folder, contract.FEATURES)
+        repaired = folders.read_root(folder, folders.FEATURES)
         document = _audit(folder, repaired, options)
-        print(verdict.describe(document, repaired, args.features))
-        print(verdict.describe_repair(features, repaired))
+        print(summary.describe(document, repaired, args.features))
+        print(summary.describe_repair(features, repaired))
     return OK if document["clean"] else FAILED
 
 
 def _audit(folder: str, features: dict[str, Any], options: PipelineOptions) -> dict[str, Any]:
     """Run the job; returns `audit.json`."""
     vocabulary = labels.read_vocabulary(folder)
-    contract.require_equal(
+    folders.require_equal(
         "vocabulary fingerprint",
         expected=features["vocabulary"]["fingerprint"],
         received=vocabulary.fingerprint,
-        where=storage.join(folder, labels.FILE_NAME),
+        where=files.join(folder, labels.FILE_NAME),
         cure="run `python -m pipelines.extract_features` again: it copies the file anew",
     )
-    rules = audit.ShardRules(FrontEnd.from_json(features["front_end"]), len(vocabulary))
+    rules = stages.ShardRules(FrontEnd.from_json(features["front_end"]), len(vocabulary))
     keys = [
         key
         for split, counts in features["splits"].items()
         for key in sharding.keys(split, counts["num_shards"])
     ]
     made = {
-        "made_by": contract.made_by(),
+        "made_by": folders.made_by(),
         "features_fingerprint": features["fingerprint"],
         "front_end_fingerprint": features["front_end_fingerprint"],
     }
 
     def clear() -> None:
-        storage.delete(storage.join(folder, audit.AUDIT))
+        files.delete(files.join(folder, stages.AUDIT))
 
     def build(pipeline: beam.Pipeline) -> None:
         findings = (
             pipeline
             | "Shards" >> beam.Create(keys)
             | "Spread" >> beam.Reshuffle()
-            | "ExamineShard" >> beam.Map(audit.examine_shard, folder, rules)
+            | "ExamineShard" >> beam.Map(stages.examine_shard, folder, rules)
         )
-        strays = pipeline | "Strays" >> beam.Create(audit.find_strays(folder, keys))
-        damages = findings | "DamagesOf" >> beam.FlatMap(audit.damages_of)
+        strays = pipeline | "Strays" >> beam.Create(stages.find_strays(folder, keys))
+        damages = findings | "DamagesOf" >> beam.FlatMap(stages.damages_of)
         account = (
             findings
-            | "Account" >> beam.FlatMap(audit.account_of)
+            | "Account" >> beam.FlatMap(stages.account_of)
             | "SumAccount" >> beam.CombinePerKey(sum)
         )
         label_videos = (
             findings
-            | "LabelsOf" >> beam.FlatMap(audit.labels_of)
-            | "SumLabels" >> beam.CombinePerKey(audit.add_arrays)
+            | "LabelsOf" >> beam.FlatMap(stages.labels_of)
+            | "SumLabels" >> beam.CombinePerKey(stages.add_arrays)
         )
         evidence = (
             findings
-            | "EvidenceOf" >> beam.FlatMap(audit.evidence_of)
-            | "AddEvidence" >> beam.CombinePerKey(certificate.add)
+            | "EvidenceOf" >> beam.FlatMap(stages.evidence_of)
+            | "AddEvidence" >> beam.CombinePerKey(shuffle_tests.add)
         )
         copies = (
             findings
-            | "PrintsOf" >> beam.FlatMap(audit.prints_of)
+            | "PrintsOf" >> beam.FlatMap(stages.prints_of)
             | "FindCopies" >> FindCopies(features["num_videos"])
         )
         copy_counts = (
-            copies | "Kinds" >> beam.Map(audit.kind_of) | beam.combiners.Count.PerElement()
+            copies | "Kinds" >> beam.Map(stages.kind_of) | beam.combiners.Count.PerElement()
         )
         leaks = (
             copies
-            | "Leaks" >> beam.FlatMap(audit.leak_of)
-            | "FirstLeaks" >> beam.CombineGlobally(audit.first_leaks)
+            | "Leaks" >> beam.FlatMap(stages.leak_of)
+            | "FirstLeaks" >> beam.CombineGlobally(stages.first_leaks)
         )
         _ = (
             pipeline
             | "Made" >> beam.Create([made])
             | "Finish"
             >> beam.Map(
-                audit.finish,
+                stages.finish,
                 features=features,
                 damages=AsList((damages, strays) | "AllDamages" >> beam.Flatten()),
                 account=AsDict(account),
@@ -141,7 +148,7 @@ def _audit(folder: str, features: dict[str, Any], options: PipelineOptions) -> d
         )
 
     launch.run(build, options, folder, clear=clear)
-    document = contract.find_root(folder, audit.AUDIT)
+    document = folders.find_root(folder, stages.AUDIT)
     assert document is not None
     return document
 

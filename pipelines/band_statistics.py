@@ -11,11 +11,13 @@ from collections.abc import Sequence
 import apache_beam as beam
 from apache_beam.pvalue import AsSingleton
 
-from features import contract, storage
+from features.contracts import folders
+from features.contracts.sharding import TRAIN
 from features.errors import OK, InputError, run_command
-from features.front_end import FrontEnd
-from pipelines import bands, launch
-from pipelines.sharding import TRAIN
+from features.front_end.front_end import FrontEnd
+from features.storage import files
+from pipelines.extraction import bands
+from pipelines.runtime import launch
 
 # A sample is drawn from so many shards at most.
 _NUM_SHARDS = 256
@@ -45,27 +47,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     args, options = launch.parse(_parser(), argv)
     if args.patches < 1:
         raise InputError(f"--patches: received {args.patches}; give 1 or more")
-    folder = storage.absolute(args.features)
-    features = contract.read_root(folder, contract.FEATURES)
+    folder = files.absolute(args.features)
+    features = folders.read_root(folder, folders.FEATURES)
     train = features["splits"].get(TRAIN, {"num_patches": 0})
     if not train["num_patches"]:
         raise InputError(f"--features {folder}: split {TRAIN} has no patches; extract it first")
     front_end = FrontEnd.from_json(features["front_end"])
     shape = front_end.patch_shape
-    shards = storage.list_files(folder, f"{TRAIN}/*/patches-*.tfrecord")
+    shards = files.list_files(folder, f"{TRAIN}/*/patches-*.tfrecord")
     shards = shards[:: math.ceil(len(shards) / _NUM_SHARDS)]
     made = {
-        "made_by": contract.made_by(),
+        "made_by": folders.made_by(),
         "features_fingerprint": train["fingerprint"],
         "front_end_fingerprint": features["front_end_fingerprint"],
     }
-    transform_dir = storage.join(folder, "transform")
-    temp_dir = storage.join(folder, f"transform_temp-{uuid.uuid4().hex[:12]}")
+    transform_dir = files.join(folder, "transform")
+    temp_dir = files.join(folder, f"transform_temp-{uuid.uuid4().hex[:12]}")
 
     def clear() -> None:
-        storage.delete(storage.join(folder, contract.BAND_STATISTICS))
+        files.delete(files.join(folder, folders.BAND_STATISTICS))
         for part in ("transform_fn", "transformed_metadata"):
-            storage.delete_folder(storage.join(transform_dir, part))
+            files.delete_folder(files.join(transform_dir, part))
 
     def build(pipeline: beam.Pipeline) -> None:
         batches = (
@@ -96,9 +98,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
 
     launch.run(build, options, folder, clear=clear, temp_dir=temp_dir)
-    document = contract.read_root(folder, contract.BAND_STATISTICS)
+    document = folders.read_root(folder, folders.BAND_STATISTICS)
     print(f"{document['num_patches']} patches of {len(shards)} shards")
-    print(f"wrote {storage.join(args.features, contract.BAND_STATISTICS)}")
+    print(f"wrote {files.join(args.features, folders.BAND_STATISTICS)}")
     return OK
 
 

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from features import storage
 from features.errors import OK, run_command
-from pipelines.local_manifest import read_manifest
+from features.storage import files
+from pipelines.dataset.manifest import read_manifest
 
 _DESCRIPTION = """\
 Show two manifests side by side: rows and videos, what is in both, the videos
@@ -127,7 +127,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--labels", type=int, default=20, metavar="N", help="how many to show (default: 20)"
     )
     args = parser.parse_args(argv)
-    first, second = (read_contents(storage.absolute(path)) for path in (args.first, args.second))
+    first, second = (read_contents(files.absolute(path)) for path in (args.first, args.second))
     print(f"first   {args.first}\nsecond  {args.second}")
     print(f"{'':<48} {'first':>15} {'second':>15}")
     print(compare(first, second, num_labels=args.labels))

@@ -8,14 +8,14 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from features import storage
 from features.errors import OK, InputError, run_command
-from pipelines import clips, composition, soundtrack_corpus
-from pipelines.clips import AudibleClip
-from pipelines.composition import Composition
-from pipelines.csv_rows import read_rows, write_rows
-from pipelines.media import FORMATS
-from pipelines.rejects import Reject
+from features.storage import files
+from pipelines.adapters.csv_rows import read_rows, write_rows
+from pipelines.corpus import clips, composition, writer
+from pipelines.corpus.clips import AudibleClip
+from pipelines.corpus.composition import Composition
+from pipelines.corpus.encoding import FORMATS
+from pipelines.runtime.rejects import Reject
 
 LEFT_OUT = "left_out.csv"
 _LABEL_COLUMNS = ("label", "generic_labels")
@@ -95,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.background is not None:
         behind, more = clips.read_clips(args.background, pattern="(?P<label>.*)")
         rejects += more
-    with soundtrack_corpus.process_pool(args.workers) as executor:
+    with writer.process_pool(args.workers) as executor:
         audible, silent = clips.find_audible(
             labelled, shortest=plan.event_seconds[0], executor=executor
         )
@@ -108,13 +108,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             parents = _read_generic_labels(args.generic_labels)
             audible = composition.add_generic_labels(audible, parents, args.generic_labels)
         soundtracks = composition.plan(audible, backgrounds, plan)
-        soundtrack_corpus.write_corpus(soundtracks, args.output, executor)
+        writer.write_corpus(soundtracks, args.output, executor)
     write_rows(str(args.output / LEFT_OUT), Reject._fields, rejects)
     for reason, count in sorted(Counter(reject.reason for reject in rejects).items()):
         print(f"  left out: {count} clips, {reason}")
     splits = Counter(soundtrack.split for soundtrack in soundtracks)
     print(", ".join(f"{count} {split}" for split, count in splits.items()))
-    print(soundtrack_corpus.describe(soundtracks, args.output))
+    print(writer.describe(soundtracks, args.output))
     return OK
 
 
@@ -158,7 +158,7 @@ def _require(audible: Sequence[AudibleClip], rejects: Sequence[Reject], path: st
     if not audible:
         first = f"; the first: {rejects[0].reason}, {rejects[0].detail}" if rejects else ""
         raise InputError(f"--clips {path}: no clip can be used, of {len(rejects)}{first}")
-    separator = soundtrack_corpus.LABEL_SEPARATOR
+    separator = writer.LABEL_SEPARATOR
     for one in audible:
         for label in one.clip.labels:
             if separator in label:
@@ -170,9 +170,9 @@ def _require(audible: Sequence[AudibleClip], rejects: Sequence[Reject], path: st
 
 def _read_generic_labels(path: str) -> dict[str, list[str]]:
     """Label -> the generic labels right above it."""
-    separator = soundtrack_corpus.LABEL_SEPARATOR
+    separator = writer.LABEL_SEPARATOR
     parents: dict[str, list[str]] = {}
-    for row in read_rows(storage.absolute(path), _LABEL_COLUMNS):
+    for row in read_rows(files.absolute(path), _LABEL_COLUMNS):
         generic = [label.strip() for label in row["generic_labels"].split(separator)]
         parents.setdefault(row["label"], []).extend(filter(None, generic))
     return parents

@@ -16,12 +16,19 @@ from pathlib import Path
 import numpy as np
 from numpy.random import Generator
 
+from features.contracts.sharding import EVALUATION, TRAIN, VALIDATION
 from features.errors import OK, run_command
-from pipelines import soundtrack_corpus
-from pipelines.media import FORMATS
-from pipelines.mixing import MIX_RATE_HZ, NOISE_EXPONENTS, Event, Noise, Soundtrack, in_turn
-from pipelines.sharding import EVALUATION, TRAIN, VALIDATION
-from pipelines.synthesis import SOUND_CLASSES, SoundClass, synthesise
+from pipelines.corpus import writer
+from pipelines.corpus.encoding import FORMATS
+from pipelines.corpus.mixing import (
+    MIX_RATE_HZ,
+    NOISE_EXPONENTS,
+    Event,
+    Noise,
+    Soundtrack,
+    in_turn,
+)
+from pipelines.corpus.synthetic_sounds import SOUND_CLASSES, SoundClass, synthesise
 
 MAX_LABELS = 4
 MIN_SOUNDTRACKS = 3  # one for each split
@@ -210,9 +217,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         replace(soundtrack, split=split)
         for soundtrack, split in zip(planned, assign_splits(planned), strict=True)
     ]
-    with soundtrack_corpus.process_pool(None) as executor:
-        soundtrack_corpus.write_corpus(soundtracks, arguments.output, executor)
-    print(soundtrack_corpus.describe(soundtracks, arguments.output))
+    with writer.process_pool(None) as executor:
+        writer.write_corpus(soundtracks, arguments.output, executor)
+    print(writer.describe(soundtracks, arguments.output))
     return OK
 
 

@@ -14,9 +14,16 @@ import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from pipelines.checks import installation, stores
+
 # Nothing here may need a third party or a package of ours that could be broken or shadowed.
-from pipelines.checks import engines, installation, machine, stores
-from pipelines.checks.finding import Finding, Level, examine, problem
+from pipelines.runtime import machine, runners
+from pipelines.runtime.finding import (
+    Finding,
+    Level,
+    examine,
+    problem,
+)
 
 if TYPE_CHECKING:
     from apache_beam.options.pipeline_options import PipelineOptions
@@ -67,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     run = functools.partial(examine, limit_seconds=args.limit_seconds)
     findings = [run(name, check) for name, check in _of_installation()]
     try:
-        from pipelines import launch
+        from pipelines.runtime import launch
     except Exception as error:  # noqa: BLE001 - whatever a broken environment raises
         found = f"the jobs cannot be imported: {type(error).__name__}: {error}"
         cure = f"{installation.INSTALL_AGAIN}; nothing else was checked"
@@ -95,30 +102,30 @@ def _of_job(options: "PipelineOptions", output: str | None, num_workers: int | N
         StandardOptions,
     )
 
-    from pipelines import workers
+    from pipelines.runtime import process_pool
 
     FileSystems.set_options(options)  # as a pipeline does: whose credentials gs:// gets
     runner = options.view_as(StandardOptions).runner
     google = options.view_as(GoogleCloudOptions)
-    kind = engines.kind_of(runner)
-    yield "runner", functools.partial(engines.runner_named, runner)
+    kind = runners.kind_of(runner)
+    yield "runner", functools.partial(runners.runner_named, runner)
     yield "checksums", installation.checksums
     yield "codecs", installation.codecs
     if kind == "flinkrunner":
         for name, check in (
-            ("Java", engines.java),
-            ("job server jar", engines.job_server_jar),
-            ("Flink cluster", engines.flink_cluster),
-            ("Flink workers", engines.flink_workers),
+            ("Java", runners.java),
+            ("job server jar", runners.job_server_jar),
+            ("Flink cluster", runners.flink_cluster),
+            ("Flink workers", runners.flink_workers),
         ):
             yield name, functools.partial(check, options)
     elif kind == "dataflowrunner":
-        yield "Dataflow options", functools.partial(engines.dataflow_options, options)
-        yield "Dataflow workers", functools.partial(engines.dataflow_workers, options)
+        yield "Dataflow options", functools.partial(runners.dataflow_options, options)
+        yield "Dataflow workers", functools.partial(runners.dataflow_workers, options)
     else:  # the workers are on this machine
         of_runner = options.view_as(DirectOptions).direct_num_workers or os.cpu_count() or 1
         if of_runner == 1:  # ours then
-            of_runner = num_workers or workers.default_workers()
+            of_runner = num_workers or process_pool.default_workers()
         yield "memory", functools.partial(machine.memory, of_runner)
         yield "temporary files", functools.partial(machine.spool_disk, of_runner)
     folders = {

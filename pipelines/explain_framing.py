@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 
 from features.errors import OK, InputError, run_command
-from features.params import LogMelParams
+from features.front_end.params import LogMelParams
 
 # Of more patches than these, only the first ones and the last are shown.
 _SHOWN_PATCHES = 5

@@ -10,12 +10,15 @@ from collections.abc import Sequence
 
 import apache_beam as beam
 
-from features import contract, storage
+from features.contracts import folders, sharding
+from features.contracts.export import export_fingerprint, find_export
 from features.errors import OK, InputError, run_command
-from features.front_end import Embedding, FrontEnd, PatchStorage
-from pipelines import extraction, launch, sharding
-from pipelines.embed_shard import Embedder, embed_shard
-from pipelines.model import ExportedModel, export_fingerprint, find_export, load_model
+from features.front_end.front_end import Embedding, FrontEnd, PatchStorage
+from features.storage import files
+from pipelines.extraction import stages
+from pipelines.extraction.embeddings import Embedder, embed_shard
+from pipelines.runtime import launch
+from pipelines.runtime.model import ExportedModel, load_model
 
 # What is as in the features.
 _KEPT = (
@@ -52,25 +55,25 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     args, options = launch.parse(_parser(), argv)
-    source, run = storage.absolute(args.features), storage.absolute(args.run)
-    output = storage.absolute(args.output)
-    features = contract.read_root(source, contract.FEATURES)
+    source, run = files.absolute(args.features), files.absolute(args.run)
+    output = files.absolute(args.output)
+    features = folders.read_root(source, folders.FEATURES)
     export = find_export(run)
     if export != run:  # of a run that has come to its end
-        contract.read_root(run, contract.RUN)
+        folders.read_root(run, folders.RUN)
     model = load_model(export)
-    contract.require_equal(
+    folders.require_equal(
         "front_end_fingerprint",
         expected=model.front_end.fingerprint,
         received=features["front_end_fingerprint"],
         where=source,
         cure="give features of the front end that the network was trained on",
     )
-    contract.claim_output(output, contract.FEATURES, inputs=(source, run))
+    folders.claim_output(output, folders.FEATURES, inputs=(source, run))
     front_end = embedding_front_end(model, export)
     plan = _plan(output, front_end)
     made = {
-        "made_by": contract.made_by(),
+        "made_by": folders.made_by(),
         "features": source,
         "features_fingerprint": features["fingerprint"],
         "run": run,
@@ -95,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             | "EmbedShard" >> beam.Map(embed_shard, embedder, output)
         )
 
-    extraction.write_features(
+    stages.write_features(
         sidecars_of, plan, made, options, source=source, output=output, shown_output=args.output
     )
     return OK
@@ -126,7 +129,7 @@ def _plan(output: str, front_end: FrontEnd) -> dict[str, str]:
     """
     now = {"front_end_fingerprint": front_end.fingerprint}
     try:
-        present = json.loads(storage.read_bytes(storage.join(output, extraction.PLAN)))
+        present = json.loads(files.read_bytes(files.join(output, stages.PLAN)))
     except FileNotFoundError:
         return now
     if present["front_end_fingerprint"] != front_end.fingerprint:

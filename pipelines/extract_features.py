@@ -12,13 +12,16 @@ from typing import Any
 
 import apache_beam as beam
 
-from features import contract, storage
-from features.audio import RESAMPLER
+from features.contracts import folders, sharding
+from features.contracts.videos import VIDEO_FILES
 from features.errors import OK, InputError, run_command
-from features.front_end import FrontEnd, PatchStorage
-from features.params import LogMelParams
-from pipelines import dataset, extraction, launch, sharding, workers
-from pipelines.extract_shard import Mode, Settings
+from features.front_end.front_end import FrontEnd, PatchStorage
+from features.front_end.params import LogMelParams
+from features.sound.waveform import RESAMPLER
+from features.storage import files
+from pipelines.extraction import stages
+from pipelines.extraction.patches import Mode, Settings
+from pipelines.runtime import launch, process_pool
 
 # A change of these leaves nothing to be used again.
 _DECODED_ANEW = ("front_end_fingerprint", "keep_partial", "patches_per_video")
@@ -97,18 +100,18 @@ def _parser() -> argparse.ArgumentParser:
         help="stop with exit code 3 where more of the videos are rejected; default: 1",
     )
     add("--force", action="store_true", help="take nothing from what the output folder holds")
-    workers.add_flag(parser)
+    process_pool.add_flag(parser)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     args, options = launch.parse(_parser(), argv)
-    num_workers = workers.num_workers(args.workers, options)
-    source, output = storage.absolute(args.dataset), storage.absolute(args.output)
-    data = contract.read_root(source, contract.DATASET)
+    num_workers = process_pool.num_workers(args.workers, options)
+    source, output = files.absolute(args.dataset), files.absolute(args.output)
+    data = folders.read_root(source, folders.DATASET)
     if "subsets" not in data:
-        raise contract.ContractError(
+        raise folders.ContractError(
             f"{source} is of an earlier version, which cut no subsets; run "
             "`python -m pipelines.prepare_dataset` again: it opens no media"
         )
@@ -135,13 +138,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         force=args.force,
         max_reject_fraction=args.max_reject_fraction,
     )
-    contract.claim_output(output, contract.FEATURES, inputs=(source,))
+    folders.claim_output(output, folders.FEATURES, inputs=(source,))
     plan = _compare_with_present(output, settings, data, num_shards, force=args.force)
     made = {
-        "made_by": contract.made_by(),
+        "made_by": folders.made_by(),
         "started_at": time.time(),
         "num_workers": num_workers,
-        "work": (contract.find_root(output, contract.FEATURES) or {}).get("work"),
+        "work": (folders.find_root(output, folders.FEATURES) or {}).get("work"),
         "dataset": source,
         "dataset_fingerprint": data["fingerprint"],
         "vocabulary": data["vocabulary"],
@@ -171,11 +174,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     def sidecars_of(pipeline: beam.Pipeline) -> beam.PCollection:
         return (
             pipeline
-            | "Files" >> beam.Create(storage.list_files(source, dataset.VIDEO_FILES))
-            | "Extract" >> extraction.ExtractShards(output, num_shards, settings, mode, num_workers)
+            | "Files" >> beam.Create(files.list_files(source, VIDEO_FILES))
+            | "Extract" >> stages.ExtractShards(output, num_shards, settings, mode, num_workers)
         )
 
-    extraction.write_features(
+    stages.write_features(
         sidecars_of, plan, made, options, source=source, output=output, shown_output=args.output
     )
     return OK
@@ -194,7 +197,7 @@ def _compare_with_present(
     Raises:
       InputError: finished work would be lost, and nobody asked for that.
     """
-    path = storage.join(output, extraction.PLAN)
+    path = files.join(output, stages.PLAN)
     now = {
         "front_end_fingerprint": settings.front_end.fingerprint,
         "keep_partial": settings.keep_partial,
@@ -203,11 +206,11 @@ def _compare_with_present(
         "dataset_fingerprint": data["fingerprint"],
     }
     try:
-        present = json.loads(storage.read_bytes(path))
+        present = json.loads(files.read_bytes(path))
     except FileNotFoundError:
         present = now
     changed = [field for field in now if now[field] != present.get(field)]
-    finished = contract.find_root(output, contract.FEATURES) or {"splits": {}}
+    finished = folders.find_root(output, folders.FEATURES) or {"splits": {}}
     left_out = sorted(set(finished["splits"]) - set(num_shards))
     if left_out:
         raise InputError(

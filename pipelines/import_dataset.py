@@ -8,12 +8,12 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from features import storage
 from features.errors import OK, run_command
-from pipelines import split_values
+from features.storage import files
 from pipelines.adapters import ADAPTERS, imported
 from pipelines.adapters.imported import Imported
 from pipelines.adapters.listing import Listing
+from pipelines.dataset import manifest_format
 
 # Those whose clips are where the publisher's folder has them.
 _WITHOUT_PLACES = {*imported.LABELS_ALONE, "folder-per-label"}
@@ -75,18 +75,18 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     args = _parser().parse_args(argv)
-    args.source, output = storage.absolute(args.source), storage.absolute(args.output)
+    args.source, output = files.absolute(args.source), files.absolute(args.output)
     listing: Listing = ADAPTERS[args.adapter].from_arguments(args)
     if args.adapter in imported.LABELS_ALONE:
         imported.write_label_names(listing.label_names, output)
         print(f"{len(listing.label_names)} labels, and no list of videos")
-        print(f"wrote {storage.join(args.output, imported.LABEL_NAMES)}")
+        print(f"wrote {files.join(args.output, imported.LABEL_NAMES)}")
         return OK
     found = imported.import_listing(
         listing,
-        storage.absolute(args.media or args.source),
+        files.absolute(args.media or args.source),
         output,
-        split_values=split_values.parse(args.split_values) if args.split_values else None,
+        split_values=manifest_format.parse(args.split_values) if args.split_values else None,
         missing_suffix=args.keep_missing,
     )
     print(_report(listing, found))

@@ -10,17 +10,20 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from features import contract, storage
-from features.audio import RESAMPLER
+from features.contracts import folders, sharding
+from features.contracts.videos import VIDEO_FILES
 from features.errors import OK, InputError, JobFailedError, run_command
-from features.front_end import FrontEnd, PatchStorage
-from features.params import LogMelParams
+from features.front_end.front_end import FrontEnd, PatchStorage
+from features.front_end.params import LogMelParams
+from features.sound.waveform import RESAMPLER
+from features.storage import files
 from features.terminal import duration
-from pipelines import dataset, sharding, trial, workers
-from pipelines.estimation import CONFIDENCE, Estimate, estimate_total
-from pipelines.extract_shard import Mode, Settings
-from pipelines.prices import Prices, read_prices
-from pipelines.trial import Corpus, Trial
+from pipelines.cost import sample
+from pipelines.cost.estimate import CONFIDENCE, Estimate, estimate_total
+from pipelines.cost.prices import Prices, read_prices
+from pipelines.cost.sample import Corpus, Trial
+from pipelines.extraction.patches import Mode, Settings
+from pipelines.runtime import process_pool
 
 # Written into the data set, for `--actual`.
 PREDICTION = "prediction.json"
@@ -68,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--sample", metavar="K", type=int, default=64, help="videos to measure; default: 64")
     add("--seed", type=int, default=0, help="of the sample; default: 0")
     add("--patches-per-video", metavar="K", type=int, help="as in pipelines.extract_features")
-    add("--prices", metavar="FILE", help="a table of prices; default: pipelines/prices.json")
+    add("--prices", metavar="FILE", help="a table of prices; default: pipelines/cost/prices.json")
     add("--platform", metavar="NAME", help="of the table, for --max-cost; default: its dearest")
     add(
         "--max-cost",
@@ -84,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     args = _parser().parse_args(argv)
     if args.actual is not None:
-        print("\n".join(_compared(storage.absolute(args.actual))))
+        print("\n".join(_compared(files.absolute(args.actual))))
         return OK
     for flag, value in (("--sample", args.sample), ("--workers", args.workers or 1)):
         if value < 1:
@@ -94,10 +97,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         known = ", ".join(prices.platforms)
         raise InputError(f"--platform: received {args.platform!r}; the table has {known}")
     with tempfile.TemporaryDirectory() as temporary:
-        source = storage.absolute(args.dataset or _prepared(args.manifest, temporary))
-        data = contract.read_root(source, contract.DATASET)
+        source = files.absolute(args.dataset or _prepared(args.manifest, temporary))
+        data = folders.read_root(source, folders.DATASET)
         groups = {split: entry["num_shards"] for split, entry in data["splits"].items()}
-        corpus = trial.read_corpus(storage.list_files(source, dataset.VIDEO_FILES), groups)
+        corpus = sample.read_corpus(files.list_files(source, VIDEO_FILES), groups)
     if not corpus.videos:
         raise InputError(f"{source}: none of the files of {corpus.num_videos} videos is there")
     settings = Settings(
@@ -106,14 +109,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         keep_partial=False,
         patches_per_video=args.patches_per_video,
     )
-    here = workers.default_workers()
-    tried = trial.measure(
+    here = process_pool.default_workers()
+    tried = sample.measure(
         corpus, settings, Mode(), num_sampled=args.sample, num_workers=here, seed=args.seed
     )
     num_shards = sum(sum(counts.values()) for counts in groups.values())
     hop_hours = settings.front_end.log_mel.patch_hop_seconds / 3600
     prediction = {
-        "made_by": contract.made_by(),
+        "made_by": folders.made_by(),
         "dataset_fingerprint": data["fingerprint"],
         "patches_per_video": args.patches_per_video,
         "num_videos": corpus.num_videos,
@@ -122,8 +125,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         **predict(tried, num_shards, args.workers or here, hop_hours),
     }
     if args.dataset is not None:
-        path = storage.join(source, PREDICTION)
-        storage.write_bytes(path, json.dumps(prediction, indent=2).encode())
+        path = files.join(source, PREDICTION)
+        files.write_bytes(path, json.dumps(prediction, indent=2).encode())
     print("\n".join(_as_text(corpus, tried, hop_hours, prediction, prices)))
     if args.scale == "paper":
         print("\n".join(_paper_scale(tried, hop_hours, prediction["num_workers"], prices)))
@@ -289,16 +292,16 @@ def _compared(features: str) -> Iterator[str]:
     Raises:
       InputError: there is no prediction, or it is of another data set.
     """
-    made = contract.read_root(features, contract.FEATURES)
-    path = storage.join(made["dataset"], PREDICTION)
+    made = folders.read_root(features, folders.FEATURES)
+    path = files.join(made["dataset"], PREDICTION)
     try:
-        prediction = json.loads(storage.read_bytes(path))
+        prediction = json.loads(files.read_bytes(path))
     except FileNotFoundError:
         raise InputError(
             f"there is no {path}; run `python -m pipelines.plan --dataset {made['dataset']}`"
         ) from None
     for field in ("dataset_fingerprint", "patches_per_video"):
-        contract.require_equal(
+        folders.require_equal(
             field,
             expected=prediction[field],
             received=made[field],

@@ -10,15 +10,27 @@ from collections.abc import Sequence
 import apache_beam as beam
 from apache_beam.pvalue import AsSingleton
 
-from features import contract, storage, terminal
+from features import terminal
+from features.contracts import folders
+from features.contracts.labels import FILE_NAME, Vocabulary, read_vocabulary
+from features.contracts.videos import VIDEO_FILES
 from features.errors import OK, InputError, run_command
-from features.labels import FILE_NAME, Vocabulary, read_vocabulary
-from pipelines import dataset, launch, manifest, placement, rejects, split_values
+from features.storage import files
 from pipelines.adapters import ADAPTERS, imported
-from pipelines.label_names import read_label_names
-from pipelines.subsets import SubsetRequest
-from pipelines.survey import TakeSurvey
-from pipelines.vocabulary import BuildVocabulary, index_labels
+from pipelines.dataset import (
+    manifest,
+    manifest_format,
+    videos,
+)
+from pipelines.dataset import (
+    splits as placement,
+)
+from pipelines.dataset.counts import TakeSurvey
+from pipelines.dataset.label_names import read_label_names
+from pipelines.dataset.manifest_format import ManifestFormat
+from pipelines.dataset.subset_request import SubsetRequest
+from pipelines.dataset.vocabulary import BuildVocabulary, index_labels
+from pipelines.runtime import launch, rejects
 
 _DESCRIPTION = """\
 Turn a manifest of labelled videos into a data set: label vocabulary with counts
@@ -121,7 +133,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     parser = _parser()
     args, options = launch.parse(parser, argv)
-    layout = manifest.ManifestFormat(
+    layout = ManifestFormat(
         id=args.id_column,
         uri=args.uri_column,
         labels=args.labels_column,
@@ -130,9 +142,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         end=args.end_column,
         group=args.group_column,
         label_separator=args.label_separator,
-        **({"split_values": split_values.parse(args.split_values)} if args.split_values else {}),
+        **({"split_values": manifest_format.parse(args.split_values)} if args.split_values else {}),
     )
-    source, output = storage.absolute(args.manifest), storage.absolute(args.output)
+    source, output = files.absolute(args.manifest), files.absolute(args.output)
     if args.adapter != "csv":
         for name in _OF_OWN_MANIFESTS:
             if getattr(args, name) != parser.get_default(name):
@@ -145,10 +157,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                 f"--dry-run: --adapter {args.adapter} imports first; run pipelines.import_dataset, "
                 "and give its manifest"
             )
-        source, names = _import(args, source, storage.join(output, "imported"))
+        source, names = _import(args, source, files.join(output, "imported"))
         args.label_names = args.label_names or names
         # It has their splits already, and the columns of ours.
-        layout, args.split_values = manifest.ManifestFormat(), None
+        layout, args.split_values = ManifestFormat(), None
     elif args.media is not None:
         raise InputError("--media is for an adapter; a manifest of your own has the URIs")
     request = SubsetRequest.parse(args.subsets, args.balanced_sets, args.examples_per_class)
@@ -158,21 +170,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     known = None if args.vocabulary is None else _known_vocabulary(args)
     label_names = None if args.label_names is None else read_label_names(args.label_names)
     paths = manifest.find_manifests(source, layout, need_split=bool(args.split_values))
-    made = {"made_by": contract.made_by(), "manifest": source}
-    contract.claim_output(output, contract.DATASET, inputs=())
-    transform_dir = storage.join(output, "transform")
-    temp_dir = storage.join(output, f"transform_temp-{uuid.uuid4().hex[:12]}")
-    present = contract.find_root(output, contract.DATASET) or {"splits": {}}
+    made = {"made_by": folders.made_by(), "manifest": source}
+    folders.claim_output(output, folders.DATASET, inputs=())
+    transform_dir = files.join(output, "transform")
+    temp_dir = files.join(output, f"transform_temp-{uuid.uuid4().hex[:12]}")
+    present = folders.find_root(output, folders.DATASET) or {"splits": {}}
     present_shards = {split: entry["num_shards"] for split, entry in present["splits"].items()}
 
     def clear() -> None:
         # The root JSON goes first: from here on the folder is unfinished. Nothing is removed that
         # the job did not write: media may lie in the same folder.
-        storage.delete(storage.join(output, contract.DATASET))
-        storage.delete_files(storage.list_files(output, dataset.VIDEO_FILES))
+        files.delete(files.join(output, folders.DATASET))
+        files.delete_files(files.list_files(output, VIDEO_FILES))
         rejects.remove_rejects(output)
         for part in ("transform_fn", "transformed_metadata"):
-            storage.delete_folder(storage.join(transform_dir, part))
+            files.delete_folder(files.join(transform_dir, part))
 
     def build(pipeline: beam.Pipeline) -> None:
         rows = (
@@ -194,19 +206,19 @@ def main(argv: Sequence[str] | None = None) -> int:
                 top_k=args.top_k,
                 names=label_names or {},
             )
-        labels_written = vocabulary | "WriteLabels" >> beam.Map(dataset.write_labels, output)
+        labels_written = vocabulary | "WriteLabels" >> beam.Map(videos.write_labels, output)
         indexed = placed.videos | "IndexLabels" >> beam.FlatMap(
             index_labels, vocabulary=AsSingleton(vocabulary)
         ).with_outputs(main="videos")
         survey = indexed.videos | "Survey" >> beam.CombineGlobally(TakeSurvey(request))
         strata = survey | "Strata" >> beam.Map(
-            dataset.plan_strata,
+            videos.plan_strata,
             vocabulary=AsSingleton(vocabulary),
             request=request,
             present_shards=present_shards,
             output=output,
         )
-        summary = indexed.videos | "Videos" >> dataset.WriteVideos(output, strata)
+        summary = indexed.videos | "Videos" >> videos.WriteVideos(output, strata)
         reject_counts = (
             (rows[manifest.REJECTED], indexed[manifest.REJECTED])
             | "AllRejects" >> beam.Flatten()
@@ -217,7 +229,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             | "Made" >> beam.Create([made])
             | "Finish"
             >> beam.Map(
-                dataset.finish,
+                videos.finish,
                 vocabulary=AsSingleton(vocabulary),
                 labels_written=AsSingleton(labels_written),
                 label_names=label_names,
@@ -232,7 +244,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
 
     launch.run(build, options, output, clear=clear, temp_dir=temp_dir)
-    document = contract.read_root(output, contract.DATASET)
+    document = folders.read_root(output, folders.DATASET)
     splits = ", ".join(
         f"{split['num_videos']} {name}" for name, split in document["splits"].items()
     )
@@ -256,7 +268,7 @@ def _known_vocabulary(args: argparse.Namespace) -> Vocabulary:
             "--vocabulary takes labels, their order and their names as they are; leave out "
             "--min-count, --top-k and --label-names"
         )
-    folder = storage.absolute(args.vocabulary)
+    folder = files.absolute(args.vocabulary)
     try:
         return read_vocabulary(folder)
     except FileNotFoundError as error:
@@ -270,12 +282,12 @@ def _import(args: argparse.Namespace, source: str, output: str) -> tuple[str, st
     """Import what a publisher ships; returns the manifest and the names of its labels."""
     found = imported.import_listing(
         ADAPTERS[args.adapter].read(source),
-        storage.absolute(args.media or args.manifest),
+        files.absolute(args.media or args.manifest),
         output,
-        split_values=split_values.parse(args.split_values) if args.split_values else None,
+        split_values=manifest_format.parse(args.split_values) if args.split_values else None,
     )
     print(found.account())
-    return storage.join(output, imported.MANIFEST), storage.join(output, imported.LABEL_NAMES)
+    return files.join(output, imported.MANIFEST), files.join(output, imported.LABEL_NAMES)
 
 
 if __name__ == "__main__":

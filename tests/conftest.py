@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.media import FORMATS, write_media
+from pipelines.corpus.encoding import FORMATS, write_media
 
 # TensorFlow's pauses between attempts under gs:// grow from 10 ms, not from 1 s. It reads this when
 # it is imported.

@@ -26,8 +26,8 @@ from gcp_storage_emulator.handlers import objects
 from gcp_storage_emulator.handlers.buckets import create_bucket
 from gcp_storage_emulator.storage import Storage
 
-from features import object_store
-from pipelines import isolation
+from features.storage import object_store
+from pipelines.runtime import decoder
 
 BUCKET = "bucket"
 _TENSORFLOW_HOSTS = ("www.googleapis.com", "storage.googleapis.com")
@@ -252,6 +252,6 @@ def start(folder: Path) -> Iterator[Emulator]:
         patch.setattr(object_store, "_RETRY", object_store._RETRY.with_delay(initial=0.01))
         beam_retry = gcsio_retry.DEFAULT_RETRY_WITH_THROTTLING_COUNTER.with_delay(initial=0.01)
         patch.setattr(gcsio_retry, "DEFAULT_RETRY_WITH_THROTTLING_COUNTER", beam_retry)
-        isolation.end_idle()  # decoders that look for the bucket elsewhere
+        decoder.end_idle()  # decoders that look for the bucket elsewhere
         yield served
-        isolation.end_idle()
+        decoder.end_idle()

@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
-from features import contract
+from features.contracts import folders
 from features.errors import InputError
 
 # Where a layer's output is computed and kept. Weights and losses are float32 in both.
@@ -80,7 +80,7 @@ class Options:
       InputError: a number is out of its range.
     """
 
-    # Of the patches, see `training.augmentation`.
+    # Of the patches, see `training.input.augmentation`.
     mixup: float = 0.0  # a of Beta(a, a), which the share of a patch in its mixture is drawn from
     time_shift_seconds: float = 0.0  # at most, either way
     band_shift: int = 0  # likewise, in mel bands
@@ -90,7 +90,7 @@ class Options:
     mask_bands: int = 8  # likewise
     # Of the input: 0 takes patches as they are, 1 takes every label equally often.
     label_balance: float = 0.0
-    # Of the learning rate, see `training.schedule`.
+    # Of the learning rate, see `training.loops.schedule`.
     warm_up: float = 0.0  # the share of the steps in which it rises from 0
     cosine: bool = False  # whether it falls to 0 along a cosine
     # Of the weights.
@@ -145,7 +145,7 @@ class Recipe:
     @property
     def fingerprint(self) -> str:
         """16 hex digits that stand for all fields."""
-        return contract.fingerprint(self)
+        return folders.fingerprint(self)
 
     def to_json(self) -> dict[str, Any]:
         """For a JSON file."""

@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from features import contract, storage
+from features.contracts import folders
 from features.errors import OK, InputError, JobFailedError, run_command
-from features.front_end import FrontEnd
+from features.front_end.front_end import FrontEnd
+from features.storage import files
 from training.export import FOLDER, signatures_of
 
 _DESCRIPTION = """\
@@ -145,15 +146,15 @@ def convert(run: str, kind: str) -> str:
       InputError: a package that the format needs is not installed.
       JobFailedError: see `largest_difference`.
     """
-    contract.read_root(run, contract.RUN)
+    folders.read_root(run, folders.RUN)
     missing = [name for name in _PACKAGES[kind] if importlib.util.find_spec(name) is None]
     if missing:
         packages = " ".join(name.replace("_", "-") for name in missing)
         raise InputError(f"{kind} needs packages that are not installed: pip install {packages}")
     write, load = _CONVERTERS[kind]
-    export = storage.join(run, FOLDER)
+    export = files.join(run, FOLDER)
     front_end = FrontEnd.from_json(
-        json.loads(storage.read_bytes(storage.join(export, "assets", "front_end.json")))
+        json.loads(files.read_bytes(files.join(export, "assets", "front_end.json")))
     )
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -164,11 +165,11 @@ def convert(run: str, kind: str) -> str:
         converted_bytes = 0
         for file in sorted(folder.iterdir()):
             converted_bytes += file.stat().st_size
-            storage.write_bytes(storage.join(run, kind, file.name), file.read_bytes())
+            files.write_bytes(files.join(run, kind, file.name), file.read_bytes())
     original_bytes = sum(
-        storage.size_of(path)
+        files.size_of(path)
         for pattern in ("*", "*/*")
-        for path in storage.list_files(export, pattern)
+        for path in files.list_files(export, pattern)
     )
     return (
         f"{'':<12}{'MB':>8}{'loads in s':>12}{'differs by':>12}\n"
@@ -194,9 +195,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("run", metavar="RUN", help="folder made by training.train")
     parser.add_argument("--format", required=True, choices=list(_CONVERTERS))
     args = parser.parse_args(argv)
-    run = storage.absolute(args.run)
+    run = files.absolute(args.run)
     print(convert(run, args.format))
-    print(f"wrote {storage.join(args.run, args.format)}")
+    print(f"wrote {files.join(args.run, args.format)}")
     return OK
 
 

@@ -12,12 +12,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 from features.errors import OK, InputError, run_command
-from features.params import LogMelParams
-from training import recipes
+from features.front_end.params import LogMelParams
+from training import overrides, recipes
 from training.config import ModelConfig, Precision, Recipe
+from training.loops.throughput import patches_per_second
 from training.models.build import build_model
 from training.models.counting import Cost, cost_of
-from training.throughput import patches_per_second
 
 _DESCRIPTION = """\
 Count the weights and multiplies of networks in the graphs that would be
@@ -168,7 +168,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise InputError(f"--batch-size must be positive; received {args.batch_size}")
     descriptions = {}
     for name in args.recipes or recipes.RECIPES:
-        recipe = recipes.with_network(recipes.find_recipe(name), args.network)
+        recipe = overrides.with_network(recipes.find_recipe(name), args.network)
         recipe = dataclasses.replace(
             recipe,
             batch_size=args.batch_size or recipe.batch_size,

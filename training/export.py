@@ -19,13 +19,14 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from features import labels, storage
-from features.front_end import FrontEnd
-from features.logmel import hann_window, mel_weights
-from features.params import LogMelParams
+from features.contracts import labels
+from features.front_end.front_end import FrontEnd
+from features.front_end.logmel import hann_window, mel_weights
+from features.front_end.params import LogMelParams
+from features.storage import files
 from training.config import Recipe
-from training.data import FeatureSet
-from training.step import fresh_model
+from training.input.batches import FeatureSet
+from training.loops.step import fresh_model
 
 FOLDER = "export"
 # Patches of a waveform that go through the network at once, at most: an hour of sound in one batch
@@ -47,7 +48,7 @@ def export(trained: tf_keras.Model, recipe: Recipe, features: FeatureSet, output
         ),
         "recipe.json": _json(recipe.to_json()),
     }
-    path = storage.join(output, FOLDER)
+    path = files.join(output, FOLDER)
     with tempfile.TemporaryDirectory() as folder:
         for name, content in assets.items():
             Path(folder, name).write_bytes(content)
@@ -97,7 +98,7 @@ class ExportedModel(tf.Module):
 
 
 def log_mel_patches(waveform: tf.Tensor, params: LogMelParams) -> tf.Tensor:
-    """`features.logmel.log_mel_patches` in a graph, equal to it within 1e-4.
+    """`features.front_end.logmel.log_mel_patches` in a graph, equal to it within 1e-4.
 
     Args:
       waveform: float32 [samples], mono in [-1, 1) at `params.sample_rate_hz`.

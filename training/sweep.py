@@ -18,17 +18,18 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from features import contract, storage
+from features.contracts import folders
 from features.errors import OK, InputError, JobFailedError, run_command
+from features.storage import files
 from features.terminal import StatusLine
 from training import train
-from training.checkpoints import claim
 from training.config import Recipe
-from training.data import FeatureSet, open_features
-from training.loop import InterruptedRunError
-from training.supervisor import terminated_as_interrupted
-from training.sweep_results import Result, figure, table
-from training.watchdog import SUPERVISOR
+from training.distributed.supervisor import terminated_as_interrupted
+from training.distributed.watchdog import SUPERVISOR
+from training.input.batches import FeatureSet, open_features
+from training.loops.checkpoints import claim
+from training.loops.synchronous import InterruptedRunError
+from training.sweep_table import Result, figure, table
 
 FIGURE = "sweep.svg"
 _DESCRIPTION = """\
@@ -65,11 +66,11 @@ class _Run:
 
     @property
     def is_finished(self) -> bool:
-        document = contract.find_root(self.output, contract.RUN)
+        document = folders.find_root(self.output, folders.RUN)
         return document is not None and document["steps"] >= self.recipe.steps
 
     def result(self, error: str | None) -> Result:
-        document = contract.find_root(self.output, contract.RUN) if error is None else None
+        document = folders.find_root(self.output, folders.RUN) if error is None else None
         return Result(
             values=self.values,
             steps=document["steps"] if document else None,
@@ -119,21 +120,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     if args.jobs < 1:
         raise InputError(f"--jobs must be at least 1; received {args.jobs}")
-    source, output = storage.absolute(args.features), storage.absolute(args.output)
+    source, output = files.absolute(args.features), files.absolute(args.output)
     runs = _grid(args, source, output)
-    contract.claim_output(output, contract.SWEEP, inputs=(source,))
+    folders.claim_output(output, folders.SWEEP, inputs=(source,))
     for run in runs:
         claim(run.output, run.recipe, run.features)
-    storage.delete(storage.join(output, contract.SWEEP))
+    files.delete(files.join(output, folders.SWEEP))
     unfinished = [run for run in runs if not run.is_finished]
     print(f"{len(runs)} runs, {len(runs) - len(unfinished)} of them finished before")
     errors = _train(unfinished, num_jobs=args.jobs)
     results = [run.result(errors.get(run.output)) for run in runs]
-    contract.write_root(
+    folders.write_root(
         output,
-        contract.SWEEP,
+        folders.SWEEP,
         {
-            "made_by": contract.made_by(),
+            "made_by": folders.made_by(),
             "features": source,
             "features_fingerprint": runs[0].features.fingerprint,
             "recipe": args.recipe,
@@ -146,7 +147,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(table(results))
     drawn = figure(results)
     if drawn:
-        storage.write_bytes(storage.join(output, FIGURE), drawn)
+        files.write_bytes(files.join(output, FIGURE), drawn)
     print(f"wrote {args.output}")
     if errors:
         raise JobFailedError(
@@ -176,7 +177,7 @@ def _grid(args: argparse.Namespace, source: str, output: str) -> list[_Run]:
         chosen = dict(zip(given, combination, strict=True))
         values = {name.replace("-", "_"): chosen[name] for name in swept}
         name = ",".join(f"{quantity}={value}" for quantity, value in values.items())
-        folder = storage.join(output, name)
+        folder = files.join(output, name)
         arguments = [args.recipe, f"--features={source}", f"--output={folder}"]
         arguments += [f"--{flag}={chosen[flag]}" for flag in _FLAGS if flag in chosen]
         if any(flag in chosen for flag in _FLAGS_OF_CLUSTERS):

@@ -16,18 +16,13 @@ from typing import Any, get_args
 
 import tensorflow as tf
 
-from features import contract, storage
+from features.contracts import folders
 from features.errors import OK, InputError, JobFailedError, run_command
+from features.storage import files
 from features.terminal import duration, report
-from training import recipes
-from training.checkpoints import (
-    claim,
-    last_step,
-    restore_last_weights,
-    skip_shard,
-    skipped_shards,
-)
-from training.cluster import (
+from training import overrides, recipes
+from training.config import Precision, Recipe
+from training.distributed.cluster import (
     EVALUATOR,
     PARAMETER_SERVER,
     WORKER,
@@ -37,8 +32,11 @@ from training.cluster import (
     require_free_port,
     serve,
 )
-from training.config import Precision, Recipe
-from training.data import (
+from training.distributed.strategies import synchronous_strategy
+from training.distributed.supervisor import supervise
+from training.distributed.watchdog import LostPeerError, Watchdog
+from training.export import export
+from training.input.batches import (
     TRAIN,
     VALIDATION,
     FeatureSet,
@@ -46,15 +44,18 @@ from training.data import (
     open_features,
     validation_batches,
 )
-from training.evaluator import validate_checkpoints
-from training.export import export
-from training.loop import TrainedRun, train
-from training.parameter_servers import train_asynchronously
-from training.step import failure_of, fresh_model
-from training.strategies import synchronous_strategy
-from training.supervisor import supervise
-from training.validation import ValidationMetrics, inference, validate
-from training.watchdog import LostPeerError, Watchdog
+from training.loops.asynchronous import train_asynchronously
+from training.loops.checkpoints import (
+    claim,
+    last_step,
+    restore_last_weights,
+    skip_shard,
+    skipped_shards,
+)
+from training.loops.evaluator import validate_checkpoints
+from training.loops.step import failure_of, fresh_model
+from training.loops.synchronous import TrainedRun, train
+from training.loops.validation import ValidationMetrics, inference, validate
 
 _DESCRIPTION = """\
 Train a network on extracted features and export it as a SavedModel.
@@ -178,7 +179,7 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, Recipe]:
     """
     args = _parser().parse_args(argv)
     _check_sizes(args)
-    recipe = recipes.override(
+    recipe = overrides.override(
         recipes.find_recipe(args.recipe),
         steps=args.steps,
         batch_size=args.batch_size,
@@ -200,7 +201,7 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, Recipe]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     args, recipe = parse(argv)
-    source, output = storage.absolute(args.features), storage.absolute(args.output)
+    source, output = files.absolute(args.features), files.absolute(args.output)
     cluster = cluster_of_environment()
     if cluster and cluster.asynchronous and cluster.role in (WORKER, PARAMETER_SERVER):
         # All that it needs to know comes from the chief.
@@ -216,7 +217,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     writes = cluster is None or cluster.is_chief
     if writes:
-        contract.claim_output(output, contract.RUN, inputs=(source,))
+        folders.claim_output(output, folders.RUN, inputs=(source,))
     claim(output, recipe, features)
     if cluster and cluster.role == EVALUATOR:
         validate_checkpoints(recipe, features, output, watchdog=Watchdog(args.wait_seconds))
@@ -224,11 +225,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if cluster:
         require_free_port(cluster.address)
     if writes:
-        finished = contract.find_root(output, contract.RUN)
+        finished = folders.find_root(output, folders.RUN)
         if finished and finished["steps"] >= recipe.steps:
             print(f"{args.output} is finished, at {finished['steps']} steps; --steps goes on")
             return OK
-        storage.delete(storage.join(output, contract.RUN))
+        files.delete(files.join(output, folders.RUN))
         if not cluster and not features.num_patches.get(VALIDATION):
             print(f"{args.features} has no {VALIDATION} patches: going on without", file=sys.stderr)
     if args.cluster and not cluster:
@@ -250,11 +251,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         validation = validate(inference(model, features.front_end.storage), validation_set)
     export(model, recipe, features, output)
     seconds = time.monotonic() - start
-    contract.write_root(
+    folders.write_root(
         output,
-        contract.RUN,
+        folders.RUN,
         {
-            "made_by": contract.made_by(),
+            "made_by": folders.made_by(),
             "recipe": recipe.to_json(),
             "recipe_fingerprint": recipe.fingerprint,
             "features": source,

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from evaluation.paper.scales import PAPER, Scale
 from evaluation.paper.steps import START_SECONDS, Step
-from features import storage
 from features.errors import InputError
+from features.storage import files
 
 # Clips lie as those of ESC-10: audio/dog_bark/3-155312-A.ogg is of fold 3, cut from recording
 # 155312. No recording is in two folds.
@@ -58,14 +58,14 @@ def corpus_of(
       InputError: the paper's scale cannot do without videos.
     """
     if args.features is not None:
-        return Corpus(storage.absolute(args.features), ())
+        return Corpus(files.absolute(args.features), ())
     if scale == PAPER and args.manifest is None and not args.estimate:
         raise InputError("--scale paper takes --features, or a --manifest of its videos")
     steps: list[Step] = []
     if args.manifest is not None:
-        manifest = storage.absolute(args.manifest)
+        manifest = files.absolute(args.manifest)
     else:
-        manifest = storage.join(folder, "corpus", "manifest.csv")
+        manifest = files.join(folder, "corpus", "manifest.csv")
         steps = _composed(args.clips, scale, folder)
     steps += prepared(
         manifest,
@@ -74,18 +74,18 @@ def corpus_of(
         balanced_sets=scale.balanced_sets,
         num_videos=scale.soundtracks,
     )
-    features = storage.join(folder, "features")
+    features = files.join(folder, "features")
     return Corpus(features, (*steps, *([band_statistics(features)] if statistics else [])))
 
 
 def _composed(clips: str | None, scale: Scale, folder: str) -> list[Step]:
     """Soundtracks of clips, or of synthetic sounds."""
-    output = ("--output", storage.join(folder, "corpus"), "--soundtracks", str(scale.soundtracks))
+    output = ("--output", files.join(folder, "corpus"), "--soundtracks", str(scale.soundtracks))
     if clips is None:
         return [Step(name="corpus", command=("pipelines.demo_corpus", *output))]
     command = (
         *("pipelines.compose_soundtracks", "--clips"),
-        *(storage.join(folder, "clips", "manifest.parquet"), *output),
+        *(files.join(folder, "clips", "manifest.parquet"), *output),
         *("--generic-labels", str(_GENERIC_LABELS), *_COMPOSITION),
     )
     seconds = START_SECONDS + scale.soundtracks * _SECONDS_TO_COMPOSE
@@ -96,8 +96,8 @@ def imported(clips: str, folder: str) -> Step:
     """A manifest of clips, whose column `published_split` is the fold."""
     training = ",".join(str(fold) for fold in FOLDS if fold != EVALUATION_FOLD)
     command = (
-        *("pipelines.import_dataset", "folder-per-label", "--source", storage.absolute(clips)),
-        *("--output", storage.join(folder, "clips"), "--pattern", _CLIP_PATHS),
+        *("pipelines.import_dataset", "folder-per-label", "--source", files.absolute(clips)),
+        *("--output", files.join(folder, "clips"), "--pattern", _CLIP_PATHS),
         *("--split-values", f"train={training}", f"evaluation={EVALUATION_FOLD}"),
     )
     return Step(name="clips", command=command)
@@ -114,7 +114,7 @@ def prepared(
     num_videos: int,
 ) -> list[Step]:
     """From a manifest to `datasetSUFFIX` and `featuresSUFFIX`."""
-    dataset, features = (storage.join(folder, name + suffix) for name in ("dataset", "features"))
+    dataset, features = (files.join(folder, name + suffix) for name in ("dataset", "features"))
     prepare = ["pipelines.prepare_dataset", "--manifest", manifest, "--output", dataset]
     if subsets:
         prepare += ["--subsets", subsets]

@@ -7,8 +7,8 @@ import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from features import storage
 from features.errors import InputError
+from features.storage import files
 
 # Of a page with two columns, in inches.
 COLUMN_WIDTH, PAGE_WIDTH = 3.4, 7.0
@@ -64,4 +64,4 @@ def draw(path: str, size: tuple[float, float], fill: Callable[[Figure], None]) -
         fill(figure)
         buffer = io.BytesIO()
         figure.savefig(buffer, format=suffix, metadata=_METADATA[suffix])
-    storage.write_bytes(storage.absolute(path), buffer.getvalue())
+    files.write_bytes(files.absolute(path), buffer.getvalue())

@@ -15,8 +15,8 @@ from evaluation.paper.corpus import FOLDS
 from evaluation.paper.experiment import Run
 from evaluation.paper.scales import SCALES, Scale
 from evaluation.paper.steps import Step
-from features import storage
 from features.errors import OK, run_command
+from features.storage import files
 
 PAPER_RECIPE, MODERN_RECIPE = "resnet50", "modern"
 # What results.json calls them.
@@ -52,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     args = _parser().parse_args(argv)
-    scale, folder = SCALES[args.scale], storage.absolute(args.output)
+    scale, folder = SCALES[args.scale], files.absolute(args.output)
     runs = {
         recipe: {fold: _run(recipe, fold, scale, folder) for fold in args.folds}
         for recipe in args.recipes
@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(recipe: str, fold: int, scale: Scale, folder: str) -> Run:
-    features = storage.join(folder, f"features-fold{fold}")
+    features = files.join(folder, f"features-fold{fold}")
     flags = {**scale.clip_flags, **scale.clip_flags_of.get(recipe, {})}
     return Run(
         name=f"esc10-{recipe}-fold{fold}",
@@ -86,7 +86,7 @@ def _run(recipe: str, fold: int, scale: Scale, folder: str) -> Run:
 
 
 def _plan(clips: str, runs: Mapping[str, Mapping[int, Run]], folder: str) -> list[Step]:
-    manifest = storage.join(folder, "clips", "manifest.parquet")
+    manifest = files.join(folder, "clips", "manifest.parquet")
     plan = [corpus.imported(clips, folder)]
     for recipe, by_fold in runs.items():
         for fold, run in by_fold.items():

@@ -13,8 +13,8 @@ from evaluation.paper.experiment import Run
 from evaluation.paper.scales import PAPER, SCALES, Scale
 from evaluation.paper.steps import Step
 from evaluation.paper.table import Figures, Finding, Row, Table
-from features import storage
 from features.errors import InputError, run_command
+from features.storage import files
 
 _LOG_MEL, _EMBEDDINGS = "audio_set_log_mel", "audio_set_embeddings"
 _STEPS = 5_000_000
@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     args = _parser().parse_args(argv)
-    scale, folder = SCALES[args.scale], storage.absolute(args.output)
+    scale, folder = SCALES[args.scale], files.absolute(args.output)
     soundtracks = corpus.corpus_of(args, scale, folder)
     dataset, events = _events(args, scale, folder)
     best = Run(
@@ -109,22 +109,22 @@ def _events(args: argparse.Namespace, scale: Scale, folder: str) -> tuple[str, C
     """
     split_values: tuple[str, ...] = ()
     if args.event_manifest is not None:
-        manifest, suffix = storage.absolute(args.event_manifest), "-events"
+        manifest, suffix = files.absolute(args.event_manifest), "-events"
     elif args.clips is not None:
         # The soundtracks are composed of the same folds: no network has heard the evaluation's.
         # The experiment on ESC-10 shares these features.
-        manifest = storage.join(folder, "clips", "manifest.parquet")
+        manifest = files.join(folder, "clips", "manifest.parquet")
         training = ",".join(str(fold) for fold in FOLDS if fold != EVALUATION_FOLD)
         split_values = (f"train={training}", f"evaluation={EVALUATION_FOLD}")
         suffix = f"-fold{EVALUATION_FOLD}"
     elif args.manifest is None and args.features is None and (scale != PAPER or args.estimate):
-        return storage.join(folder, "dataset"), Corpus(storage.join(folder, "features"), ())
+        return files.join(folder, "dataset"), Corpus(files.join(folder, "features"), ())
     else:
         raise InputError("give the excerpts whose events are to be detected, as --event-manifest")
     steps = corpus.prepared(
         manifest, folder, split_values=split_values, suffix=suffix, num_videos=scale.clips
     )
-    dataset, features = (storage.join(folder, name + suffix) for name in ("dataset", "features"))
+    dataset, features = (files.join(folder, name + suffix) for name in ("dataset", "features"))
     return dataset, Corpus(features, tuple(steps))
 
 

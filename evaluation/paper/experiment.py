@@ -9,7 +9,9 @@ from typing import Any
 from evaluation.paper import steps
 from evaluation.paper.scales import SCALES, Flags
 from evaluation.paper.steps import START_SECONDS, Step
-from features import contract, storage, terminal
+from features import terminal
+from features.contracts import folders
+from features.storage import files
 
 RESULTS = "results.json"
 # A network infers about three times as fast as it trains.
@@ -43,12 +45,12 @@ class Run:
     @property
     def output(self) -> str:
         """The RUN folder."""
-        return storage.join(self.folder, "runs", self.name)
+        return files.join(self.folder, "runs", self.name)
 
     @property
     def scores(self) -> str:
         """The SCORES folder."""
-        return storage.join(self.folder, "scores", self.name)
+        return files.join(self.folder, "scores", self.name)
 
     def measurement(self) -> Step:
         """Measures how fast the network trains on this machine."""
@@ -111,14 +113,14 @@ class Run:
         """Evaluate the scores, all of them or as the flags of evaluation.evaluate say."""
         name = f"reports{suffix}/{self.name}"
         command = ["evaluation.evaluate", "--scores", self.scores, "--examples", "0"]
-        command += ["--output", storage.join(self.folder, name), *flags]
+        command += ["--output", files.join(self.folder, name), *flags]
         return Step(name=name, command=tuple(command))
 
     def figures(self, suffix: str = "") -> dict[str, Any]:
         """Of a finished run, as results.json has them."""
-        run = contract.read_root(self.output, contract.RUN)
-        report = storage.join(self.folder, f"reports{suffix}/{self.name}")
-        metrics = contract.read_root(report, contract.METRICS)
+        run = folders.read_root(self.output, folders.RUN)
+        report = files.join(self.folder, f"reports{suffix}/{self.name}")
+        metrics = folders.read_root(report, folders.METRICS)
         rate = run["metrics"]["patches_per_second"]
         patches = run["steps"] * run["recipe"]["batch_size"]
         return {
@@ -149,7 +151,7 @@ class Run:
         """Of the training split, or of a subset, which is called by its number."""
         if subset is not None:
             return int(subset)
-        return contract.read_root(self.features, contract.FEATURES)["splits"]["train"]["num_videos"]
+        return folders.read_root(self.features, folders.FEATURES)["splits"]["train"]["num_videos"]
 
 
 def parser(module: str, description: str) -> argparse.ArgumentParser:
@@ -181,22 +183,22 @@ def networks(recipes: Sequence[str], folder: str) -> Step:
 
 def _measuring(command: Sequence[str], folder: str) -> Step:
     """One for all runs that differ in what they are trained on alone."""
-    name = "networks/" + contract.fingerprint(list(command))
-    path = storage.join(folder, name + ".json")
+    name = "networks/" + folders.fingerprint(list(command))
+    path = files.join(folder, name + ".json")
     return Step(name=name, command=tuple(command), seconds=20.0, printed_to=path)
 
 
 def printed(step: Step) -> dict[str, Any]:
     """What a finished `networks` or `Run.measurement` found, by recipe."""
     assert step.printed_to is not None
-    return json.loads(storage.read_bytes(step.printed_to))
+    return json.loads(files.read_bytes(step.printed_to))
 
 
 def comparison(better: Run, worse: Run, suffix: str = "", flags: Sequence[str] = ()) -> Step:
     """The difference between two runs, paired by video."""
     name = f"comparisons{suffix}/{better.name}-{worse.name}"
     command = ["evaluation.compare", better.scores, worse.scores]
-    command += ["--output", storage.join(better.folder, name), *flags]
+    command += ["--output", files.join(better.folder, name), *flags]
     return Step(name=name, command=tuple(command))
 
 
@@ -204,13 +206,13 @@ def keep_results(folder: str, name: str, document: Any, text: str) -> None:
     """Put the results of one experiment beside those of others, and its table into a file."""
     results = read_results(folder) | {name: document}
     content = json.dumps(results, indent=2, ensure_ascii=False) + "\n"
-    storage.write_bytes(storage.join(folder, RESULTS), content.encode())
-    storage.write_bytes(storage.join(folder, f"{name}.md"), text.encode())
+    files.write_bytes(files.join(folder, RESULTS), content.encode())
+    files.write_bytes(files.join(folder, f"{name}.md"), text.encode())
 
 
 def read_results(folder: str) -> dict[str, Any]:
     """All that is known so far, by experiment."""
     try:
-        return json.loads(storage.read_bytes(storage.join(folder, RESULTS)))
+        return json.loads(files.read_bytes(files.join(folder, RESULTS)))
     except FileNotFoundError:
         return {}

@@ -12,11 +12,13 @@ import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from evaluation.figures import PER_CLASS
+from evaluation.metrics.summary import PER_CLASS
 from evaluation.paper.drawing import COLUMN_WIDTH, check_output, draw
 from evaluation.report.page import FIGURE_COLOURS
-from features import contract, storage, terminal
+from features import terminal
+from features.contracts import folders
 from features.errors import OK, InputError, run_command
+from features.storage import files
 
 _DESCRIPTION = """\
 Draw Figure 1 of the paper from a report: the d-prime of each class against its
@@ -47,9 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_output(args.output)
     if not 0 < args.share <= 1:
         raise InputError(f"--share: received {args.share:g}; give more than 0 and at most 1")
-    source = storage.absolute(args.report)
-    contract.read_root(source, contract.METRICS)
-    with storage.open_read(storage.join(source, PER_CLASS)) as file:
+    source = files.absolute(args.report)
+    folders.read_root(source, folders.METRICS)
+    with files.open_read(files.join(source, PER_CLASS)) as file:
         per_class = shown_classes(pq.read_table(file), args.share)
     draw(args.output, (COLUMN_WIDTH, 0.75 * COLUMN_WIDTH), lambda figure: fill(figure, per_class))
     terminal.report(f"{len(per_class)} classes", {}, args.output)

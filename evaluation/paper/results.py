@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evaluation.paper import experiment
-from features import storage
 from features.errors import OK, InputError, run_command
+from features.storage import files
 
 _PAGE = "results.md"
 # What is between these, in the page, is the table of an experiment.
@@ -33,17 +33,17 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     args = _parser().parse_args(argv)
-    folder = storage.absolute(args.experiments)
+    folder = files.absolute(args.experiments)
     results = experiment.read_results(folder)
     if not results:
         raise InputError(f"{args.experiments} has no {experiment.RESULTS}; run an experiment first")
     page = args.output / _PAGE
     text = page.read_text()
     for name in results:
-        table = storage.read_bytes(storage.join(folder, f"{name}.md")).decode()
+        table = files.read_bytes(files.join(folder, f"{name}.md")).decode()
         text = put(text, name, table)
     page.write_text(text)
-    content = storage.read_bytes(storage.join(folder, experiment.RESULTS))
+    content = files.read_bytes(files.join(folder, experiment.RESULTS))
     (args.output / experiment.RESULTS).write_bytes(content)
     print(f"wrote {page} and {experiment.RESULTS}: {', '.join(results)}")
     return OK

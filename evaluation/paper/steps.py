@@ -13,14 +13,15 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from features import contract, storage
+from features.contracts import folders
 from features.errors import OK, JobFailedError
+from features.storage import files
 from features.terminal import duration
 
 _FOLDER = "steps"  # in the folder of the experiment: a file for each finished step
 # To start Python with Beam and TensorFlow, build graphs, and end, on a machine with two cores.
 START_SECONDS = 10.0
-# training.watchdog ends a process that trains when this one is gone.
+# training.distributed.watchdog ends a process that trains when this one is gone.
 _SUPERVISOR = "SOUNDTRACK_SUPERVISOR_PID"
 _STDERR = 2
 _PACKAGES = Path(__file__).parents[2]
@@ -64,7 +65,7 @@ def unfinished(steps: Iterable[Step], folder: str) -> list[Step]:
         if record is None:
             left[step.name] = step
         else:
-            contract.require_equal(
+            folders.require_equal(
                 f"the command of {step.name}",
                 expected=record["command"],
                 received=command,
@@ -115,9 +116,9 @@ def execute(steps: Sequence[Step], folder: str) -> None:
                 "mended, the same command goes on with it"
             )
         if step.printed_to is not None:
-            storage.write_bytes(step.printed_to, printed)
+            files.write_bytes(step.printed_to, printed)
         record = {"command": command, "seconds": round(time.monotonic() - start, 1)}
-        storage.write_bytes(_record_path(step.name, folder), json.dumps(record).encode())
+        files.write_bytes(_record_path(step.name, folder), json.dumps(record).encode())
 
 
 def _run(step: Step) -> tuple[int, bytes]:
@@ -141,16 +142,16 @@ def command_of(name: str, folder: str) -> str:
     """The command of a finished step, as a person types it."""
     record = _read_record(name, folder)
     if record is None:
-        raise contract.ContractError(f"{folder} holds no finished step {name}")
+        raise folders.ContractError(f"{folder} holds no finished step {name}")
     return record["command"]
 
 
 def _record_path(name: str, folder: str) -> str:
-    return storage.join(folder, _FOLDER, name.replace("/", "-") + ".json")
+    return files.join(folder, _FOLDER, name.replace("/", "-") + ".json")
 
 
 def _read_record(name: str, folder: str) -> dict[str, Any] | None:
     try:
-        return json.loads(storage.read_bytes(_record_path(name, folder)))
+        return json.loads(files.read_bytes(_record_path(name, folder)))
     except FileNotFoundError:
         return None

@@ -10,8 +10,9 @@ from evaluation.paper import corpus, experiment, steps
 from evaluation.paper.experiment import Run
 from evaluation.paper.scales import SCALES, Flags, Scale
 from evaluation.paper.steps import Step
-from features import contract, storage
+from features.contracts import folders
 from features.errors import OK, InputError
+from features.storage import files
 
 HOLDS, CONTRADICTED, OPEN = "holds", "does not hold", "open"
 
@@ -87,7 +88,7 @@ class Table:
 def main(table: Table, argv: Sequence[str] | None) -> int:
     """Run the command of a table; returns its exit code."""
     args = _parser(table).parse_args(argv)
-    scale, folder = SCALES[args.scale], storage.absolute(args.output)
+    scale, folder = SCALES[args.scale], files.absolute(args.output)
     asked = _asked(table, args.rows)
     source = corpus.corpus_of(args, scale, folder, statistics=table.statistics)
     runs = {row.key: _run(row, scale, source.features, folder) for row in table.rows}
@@ -114,7 +115,7 @@ def run(
       data: the steps to what they are trained on.
       args: --output and --estimate.
     """
-    folder = storage.absolute(args.output)
+    folder = files.absolute(args.output)
     experiment.measure(runs.values(), folder)
     plan = steps.unfinished(_plan(table, rows, runs, scale, data), folder)
     print(f"{table.title}, scale {scale.name}: {steps.cost(plan)}", flush=True)
@@ -257,8 +258,8 @@ def _collect(
     for finding in table.findings:
         for better, worse in _pairs(finding, runs):
             step = experiment.comparison(runs[better], runs[worse], suffix)
-            compared = contract.read_root(
-                storage.join(runs[better].folder, step.name), contract.COMPARISON
+            compared = folders.read_root(
+                files.join(runs[better].folder, step.name), folders.COMPARISON
             )
             interval = compared["intervals"]["mean_ap"]
             papers = [by_key[key].paper for key in (better, worse)]

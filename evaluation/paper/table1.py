@@ -8,9 +8,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from features import contract, storage
+from features.contracts import folders
+from features.contracts.labels import Vocabulary, read_vocabulary
 from features.errors import OK, InputError, run_command
-from features.labels import Vocabulary, read_vocabulary
+from features.storage import files
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -31,8 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     if args.examples < 1:
         raise InputError(f"--examples: received {args.examples}; give 1 or more")
-    folder = storage.absolute(args.dataset)
-    contract.read_root(folder, contract.DATASET)
+    folder = files.absolute(args.dataset)
+    folders.read_root(folder, folders.DATASET)
     print(render(read_vocabulary(folder), args.examples))
     return OK
 

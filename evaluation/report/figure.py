@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from features.logmel import hertz_to_mel
-from features.params import LogMelParams
+from features.front_end.logmel import hertz_to_mel
+from features.front_end.params import LogMelParams
 
 # Section 5 and Figure 2: the outputs "with the greatest peak values across the entire video".
 NUM_LABELS_SHOWN = 16

@@ -14,13 +14,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import PurePath
 
-from features import storage
+from features.contracts.sharding import EVALUATION, TRAIN
 from features.errors import InputError
+from features.storage import files
 from pipelines.adapters import ontology
+from pipelines.adapters.csv_rows import read_rows
 from pipelines.adapters.listing import Clip, Listing
-from pipelines.csv_rows import read_rows
-from pipelines.rejects import Reject
-from pipelines.sharding import EVALUATION, TRAIN
+from pipelines.runtime.rejects import Reject
 
 LABELS, ONTOLOGY = "class_labels_indices.csv", "ontology.json"
 SPLIT_VALUES = {"balanced_train": TRAIN, "unbalanced_train": TRAIN, "eval": EVALUATION}
@@ -64,11 +64,11 @@ def read(source: str, *, cut: bool = False, ancestors: bool = False) -> Listing:
     Raises:
       InputError: a file is not there or not as published, or the ontology has a cycle.
     """
-    labels_path = storage.join(source, LABELS)
+    labels_path = files.join(source, LABELS)
     rows = read_rows(labels_path, ("mid", "display_name"))
     names = {row["mid"]: row["display_name"] for row in rows}
-    tree = ontology.read(storage.join(source, ONTOLOGY)) if ancestors else None
-    paths = storage.list_files(source, f"*{_SEGMENTS}")
+    tree = ontology.read(files.join(source, ONTOLOGY)) if ancestors else None
+    paths = files.list_files(source, f"*{_SEGMENTS}")
     if not paths:
         raise InputError(f"{source}: no *{_SEGMENTS}; --source is the folder of AudioSet's files")
     clips: list[Clip] = []

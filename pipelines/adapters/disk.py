@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePath
 from typing import Any
 
-from features import storage
 from features.errors import InputError
-from features.medium import audio_stream, declared_seconds, open_medium
-from features.outcome import AudioError
+from features.sound.medium import audio_stream, declared_seconds, open_medium
+from features.sound.outcome import AudioError
+from features.storage import files
 from pipelines.adapters.listing import Clip
 
 # Downloads leave pictures, subtitles and JSON of the same name beside the media.
@@ -24,7 +24,7 @@ _CUT_TOLERANCE = 1.5
 
 def list_media(folder: str) -> list[str]:
     """The media files in a folder and those below it, sorted."""
-    paths = storage.list_files(folder, "**")
+    paths = files.list_files(folder, "**")
     return [path for path in paths if PurePath(path).suffix.lower() in _AUDIO | _VIDEO]
 
 

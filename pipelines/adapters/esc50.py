@@ -9,11 +9,11 @@ recording are in one fold.
 import argparse
 from pathlib import PurePath
 
-from features import storage
+from features.contracts.sharding import EVALUATION, TRAIN, VALIDATION
+from features.storage import files
+from pipelines.adapters.csv_rows import read_rows
 from pipelines.adapters.listing import Clip, Listing, label_name
-from pipelines.csv_rows import read_rows
-from pipelines.rejects import Reject
-from pipelines.sharding import EVALUATION, TRAIN, VALIDATION
+from pipelines.runtime.rejects import Reject
 
 METADATA = ("meta", "esc50.csv")
 SPLIT_VALUES = {"1": TRAIN, "2": TRAIN, "3": TRAIN, "4": VALIDATION, "5": EVALUATION}
@@ -49,7 +49,7 @@ def read(source: str, *, esc10: bool = False) -> Listing:
             published_split=row["fold"],
             recording=row["src_file"],
         )
-        for row in read_rows(storage.join(source, *METADATA), _COLUMNS, rejects=rejects)
+        for row in read_rows(files.join(source, *METADATA), _COLUMNS, rejects=rejects)
         if row["esc10"] == "True" or not esc10
     ]
     names = {label: label_name(label) for label in sorted({clip.labels[0] for clip in clips})}

@@ -11,11 +11,11 @@ flag --pattern says it otherwise: a regular expression for the whole path below
 import argparse
 import re
 
+from features.contracts.sharding import SPLITS
 from features.errors import InputError
 from pipelines.adapters.disk import list_media
 from pipelines.adapters.listing import Clip, Listing, label_name
-from pipelines.rejects import Reject
-from pipelines.sharding import SPLITS
+from pipelines.runtime.rejects import Reject
 
 FIRST_FOLDER = r"(?P<label>[^/]+)/.*"
 _GROUPS = {"label", "id", "split", "recording"}

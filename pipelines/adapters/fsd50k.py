@@ -10,12 +10,12 @@ import argparse
 import json
 from typing import Any
 
-from features import storage
+from features.contracts.sharding import EVALUATION, TRAIN, VALIDATION
 from features.errors import InputError
+from features.storage import files
+from pipelines.adapters.csv_rows import read_rows
 from pipelines.adapters.listing import Clip, Listing, label_name
-from pipelines.csv_rows import read_rows
-from pipelines.rejects import Reject
-from pipelines.sharding import EVALUATION, TRAIN, VALIDATION
+from pipelines.runtime.rejects import Reject
 
 GROUND_TRUTH, METADATA = "FSD50K.ground_truth", "FSD50K.metadata"
 SPLIT_VALUES = {"train": TRAIN, "val": VALIDATION, "eval": EVALUATION}
@@ -39,7 +39,7 @@ def read(source: str) -> Listing:
     Raises:
       InputError: a file is not there or not as published.
     """
-    vocabulary = storage.join(source, GROUND_TRUTH, "vocabulary.csv")
+    vocabulary = files.join(source, GROUND_TRUTH, "vocabulary.csv")
     names = {
         row["mid"]: label_name(row["label"])
         for row in read_rows(vocabulary, ("index", "label", "mid"), header=False)
@@ -47,8 +47,8 @@ def read(source: str) -> Listing:
     clips: list[Clip] = []
     rejects: list[Reject] = []
     for part, columns in (("dev", ("fname", "mids", "split")), ("eval", ("fname", "mids"))):
-        uploaders = _uploaders(storage.join(source, METADATA, f"{part}_clips_info_FSD50K.json"))
-        path = storage.join(source, GROUND_TRUTH, f"{part}.csv")
+        uploaders = _uploaders(files.join(source, METADATA, f"{part}_clips_info_FSD50K.json"))
+        path = files.join(source, GROUND_TRUTH, f"{part}.csv")
         for row in read_rows(path, columns, rejects=rejects):
             labels = tuple(row["mids"].split(","))
             unknown = [label for label in labels if label not in names]
@@ -71,7 +71,7 @@ def read(source: str) -> Listing:
 def _uploaders(path: str) -> dict[str, str]:
     """Clip -> who uploaded it, where the metadata has been unpacked too."""
     try:
-        document: dict[str, dict[str, Any]] = json.loads(storage.read_bytes(path))
+        document: dict[str, dict[str, Any]] = json.loads(files.read_bytes(path))
         return {clip: info["uploader"] for clip, info in document.items()}
     except FileNotFoundError:
         return {}

@@ -8,13 +8,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from features import storage
+from features.contracts.sharding import split_of
 from features.errors import InputError
+from features.storage import files
+from pipelines.adapters.csv_rows import write_rows
 from pipelines.adapters.disk import check_lengths, index_media, locate
 from pipelines.adapters.listing import Clip, Listing
-from pipelines.csv_rows import write_rows
-from pipelines.rejects import Reject
-from pipelines.sharding import split_of
+from pipelines.runtime.rejects import Reject
 
 MANIFEST, LABEL_NAMES = "manifest.parquet", "label_names.csv"
 COVERAGE, LEFT_OUT = "coverage.csv", "left_out.csv"
@@ -101,7 +101,7 @@ def import_listing(
         listing.split_values if split_values is None else split_values,
         None
         if missing_suffix is None
-        else lambda name: storage.join(media_folder, name + missing_suffix),
+        else lambda name: files.join(media_folder, name + missing_suffix),
     )
     if not found.rows:
         raise InputError(
@@ -168,20 +168,20 @@ def _row(clip: Clip, uri: str, cut: bool, split_values: Mapping[str, str]) -> di
 
 def write_label_names(label_names: Mapping[str, str], folder: str) -> None:
     """Write `label_names.csv`: id, name."""
-    write_rows(storage.join(folder, LABEL_NAMES), ("id", "name"), label_names.items())
+    write_rows(files.join(folder, LABEL_NAMES), ("id", "name"), label_names.items())
 
 
 def write(imported: Imported, label_names: Mapping[str, str], folder: str) -> str:
     """Write the manifest and the files beside it; returns the manifest's path."""
     write_label_names(label_names, folder)
-    write_rows(storage.join(folder, LEFT_OUT), Reject._fields, imported.left_out)
+    write_rows(files.join(folder, LEFT_OUT), Reject._fields, imported.left_out)
     coverage = [
         (split, label, label_names.get(label, label), count, imported.found[split, label])
         for (split, label), count in sorted(imported.listed.items())
     ]
     header = ("published_split", "label", "name", "listed", "imported")
-    write_rows(storage.join(folder, COVERAGE), header, coverage)
-    path = storage.join(folder, MANIFEST)
-    with storage.atomic_write(path) as file:
+    write_rows(files.join(folder, COVERAGE), header, coverage)
+    path = files.join(folder, MANIFEST)
+    with files.atomic_write(path) as file:
         pq.write_table(pa.Table.from_pylist(imported.rows, SCHEMA), file)
     return path

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from pipelines.rejects import Reject
+from pipelines.runtime.rejects import Reject
 
 
 @dataclass(frozen=True, slots=True)

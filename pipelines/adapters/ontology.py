@@ -4,9 +4,9 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from features import storage
 from features.errors import InputError
-from pipelines.hierarchy import ancestors
+from features.storage import files
+from pipelines.adapters.hierarchy import ancestors
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def read(path: str) -> Ontology:
       InputError: no such file, not of this form, a child that is not there, or a cycle.
     """
     try:
-        entries = json.loads(storage.read_bytes(path))
+        entries = json.loads(files.read_bytes(path))
         names = {entry["id"]: entry["name"] for entry in entries}
         children = {entry["id"]: entry["child_ids"] for entry in entries}
         restricted = {entry["id"] for entry in entries if entry.get("restrictions")}

@@ -6,9 +6,9 @@ names are written, for a manifest of your own whose labels are these entities.
 
 import argparse
 
-from features import storage
+from features.storage import files
+from pipelines.adapters.csv_rows import read_rows
 from pipelines.adapters.listing import Listing
-from pipelines.csv_rows import read_rows
 
 FILE_NAME = "vocabulary.csv"
 LABEL_IDS = ("KnowledgeGraphId", "Index")
@@ -40,5 +40,5 @@ def read(source: str, *, label_ids: str = LABEL_IDS[0]) -> Listing:
     Raises:
       InputError: the file is not there or not as published.
     """
-    rows = read_rows(storage.join(source, FILE_NAME), _COLUMNS)
+    rows = read_rows(files.join(source, FILE_NAME), _COLUMNS)
     return Listing([], {row[label_ids]: row["Name"].strip() or row[label_ids] for row in rows})

@@ -9,14 +9,19 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.checks.finding import Finding, ok, problem, warning
+from pipelines.runtime.finding import (
+    Finding,
+    ok,
+    problem,
+    warning,
+)
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from features.front_end import FrontEnd
-    from features.params import LogMelParams
-    from pipelines.media import MediaFormat
+    from features.front_end.front_end import FrontEnd
+    from features.front_end.params import LogMelParams
+    from pipelines.corpus.encoding import MediaFormat
 
 OUR_DISTRIBUTION = "soundtrack-classification"
 OUR_PACKAGES = ("features", "pipelines", "training", "evaluation")
@@ -151,17 +156,17 @@ def codecs(formats: "Sequence[MediaFormat] | None" = None) -> Finding:
     """Whether a second of a tone in every format comes back from the decoder's child process."""
     import av.error
 
-    from features.audio import RESAMPLER
-    from features.front_end import FrontEnd
-    from features.outcome import AudioError
-    from pipelines import media
+    from features.front_end.front_end import FrontEnd
+    from features.sound.outcome import AudioError
+    from features.sound.waveform import RESAMPLER
+    from pipelines.corpus import encoding
 
     name = "codecs"
     front_end = FrontEnd(resampler=RESAMPLER)
     played = _played_band(front_end.log_mel)
     decoded, untried, failed = [], [], []
     with tempfile.TemporaryDirectory() as folder:
-        for kind in media.FORMATS if formats is None else formats:
+        for kind in encoding.FORMATS if formats is None else formats:
             title = f"{kind.suffix[1:]}/{kind.codec}"
             path = Path(folder, f"probe{kind.suffix}")
             try:
@@ -199,17 +204,15 @@ def _tone(sample_rate: int) -> "np.ndarray":
 
 
 def _write_tone(path: Path, kind: "MediaFormat") -> None:
-    from pipelines import media
+    from pipelines.corpus.encoding import write_media
 
     samples = _tone(kind.sample_rate)[:, None].repeat(kind.num_channels, axis=1)
-    media.write_media(
-        path, samples, sample_rate=kind.sample_rate, codec=kind.codec, video=kind.video
-    )
+    write_media(path, samples, sample_rate=kind.sample_rate, codec=kind.codec, video=kind.video)
 
 
 def _played_band(params: "LogMelParams") -> int:
     """The mel band in which the tone is, without any file."""
-    from features.logmel import log_mel_patches
+    from features.front_end.logmel import log_mel_patches
 
     return int(log_mel_patches(_tone(params.sample_rate_hz), params).mean(axis=(0, 1)).argmax())
 
@@ -218,8 +221,8 @@ def _heard_band(path: Path, front_end: "FrontEnd") -> int:
     """The loudest mel band of a file, decoded the way a worker does."""
     import numpy as np
 
-    from pipelines.isolation import decoder_process
-    from pipelines.spool import PatchSpool
+    from pipelines.runtime.decoder import decoder_process
+    from pipelines.runtime.spool import PatchSpool
 
     with decoder_process() as child, PatchSpool(front_end.patch_bytes) as spool:
         list(child.decode(str(path), front_end, spool, timeout_seconds=_DECODE_LIMIT_SECONDS))

@@ -5,7 +5,12 @@ import re
 import uuid
 from pathlib import Path
 
-from pipelines.checks.finding import Finding, ok, problem, warning
+from pipelines.runtime.finding import (
+    Finding,
+    ok,
+    problem,
+    warning,
+)
 
 _EMULATOR = "STORAGE_EMULATOR_HOST"
 _CLOUD_SCOPE = "https://www.googleapis.com/auth/cloud-platform"
@@ -13,7 +18,7 @@ _CLOUD_SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 
 def folder(flag: str, path: str) -> Finding:
     """Write, read, rename and delete a small file in a folder, by the road that jobs take."""
-    from features import storage
+    from features.storage import files
 
     name = f"{flag} {path}"
     if re.match(r"^[a-z][a-z0-9]*:/(?!/)", path):
@@ -22,14 +27,14 @@ def folder(flag: str, path: str) -> Finding:
             "this is a local folder with a colon in its name",
             f"write {path.replace(':/', '://', 1)}",
         )
-    place = storage.absolute(path)
+    place = files.absolute(path)
     content = os.urandom(1 << 16)
     absent = _absent_folders(place)
     try:
-        file = storage.join(place, f".doctor-{uuid.uuid4().hex[:12]}")
-        storage.write_bytes(file, content)  # under another name first, then renamed
-        received = storage.read_bytes(file)
-        storage.delete(file)
+        file = files.join(place, f".doctor-{uuid.uuid4().hex[:12]}")
+        files.write_bytes(file, content)  # under another name first, then renamed
+        received = files.read_bytes(file)
+        files.delete(file)
     except Exception as error:  # noqa: BLE001 - each store has its own
         return problem(name, f"{type(error).__name__}: {error}", _cure(place, error))
     finally:

@@ -15,10 +15,10 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from features.audio import RESAMPLER, read_waveform
-from features.front_end import FrontEnd
-from features.logmel import stream_patches
-from pipelines.isolation import MEMORY_SETTINGS
+from features.front_end.front_end import FrontEnd
+from features.front_end.logmel import stream_patches
+from features.sound.waveform import RESAMPLER, read_waveform
+from pipelines.runtime.decoder import MEMORY_SETTINGS
 from tests.benchmarks import job
 from tests.benchmarks.measurement import Lane, is_quick, markdown, median_of, report
 from tests.benchmarks.soundtracks import KINDS, Kind, write_soundtrack

@@ -92,7 +92,7 @@ def run_job(manifest: Path, output: Path, num_rows: int) -> tuple[float, float]:
 
 def check(output: Path, num_rows: int, counts: np.ndarray) -> None:
     """The data set says what NumPy counted."""
-    from features.labels import read_vocabulary
+    from features.contracts.labels import read_vocabulary
 
     vocabulary = read_vocabulary(str(output))
     ranks = [int(label.removeprefix("/m/"), 16) for label in vocabulary.ids]

@@ -27,10 +27,10 @@ import numpy as np
 from apache_beam.options.pipeline_options import PipelineOptions
 from audioread.exceptions import NoBackendError
 
-from features.audio import read_waveform
-from features.logmel import cut_patches
-from features.params import LogMelParams
+from features.front_end.logmel import cut_patches
+from features.front_end.params import LogMelParams
 from features.quiet import import_tensorflow
+from features.sound.waveform import read_waveform
 from tests.benchmarks import job
 from tests.benchmarks.log_mel import of_librosa
 from tests.benchmarks.measurement import Lane, is_quick, markdown, median_of, report

@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from features import contract, record, tfrecord
-from features.front_end import FrontEnd, PatchStorage
-from features.labels import FILE_NAME, Vocabulary
+from features.contracts import folders, record, tfrecord
+from features.contracts.labels import FILE_NAME, Vocabulary
+from features.front_end.front_end import FrontEnd, PatchStorage
 from tests.benchmarks.measurement import Lane, is_quick, markdown, median_of, report
 
 NUM_LABELS, LABELS_PER_VIDEO = 3_087, 5
@@ -82,13 +82,13 @@ def write_features(
         "vocabulary": {"num_labels": NUM_LABELS, "fingerprint": vocabulary.fingerprint},
         "splits": documents,
     }
-    contract.write_root(folder, contract.FEATURES, document)
+    folders.write_root(folder, folders.FEATURES, document)
 
 
 def our_batches(folder: str) -> Any:
     """Endless batches of uint8 patches, label ids and video ids."""
     from training import recipes
-    from training.data import open_features, training_batches
+    from training.input.batches import open_features, training_batches
 
     features = open_features(folder, num_labels=NUM_LABELS, training_subset=None)
     recipe = dataclasses.replace(recipes.resnet50(), batch_size=BATCH_SIZE)

@@ -10,9 +10,9 @@ import av
 import numpy as np
 from av.stream import Discard
 
-from features import record, tfrecord
-from features.front_end import PatchStorage
-from features.params import LogMelParams
+from features.contracts import record, tfrecord
+from features.front_end.front_end import PatchStorage
+from features.front_end.params import LogMelParams
 from pipelines import extract_features
 from tests.benchmarks.measurement import Lane
 

@@ -13,8 +13,8 @@ import librosa
 import numpy as np
 from scipy.signal import chirp
 
-from features.logmel import log_mel_spectrogram, mel_weights
-from features.params import LogMelParams
+from features.front_end.logmel import log_mel_spectrogram, mel_weights
+from features.front_end.params import LogMelParams
 from tests.benchmarks.measurement import Lane, is_quick, markdown, median_of, report
 from tests.benchmarks.soundtracks import mixture
 

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from features.audio import RESAMPLER, read_waveform
-from features.front_end import FrontEnd
-from features.logmel import log_mel_patches
+from features.front_end.front_end import FrontEnd
+from features.front_end.logmel import log_mel_patches
+from features.sound.waveform import RESAMPLER, read_waveform
 from tests.benchmarks import job
 from tests.benchmarks.measurement import Lane, is_quick, markdown, report, run_and_watch_memory
 from tests.benchmarks.soundtracks import KINDS, write_soundtrack

@@ -19,14 +19,14 @@ from typing import Any
 import numpy as np
 import sklearn.metrics
 
-from evaluation import leave_one_out, metrics
-from evaluation.metrics import Block, ClassMetrics
+from evaluation.metrics import jackknife, ranking
+from evaluation.metrics.ranking import Block, ClassMetrics
 from tests.benchmarks.measurement import Lane, is_quick, markdown, median_of, report
 
 TARGETS = {"sklearn_over_ours": ">= 40", "max_difference": "<= 1e-9"}
 LARGE_TARGETS = {"large_cpu_minutes": "<= 12", "large_peak_gb": "<= 4"}
 LABELS_PER_VIDEO = 5
-BLOCK_BYTES = 1e9  # as in evaluation.selection
+BLOCK_BYTES = 1e9  # as in evaluation.metrics.selection
 NUM_SKLEARN_CLASSES = 40
 
 
@@ -79,11 +79,11 @@ class Stopwatch:
         return result
 
 
-def look_through(block: Block) -> metrics.Positives:
-    """The first pass as `evaluation.accumulate` does it: finite, top label, positives."""
+def look_through(block: Block) -> ranking.Positives:
+    """The first pass as `evaluation.metrics.passes` does it: finite, top label, positives."""
     assert np.isfinite(block.scores.max() - block.scores.min())
     block.scores.argmax(axis=1)
-    return metrics.gather_positives(block)
+    return ranking.gather_positives(block)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,15 +101,15 @@ def ours(videos: Videos, num_left_out: int = 0) -> Ours:
     watch, interval_watch = Stopwatch(), Stopwatch()
     blocks = range(len(videos.block_sizes))
     parts = [watch(look_through, videos.block(index)) for index in blocks]
-    positives = watch(metrics.merge_positives, parts)
+    positives = watch(ranking.merge_positives, parts)
     ranks = None
     for index in blocks:
-        part = watch(metrics.rank_positives, videos.block(index).scores, positives)
-        ranks = part if ranks is None else watch(metrics.add_ranks, ranks, part)
-    figures = watch(metrics.class_metrics, positives, ranks)
+        part = watch(ranking.rank_positives, videos.block(index).scores, positives)
+        ranks = part if ranks is None else watch(ranking.add_ranks, ranks, part)
+    figures = watch(ranking.class_metrics, positives, ranks)
     for block in sample(videos, num_left_out):
         ids = [""] * block.num_videos
-        interval_watch(leave_one_out.leave_one_out, block, ids, positives, ranks)
+        interval_watch(jackknife.leave_one_out, block, ids, positives, ranks)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
     return Ours(figures, watch.seconds, interval_watch.seconds, peak)
 
@@ -189,7 +189,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with Lane() as large:
         # By rising size: the peak of the memory is that of the last.
         for num_videos in (10_000, 100_000) if quick else (10_000, 100_000, 1_000_000):
-            num_left_out = leave_one_out.NUM_VIDEOS if num_videos == 1_000_000 else 0
+            num_left_out = jackknife.NUM_VIDEOS if num_videos == 1_000_000 else 0
             num_classes = 3_087 if quick else 30_871
             _, run = large(ours, Videos(num_videos, num_classes), num_left_out)
             per_score = run.seconds / num_videos / num_classes * 1e9

@@ -25,8 +25,8 @@ import tensorflow as tf
 from tests.benchmarks.measurement import markdown, report
 from tests.benchmarks.steps import build, inference_step, training_step
 from training import recipes
+from training.loops.optimizer import adam
 from training.models.counting import cost_of
-from training.optimizer import adam
 
 NETWORKS = ("fully_connected", "alexnet", "vgg", "inception_v3", "resnet50")
 PRECISIONS = ("bfloat16", "float32")

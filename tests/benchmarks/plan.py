@@ -20,9 +20,9 @@ from pathlib import Path
 import av
 import numpy as np
 
-from features import contract
+from features.contracts import folders
 from pipelines import extract_features, plan
-from pipelines.media import write_media
+from pipelines.corpus.encoding import write_media
 from tests.benchmarks.measurement import Lane, is_quick, markdown, report
 from tests.benchmarks.soundtracks import KINDS, Kind, mixture, write_soundtrack
 
@@ -105,7 +105,7 @@ def extract(dataset: Path, output: Path) -> dict:
     """All of it, from nothing."""
     shutil.rmtree(output, ignore_errors=True)
     assert extract_features.main(["--dataset", str(dataset), "--output", str(output)]) == 0
-    return contract.read_root(str(output), contract.FEATURES)
+    return folders.read_root(str(output), folders.FEATURES)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -11,8 +11,8 @@ from pathlib import Path
 import av
 import numpy as np
 
-from pipelines.media import write_media
-from pipelines.synthesis import SOUND_CLASSES, colored_noise, synthesise
+from pipelines.corpus.encoding import write_media
+from pipelines.corpus.synthetic_sounds import SOUND_CLASSES, colored_noise, synthesise
 
 _VIDEO_CODECS = {".mp4": "mpeg4", ".webm": "libvpx"}
 _VIDEO_WIDTH, _VIDEO_HEIGHT, _VIDEO_RATE, _VIDEO_BITS_PER_SECOND = 640, 360, 25, 500_000

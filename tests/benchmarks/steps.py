@@ -36,7 +36,7 @@ def training_step(model: Any, optimizer: Any, size: int) -> Callable[[], tuple[A
     """A step on one batch again and again: forward, backward, optimizer; gives loss and logits."""
     import tensorflow as tf
 
-    from training.loss import sigmoid_cross_entropy
+    from training.loops.loss import sigmoid_cross_entropy
 
     patches, label_ids = (tf.constant(array) for array in batch(size))
     # Keras 3 wraps the variables of TensorFlow.

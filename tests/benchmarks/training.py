@@ -63,9 +63,9 @@ def rates(name: str, recipe: Recipe, folder: str) -> tuple[float, float, float]:
     """(patches/s of real input, that over one batch in memory, share of waiting for input)."""
     import tensorflow as tf
 
-    from training.data import open_features, training_batches
-    from training.optimizer import adam
-    from training.step import fresh_model, replica_step
+    from training.input.batches import open_features, training_batches
+    from training.loops.optimizer import adam
+    from training.loops.step import fresh_model, replica_step
 
     features = open_features(folder, num_labels=NUM_LABELS, training_subset=None)
     model = fresh_model(recipe, features)

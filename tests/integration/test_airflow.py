@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from features import contract
+from features.contracts import folders
 
 ROOT = Path(__file__).parents[2]
 DAG_FOLDER = ROOT / "pipelines" / "deploy" / "airflow"
@@ -140,7 +140,7 @@ def test_second_run_of_a_day_writes_no_shard_again(airflow: Airflow, rows: list[
     day = airflow.day("2026-01-01")
     written = shards(day)
     assert {Path(name).suffix for name in written} == {".tfrecord", ".parquet", ".json"}
-    metrics = contract.read_root(str(day / "report"), contract.METRICS)
+    metrics = folders.read_root(str(day / "report"), folders.METRICS)
     assert metrics["num_videos"] == metrics["num_videos_expected"] == 6
     assert "6 videos = 6 written + 0 rejected" in first_log
 
@@ -149,7 +149,7 @@ def test_second_run_of_a_day_writes_no_shard_again(airflow: Airflow, rows: list[
     assert "6 videos = 6 written + 0 rejected" in second_log
     assert "6 of 6 videos scored" in second_log
     assert shards(day) == written
-    again = contract.read_root(str(day / "report"), contract.METRICS)
+    again = folders.read_root(str(day / "report"), folders.METRICS)
     assert {**again, "made_by": None} == {**metrics, "made_by": None}
 
 
@@ -191,7 +191,7 @@ def test_killed_extraction_is_tried_again(airflow: Airflow, rows: list[list[str]
         "report": ("success", 1),
     }, log
     assert "pipelines.extract_features: exit code -9" in log
-    features = contract.read_root(str(folder), contract.FEATURES)
+    features = folders.read_root(str(folder), folders.FEATURES)
     assert (features["num_written"], features["num_rejects"]) == (6, 0)
 
 

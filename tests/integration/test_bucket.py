@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from evaluation import evaluate, score_videos
-from features import contract
+from features.contracts import folders
 from pipelines import extract_features, prepare_dataset
 from tests import emulator
 from tests.conftest import Corpus
@@ -110,12 +110,12 @@ def test_bytes_are_those_of_local_files(
 
 def test_accounts_are_those_of_local_files(bucket: emulator.Emulator, local: Path) -> None:
     for folder, name in (
-        ("features", contract.FEATURES),
-        ("scores", contract.SCORES),
-        ("report", contract.METRICS),
+        ("features", folders.FEATURES),
+        ("scores", folders.SCORES),
+        ("report", folders.METRICS),
     ):
         expected = json.loads((local / folder / name).read_text())
-        assert without_places(contract.read_root(f"{ROOT}/{folder}", name)) == without_places(
+        assert without_places(folders.read_root(f"{ROOT}/{folder}", name)) == without_places(
             expected
         )
 

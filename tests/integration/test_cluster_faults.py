@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.training.conftest import write_features
-from training.checkpoints import last_step
+from training.loops.checkpoints import last_step
 
 STEPS = 400
 # Every wait of these tests; none of them takes a third of it.

@@ -23,8 +23,9 @@ from apache_beam.runners.dataflow import dataflow_runner
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from google.cloud.dataflow_v1beta3 import FlexResourceSchedulingGoal
 
-from features import contract, storage
+from features.contracts import folders
 from features.errors import InputError, TooManyRejectsError
+from features.storage import files
 from pipelines import extract_features, prepare_dataset
 from tests import emulator
 from tests.conftest import Corpus
@@ -101,7 +102,7 @@ class _Handler(server.BaseHTTPRequestHandler):
 
 def run_graph(url: str) -> None:
     """Run a graph that a command has staged, in workers of this process."""
-    graph = beam_runner_api_pb2.Pipeline.FromString(storage.read_bytes(url))
+    graph = beam_runner_api_pb2.Pipeline.FromString(files.read_bytes(url))
     for environment in graph.components.environments.values():
         # The image has all; Beam only leaves a list of the submitter's packages.
         (listing,) = environment.dependencies
@@ -181,8 +182,8 @@ def test_a_submitted_job_gives_the_shards_of_a_local_one(
 
     assert dataflow.states == ["JOB_STATE_DONE"]
     assert records(bucket, "features") == expected
-    made = contract.read_root(f"{ROOT}/features", contract.FEATURES)
-    local = contract.read_root(f"{ROOT}/expected", contract.FEATURES)
+    made = folders.read_root(f"{ROOT}/features", folders.FEATURES)
+    local = folders.read_root(f"{ROOT}/expected", folders.FEATURES)
     assert made["fingerprint"] == local["fingerprint"]
     assert made["rejects"] == local["rejects"] == {"corrupt": 1, "not_found": 1}
 
@@ -209,7 +210,7 @@ def test_a_submitted_job_asks_for_what_was_said(
     assert options["pipelineUrl"].startswith(f"{ROOT}/tmp/")
     assert len(json.dumps(job)) < 100_000  # Dataflow refuses 10 MB
     wait_for(lambda: dataflow.states == ["JOB_STATE_DONE"])
-    assert contract.read_root(f"{ROOT}/expected", contract.FEATURES)
+    assert folders.read_root(f"{ROOT}/expected", folders.FEATURES)
 
 
 def wait_for(condition: Any) -> None:
@@ -240,7 +241,7 @@ def test_the_launcher_of_a_template_leaves_the_graph(
     job = json.loads(bucket.objects("staging/template_launches/1/")["job_object"])
     options = job["environment"]["sdkPipelineOptions"]["options"]
     run_graph(options["pipelineUrl"])
-    made = contract.read_root(f"{ROOT}/expected", contract.FEATURES)
+    made = folders.read_root(f"{ROOT}/expected", folders.FEATURES)
     assert "--only_rejects=true" in made["made_by"]["command"]
     assert records(bucket, "expected") == expected
 

@@ -20,10 +20,11 @@ import soundfile
 import tensorflow as tf
 
 from evaluation import embed, evaluate, score_videos, tag
-from evaluation.score_shard import read_vectors
-from features import contract, record, tfrecord
+from evaluation.scoring.shard import read_vectors
+from features.contracts import folders as contract
+from features.contracts import record, tfrecord
 from features.errors import FAILED, OK, InputError, JobFailedError
-from features.front_end import FrontEnd
+from features.front_end.front_end import FrontEnd
 from pipelines import (
     audit_features,
     band_statistics,

@@ -22,7 +22,7 @@ from evaluation.paper import (
 from evaluation.paper.scales import PAPER, SMALL, TINY
 from evaluation.paper.steps import Step
 from evaluation.paper.table import CONTRADICTED, HOLDS, OPEN, Table, verdict
-from features.contract import ContractError
+from features.contracts.folders import ContractError
 from features.errors import INTERRUPTED, InputError, JobFailedError
 from training import train
 from training.config import Recipe

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from features import contract, record, tfrecord
-from features.outcome import Outcome
+from features.contracts import folders, record, tfrecord
+from features.sound.outcome import Outcome
 from pipelines import extract_features, prepare_dataset
-from pipelines.media import write_media
+from pipelines.corpus.encoding import write_media
 from tests.conftest import Corpus
 
 NUM_GOOD = 400
@@ -313,7 +313,7 @@ def test_each_bad_file_has_its_outcome(
 
 
 def test_accounts_add_up(jobs: tuple[Path, Path]) -> None:
-    document = contract.read_root(str(jobs[1]), contract.FEATURES)
+    document = folders.read_root(str(jobs[1]), folders.FEATURES)
     num_ok = sum(outcome == Outcome.OK for outcome, _ in PLANTED.values())
 
     assert document["num_videos"] == NUM_GOOD + len(PLANTED)

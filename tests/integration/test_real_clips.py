@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from evaluation import embed, evaluate, score_videos
-from features import contract
+from features.contracts import folders
 from pipelines import extract_features, prepare_dataset
 from training import train
 
@@ -29,7 +29,7 @@ def test_clips_of_a_fold_that_was_not_trained_on(tmp_path: Path) -> None:
     score_videos.main(["--features", features, "--run", run, "--output", scores])
     evaluate.main(["--scores", scores, "--output", report])
 
-    document = contract.read_root(report, contract.METRICS)
+    document = folders.read_root(report, folders.METRICS)
     assert document["num_videos"] == 80
     assert document["num_classes_evaluated"] == 10
     assert document["prior_mean_ap"] == pytest.approx(0.1)

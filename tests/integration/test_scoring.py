@@ -12,10 +12,10 @@ import pytest
 import sklearn.metrics
 
 from evaluation import evaluate, localise, score_videos, tag
-from evaluation.score_shard import read_vectors
-from features import contract
+from evaluation.scoring.shard import read_vectors
+from features.contracts import folders as contract
+from features.contracts.labels import read_vocabulary
 from features.errors import FAILED, OK, InputError
-from features.labels import read_vocabulary
 from pipelines import extract_features, prepare_dataset
 from tests.conftest import TONES, Corpus
 from training import train

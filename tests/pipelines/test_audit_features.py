@@ -13,15 +13,17 @@ import numpy as np
 import pytest
 import soxr
 
-from features import contract, record, tfrecord
+from features.contracts import folders, record, tfrecord
+from features.contracts.sharding import ShardKey
 from features.errors import InputError, JobFailedError
-from features.front_end import FrontEnd
-from pipelines import audit, audit_features, extract_features, media, prepare_dataset
+from features.front_end.front_end import FrontEnd
+from pipelines import audit_features, extract_features, prepare_dataset
+from pipelines.audit import stages
+from pipelines.corpus import encoding
+from pipelines.corpus.encoding import MediaFormat, write_media
+from pipelines.corpus.mixing import Soundtrack, mix
+from pipelines.corpus.writer import write_soundtrack
 from pipelines.demo_corpus import plan_soundtracks
-from pipelines.media import MediaFormat, write_media
-from pipelines.mixing import Soundtrack, mix
-from pipelines.sharding import ShardKey
-from pipelines.soundtrack_corpus import write_soundtrack
 
 # A folder `data/esc10` in any folder beside this repository.
 MANIFESTS = sorted(Path(__file__).parents[3].glob("*/data/esc10/clips.csv"))
@@ -46,7 +48,7 @@ def extract(manifest: Path, folder: Path, *flags: str) -> Path:
 
 def run_audit(folder: Path, *flags: str) -> tuple[int, dict[str, Any]]:
     code = audit_features.main(["--features", str(folder), *flags])
-    return code, json.loads((folder / audit.AUDIT).read_text())
+    return code, json.loads((folder / stages.AUDIT).read_text())
 
 
 def read_shard(path: Path) -> list[bytes]:
@@ -107,7 +109,7 @@ def biggest_shard(folder: Path, split: str) -> Path:
 
 
 def test_clean_folder_passes(features: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    root = contract.read_root(str(features), contract.FEATURES)
+    root = folders.read_root(str(features), folders.FEATURES)
     capsys.readouterr()
 
     code, document = run_audit(features)
@@ -150,14 +152,14 @@ def test_planted_copies_are_found_and_nothing_else(
         silence = np.zeros((int(delay * kind.sample_rate), 1), np.float32)
         path = tmp_path / f"copy{index}{kind.suffix}"
         if bitrate:
-            monkeypatch.setitem(media.ENCODER_OPTIONS, "b", str(bitrate))
+            monkeypatch.setitem(encoding.ENCODER_OPTIONS, "b", str(bitrate))
         write_media(
             path,
             np.concatenate([silence, copied.astype(np.float32)]),
             sample_rate=kind.sample_rate,
             codec=kind.codec,
         )
-        monkeypatch.delitem(media.ENCODER_OPTIONS, "b", raising=False)
+        monkeypatch.delitem(encoding.ENCODER_OPTIONS, "b", raising=False)
         rows.append((f"copy{index}", str(path), rows[index][2], "evaluation"))
     # The same file twice in two splits, and once more within one.
     same = str(folder / rows[0][1])
@@ -243,13 +245,13 @@ def test_damage_is_named(
 ) -> None:
     path = biggest_shard(features, split)
     damage(path)
-    root = contract.read_root(str(features), contract.FEATURES)
+    root = folders.read_root(str(features), folders.FEATURES)
     num_labels = root["vocabulary"]["num_labels"]
-    rules = audit.ShardRules(FrontEnd.from_json(root["front_end"]), num_labels)
+    rules = stages.ShardRules(FrontEnd.from_json(root["front_end"]), num_labels)
     index, num_shards = map(int, re.findall(r"\d+", path.stem))
     key = ShardKey(split, "all", index, num_shards)
 
-    (found,) = audit.examine_shard(key, str(features), rules).damages
+    (found,) = stages.examine_shard(key, str(features), rules).damages
 
     assert found.path == str(path.relative_to(features).with_suffix(""))
     assert found.problem == problem
@@ -342,7 +344,7 @@ def test_repair_of_another_data_set_is_refused(features: Path) -> None:
     path = biggest_shard(features, "train")
     flip_byte(path)
     damaged = path.read_bytes()
-    root = features / contract.FEATURES
+    root = features / folders.FEATURES
     root.write_text(
         root.read_text().replace('"dataset_fingerprint": "', '"dataset_fingerprint": "0')
     )
@@ -425,9 +427,9 @@ def test_refused_before_any_work(features: Path, tmp_path: Path) -> None:
         run_audit(tmp_path)
     with pytest.raises(SystemExit):
         run_audit(features, "--mend")
-    other = json.loads((features / contract.FEATURES).read_text())
+    other = json.loads((features / folders.FEATURES).read_text())
     other["vocabulary"]["fingerprint"] = "another"
-    (features / contract.FEATURES).write_text(json.dumps(other))
+    (features / folders.FEATURES).write_text(json.dumps(other))
     with pytest.raises(InputError, match="vocabulary fingerprint"):
         run_audit(features)
 

@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from features import contract, record, tfrecord
+from features.contracts import folders, record, tfrecord
 from features.errors import InputError
-from features.front_end import FrontEnd
-from pipelines import band_statistics, bands, extract_features, prepare_dataset
+from features.front_end.front_end import FrontEnd
+from pipelines import band_statistics, extract_features, prepare_dataset
+from pipelines.extraction import bands
 from tests.conftest import Corpus
 
 
@@ -26,7 +27,7 @@ def test_statistics_and_graph(features: Path) -> None:
 
     assert band_statistics.main(["--features", str(features), "--patches=10000"]) == 0
 
-    document = contract.read_root(str(features), contract.FEATURES)
+    document = folders.read_root(str(features), folders.FEATURES)
     front_end = FrontEnd.from_json(document["front_end"])
     stored = []
     for path in sorted(features.glob("train/*/*.tfrecord")):
@@ -35,7 +36,7 @@ def test_statistics_and_graph(features: Path) -> None:
     patches = front_end.storage.decode(np.frombuffer(b"".join(stored), np.uint8))
     patches = patches.reshape(-1, *front_end.log_mel.patch_shape)
     wide = patches.astype(np.float64)
-    statistics = contract.read_root(str(features), contract.BAND_STATISTICS)
+    statistics = folders.read_root(str(features), folders.BAND_STATISTICS)
     assert statistics["num_patches"] == len(patches) == document["num_patches"]
     assert statistics["features_fingerprint"] == document["splits"]["train"]["fingerprint"]
     mean, deviation = statistics["mean"], statistics["standard_deviation"]
@@ -55,12 +56,12 @@ def test_a_sample_is_some_patches_of_every_shard(features: Path) -> None:
 
     num_shards = len(list(features.glob("train/*/*.tfrecord")))
     assert (
-        contract.read_root(str(features), contract.BAND_STATISTICS)["num_patches"] <= 4 + num_shards
+        folders.read_root(str(features), folders.BAND_STATISTICS)["num_patches"] <= 4 + num_shards
     )
 
 
 def test_features_without_training_patches_are_refused(tmp_path: Path) -> None:
-    contract.write_root(str(tmp_path), contract.FEATURES, {"splits": {}})
+    folders.write_root(str(tmp_path), folders.FEATURES, {"splits": {}})
 
     with pytest.raises(InputError, match="split train has no patches"):
         band_statistics.main(["--features", str(tmp_path)])

@@ -9,16 +9,17 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from features.audio import read_waveform
+from features.contracts.sharding import EVALUATION, TRAIN, VALIDATION
 from features.errors import InputError
-from features.outcome import Outcome
-from pipelines import clips, compose_soundtracks, composition
+from features.sound.outcome import Outcome
+from features.sound.waveform import read_waveform
+from pipelines import compose_soundtracks
 from pipelines.adapters import folder_per_label, imported
-from pipelines.clips import AudibleClip, Clip
-from pipelines.composition import Composition
-from pipelines.media import FORMATS, write_media
-from pipelines.mixing import Event, Noise, in_turn
-from pipelines.sharding import EVALUATION, TRAIN, VALIDATION
+from pipelines.corpus import clips, composition
+from pipelines.corpus.clips import AudibleClip, Clip
+from pipelines.corpus.composition import Composition
+from pipelines.corpus.encoding import FORMATS, write_media
+from pipelines.corpus.mixing import Event, Noise, in_turn
 
 RATE = 16_000
 # Label -> frequency of its tone.

@@ -11,9 +11,9 @@ import pytest
 
 from features.errors import InputError
 from pipelines import demo_corpus
-from pipelines.media import FORMATS
-from pipelines.mixing import mix
-from pipelines.synthesis import SOUND_CLASSES, synthesise
+from pipelines.corpus.encoding import FORMATS
+from pipelines.corpus.mixing import mix
+from pipelines.corpus.synthetic_sounds import SOUND_CLASSES, synthesise
 
 NUM_SOUNDTRACKS = 8  # every format, and the first again
 GENERIC_LABELS = {sound_class.name: sound_class.generic_labels for sound_class in SOUND_CLASSES}

@@ -22,9 +22,15 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from pipelines import doctor
-from pipelines.checks import engines, installation, machine, stores
-from pipelines.checks.finding import Finding, Level, examine, ok
-from pipelines.media import MediaFormat
+from pipelines.checks import installation, stores
+from pipelines.corpus.encoding import MediaFormat
+from pipelines.runtime import machine, runners
+from pipelines.runtime.finding import (
+    Finding,
+    Level,
+    examine,
+    ok,
+)
 
 ROOT = Path(__file__).parents[2]
 NOBODY = 65534
@@ -382,13 +388,13 @@ def test_credentials_that_are_good_refused_broken_or_absent(
 
 @pytest.mark.parametrize("name", ["DirectRunner", "direct"])
 def test_direct_runner_may_be_another(name: str) -> None:
-    assert_problem(engines.runner_named(name), "Prism binary", "--runner=FnApiRunner")
+    assert_problem(runners.runner_named(name), "Prism binary", "--runner=FnApiRunner")
 
 
 def test_runners_that_are_not_known() -> None:
-    assert_problem(engines.runner_named("FlingRunner"), "FlingRunner", "FlinkRunner")
-    assert engines.runner_named("PrismRunner").level is Level.WARNING
-    assert engines.runner_named("FnApiRunner").level is Level.OK
+    assert_problem(runners.runner_named("FlingRunner"), "FlingRunner", "FlinkRunner")
+    assert runners.runner_named("PrismRunner").level is Level.WARNING
+    assert runners.runner_named("FnApiRunner").level is Level.OK
 
 
 def fake_java(folder: Path, answer: str) -> str:
@@ -419,28 +425,28 @@ def test_java_that_is_absent_old_or_broken(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setenv("JAVA_HOME", new)  # which Beam does not look at
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert_problem(engines.java(options), "no `java` in PATH", "openjdk-17")
+    assert_problem(runners.java(options), "no `java` in PATH", "openjdk-17")
     monkeypatch.setenv("PATH", f"{old}:{system}")
-    assert_problem(engines.java(options), "is Java 8, the job server needs 11", "first in PATH")
+    assert_problem(runners.java(options), "is Java 8, the job server needs 11", "first in PATH")
     monkeypatch.setenv("PATH", f"{broken}:{system}")
-    assert_problem(engines.java(options), "libjvm.so: cannot open", "JAVA_HOME does not count")
+    assert_problem(runners.java(options), "libjvm.so: cannot open", "JAVA_HOME does not count")
     monkeypatch.setenv("PATH", f"{new}:{system}")
-    assert engines.java(options).level is Level.OK
+    assert runners.java(options).level is Level.OK
     newer = flink(f"--flink_job_server_jar={jar}")
-    assert_problem(engines.java(newer), "is Java 17, the job server needs 21", "Java 21")
+    assert_problem(runners.java(newer), "is Java 17, the job server needs 21", "Java 21")
 
 
 def test_jars_that_are_absent_or_cut(tmp_path: Path) -> None:
     jar = make_jar(tmp_path / "server.jar", java=11)
     options = flink(f"--flink_job_server_jar={jar}")
-    assert engines.job_server_jar(options) == ok("job server jar", f"{jar}, for Java 11 or later")
+    assert runners.job_server_jar(options) == ok("job server jar", f"{jar}, for Java 11 or later")
 
     jar.write_bytes(jar.read_bytes()[:100])
-    assert_problem(engines.job_server_jar(options), "BadZipFile", "delete it")
+    assert_problem(runners.job_server_jar(options), "BadZipFile", "delete it")
     cached = flink(f"--jar_cache_dir={tmp_path}")
-    path, url = engines._jar(cached)
+    path, url = runners._jar(cached)
     path.write_bytes(b"<html>captive portal</html>")
-    assert_problem(engines.job_server_jar(cached), f"{path} is no whole", f"curl -Lo {path} {url}")
+    assert_problem(runners.job_server_jar(cached), f"{path} is no whole", f"curl -Lo {path} {url}")
 
 
 def test_jars_to_be_downloaded(tmp_path: Path) -> None:
@@ -448,20 +454,20 @@ def test_jars_to_be_downloaded(tmp_path: Path) -> None:
         cache = f"--jar_cache_dir={tmp_path}"
         there = flink(f"--flink_job_server_jar=http://{address}/there.jar", cache)
         absent = flink(f"--flink_job_server_jar=http://{address}/absent.jar", cache)
-        finding = engines.job_server_jar(there)
+        finding = runners.job_server_jar(there)
         assert finding.level is Level.WARNING
         assert "downloads 3 MB" in finding.found
-        assert_problem(engines.job_server_jar(absent), "HTTP Error 404", f"put it into {tmp_path}")
+        assert_problem(runners.job_server_jar(absent), "HTTP Error 404", f"put it into {tmp_path}")
 
 
 def test_flink_clusters_that_are_not_the_one_meant() -> None:
     overview = json.dumps({"flink-version": "1.20.1", "slots-total": 2}).encode()
     with serve({"/overview": overview}) as address:
         master = f"--flink_master={address}"
-        assert engines.flink_cluster(flink(master, "--parallelism=2")).level is Level.OK
-        many = engines.flink_cluster(flink(master, "--parallelism=3"))
-        other = engines.flink_cluster(flink(master, "--flink_version=2.2"))
-    gone = engines.flink_cluster(flink(master))
+        assert runners.flink_cluster(flink(master, "--parallelism=2")).level is Level.OK
+        many = runners.flink_cluster(flink(master, "--parallelism=3"))
+        other = runners.flink_cluster(flink(master, "--flink_version=2.2"))
+    gone = runners.flink_cluster(flink(master))
 
     assert_problem(many, "2 slots; --parallelism is 3", "--parallelism=2")
     assert_problem(other, "Flink 1.20.1", "--flink_version=1.20")
@@ -470,8 +476,8 @@ def test_flink_clusters_that_are_not_the_one_meant() -> None:
 
 def test_flink_workers_without_this_code() -> None:
     master = "--flink_master=host:8081"
-    no_place = engines.flink_workers(flink(master, "--parallelism=2"))
-    one = engines.flink_workers(flink(master, "--environment_type=EXTERNAL"))
+    no_place = runners.flink_workers(flink(master, "--parallelism=2"))
+    one = runners.flink_workers(flink(master, "--environment_type=EXTERNAL"))
 
     assert_problem(no_place, "Docker", "--environment_type=EXTERNAL")
     assert one.level is Level.WARNING

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from features.errors import InputError
-from features.logmel import log_mel_patches
-from features.params import LogMelParams
+from features.front_end.logmel import log_mel_patches
+from features.front_end.params import LogMelParams
 from pipelines import explain_framing
 
 PARAMS = LogMelParams()

@@ -19,12 +19,12 @@ import pytest
 import soundfile
 import soxr
 
-from features import contract, record, tfrecord
+from features.contracts import folders, record, tfrecord
+from features.contracts.labels import read_vocabulary
 from features.errors import InputError, JobFailedError, TooManyRejectsError
-from features.front_end import FrontEnd
-from features.labels import read_vocabulary
-from features.logmel import log_mel_patches
-from features.params import LogMelParams
+from features.front_end.front_end import FrontEnd
+from features.front_end.logmel import log_mel_patches
+from features.front_end.params import LogMelParams
 from pipelines import extract_features, prepare_dataset
 from tests.conftest import Corpus
 
@@ -48,7 +48,7 @@ def features(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def extract(dataset: Path, output: Path, *flags: str) -> dict[str, Any]:
     code = extract_features.main(["--dataset", str(dataset), "--output", str(output), *flags])
     assert code == 0
-    return contract.read_root(str(output), contract.FEATURES)
+    return folders.read_root(str(output), folders.FEATURES)
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -75,7 +75,7 @@ def load_independently(path: Path, start: float = 0, stop: float | None = None) 
 
 
 def test_accounts_add_up(features: Path, corpus: Corpus) -> None:
-    document = contract.read_root(str(features), contract.FEATURES)
+    document = folders.read_root(str(features), folders.FEATURES)
 
     assert document["num_videos"] == corpus.num_good + corpus.num_broken
     assert document["num_written"] == corpus.num_good
@@ -94,9 +94,7 @@ def test_accounts_add_up(features: Path, corpus: Corpus) -> None:
 
 
 def test_patches_are_those_of_an_independent_decode(features: Path, corpus: Corpus) -> None:
-    front_end = FrontEnd.from_json(
-        contract.read_root(str(features), contract.FEATURES)["front_end"]
-    )
+    front_end = FrontEnd.from_json(folders.read_root(str(features), folders.FEATURES)["front_end"])
     vocabulary = read_vocabulary(str(features))
     compared = set()
     for split in ("train", "validation", "evaluation"):
@@ -185,7 +183,7 @@ def test_killed_extraction_resumes_to_the_same_bytes(
     assert digests(tmp_path) == digests(features)
     assert done.items() <= finished(tmp_path).items()
     assert list(tmp_path.rglob(".partial-*")) == []
-    whole = contract.read_root(str(features), contract.FEATURES)
+    whole = folders.read_root(str(features), folders.FEATURES)
     assert document["fingerprint"] == whole["fingerprint"]
 
 
@@ -200,7 +198,7 @@ def test_any_number_of_workers_gives_the_same_bytes(
 
 
 def test_what_a_run_cost_stays_with_what_it_made(features: Path, dataset: Path) -> None:
-    work = contract.read_root(str(features), contract.FEATURES)["work"]
+    work = folders.read_root(str(features), folders.FEATURES)["work"]
     assert work["num_decoded"] == 16  # 14 good, and 2 that had to be tried
     assert 0 < work["cpu_seconds"] < work["wall_seconds"] * (work["num_workers"] + 1)
 
@@ -262,7 +260,7 @@ def test_nothing_written_fails_with_the_counts(tmp_path: Path) -> None:
 
     assert "'corrupt': 1" in str(error.value)
     assert "'not_found': 1" in str(error.value)
-    assert not (output / contract.FEATURES).exists()
+    assert not (output / folders.FEATURES).exists()
 
 
 def test_refused_before_any_work(dataset: Path, tmp_path: Path) -> None:
@@ -442,7 +440,7 @@ def test_too_many_rejects_have_an_exit_code_of_their_own(dataset: Path, tmp_path
 
     assert error.value.exit_code == 3
     assert "--only-rejects" in str(error.value)
-    assert not (tmp_path / contract.FEATURES).exists()
+    assert not (tmp_path / folders.FEATURES).exists()
     assert extract(dataset, tmp_path, "--max-reject-fraction=0.2")["num_rejects"] == 2
 
 
@@ -520,11 +518,11 @@ def test_subsets_are_folders_that_can_be_extracted_alone(
     subsets = ["--subsets", "2,0.5", "--balanced-sets", "1,3", "--examples-per-class", "1"]
     data, some = tmp_path / "dataset", tmp_path / "some"
     prepare_dataset.main(["--manifest", str(corpus.manifest), "--output", str(data), *subsets])
-    planned = contract.read_root(str(data), contract.DATASET)
+    planned = folders.read_root(str(data), folders.DATASET)
 
     extract(data, some, "--subset", "train=2", "evaluation=1")
     first = digests(some)
-    document = contract.read_root(str(some), contract.FEATURES)
+    document = folders.read_root(str(some), folders.FEATURES)
     assert document["subsets"] == {
         "train": {"2": ["2"]},
         "validation": {},

@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from features import contract
+from features.contracts import folders
 from features.errors import InputError, JobFailedError
-from pipelines import estimation, extract_features, plan, prepare_dataset, prices
-from pipelines.estimation import Estimate, Stratum
+from pipelines import extract_features, plan, prepare_dataset
+from pipelines.cost import estimate as estimation
+from pipelines.cost import prices
+from pipelines.cost.estimate import Estimate, Stratum
 from tests.conftest import Corpus
 
 
@@ -78,7 +80,7 @@ def test_predicted_and_real(
     prediction = json.loads((dataset / plan.PREDICTION).read_text())
     features = tmp_path / "features"
     extract_features.main(["--dataset", str(dataset), "--output", str(features)])
-    made = contract.read_root(str(features), contract.FEATURES)
+    made = folders.read_root(str(features), folders.FEATURES)
     capsys.readouterr()
     assert plan.main(["--actual", str(features)]) == 0
     compared = capsys.readouterr().out

@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from features import contract
+from features.contracts import folders, sharding
+from features.contracts.labels import read_vocabulary
 from features.errors import InputError, JobFailedError
-from features.labels import read_vocabulary
-from pipelines import prepare_dataset, sharding
+from pipelines import prepare_dataset
 
 
 def write_manifest(path: Path, rows: list[tuple[str, ...]], header: str = "id,uri,labels") -> str:
@@ -25,7 +25,7 @@ def write_manifest(path: Path, rows: list[tuple[str, ...]], header: str = "id,ur
 def prepare(manifest: str, output: Path, *flags: str) -> dict[str, Any]:
     code = prepare_dataset.main(["--manifest", manifest, "--output", str(output), *flags])
     assert code == 0
-    return contract.read_root(str(output), contract.DATASET)
+    return folders.read_root(str(output), folders.DATASET)
 
 
 def read_videos(output: Path) -> list[dict[str, Any]]:
@@ -115,7 +115,7 @@ def test_id_that_occurs_twice_is_refused(tmp_path: Path, splits: tuple[str, str]
     with pytest.raises(InputError, match=r"column id: 2 rows repeat an id.*'v7', 'v7'"):
         prepare(manifest, tmp_path / "out")
 
-    assert not (tmp_path / "out" / contract.DATASET).exists()
+    assert not (tmp_path / "out" / folders.DATASET).exists()
 
 
 def test_manifest_without_one_usable_row_fails_with_the_counts(tmp_path: Path) -> None:
@@ -151,9 +151,9 @@ def test_root_says_what_made_it(tmp_path: Path) -> None:
     manifest = write_manifest(tmp_path / "m.csv", [("a", "a.wav", "x")])
     prepare(manifest, tmp_path / "out")
 
-    document = json.loads((tmp_path / "out" / contract.DATASET).read_text())
+    document = json.loads((tmp_path / "out" / folders.DATASET).read_text())
 
-    assert document["format_version"] == contract.FORMAT_VERSION
+    assert document["format_version"] == folders.FORMAT_VERSION
     assert document["manifest"] == manifest
     assert document["made_by"]["versions"]["apache-beam"].startswith("2.")
 
@@ -182,7 +182,7 @@ def test_output_that_cannot_be_one_is_refused(tmp_path: Path) -> None:
     manifest = write_manifest(tmp_path / "m.csv", [("a", "a.wav", "x")])
     (tmp_path / "file").touch()
     (tmp_path / "features").mkdir()
-    (tmp_path / "features" / contract.FEATURES).write_text("{}")
+    (tmp_path / "features" / folders.FEATURES).write_text("{}")
 
     with pytest.raises(InputError, match=r"--output .*file cannot be written"):
         prepare(manifest, tmp_path / "file")

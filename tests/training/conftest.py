@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from features import contract, record, tfrecord
-from features.front_end import FrontEnd, PatchStorage
-from features.labels import FILE_NAME, Vocabulary
+from features.contracts import folders, record, tfrecord
+from features.contracts.labels import FILE_NAME, Vocabulary
+from features.front_end.front_end import FrontEnd, PatchStorage
 
 NUM_LABELS = 6
 PATCHES_PER_VIDEO = 4
@@ -55,7 +55,7 @@ def write_features(
     document = {
         "front_end": front_end.to_json(),
         "front_end_fingerprint": front_end.fingerprint,
-        "fingerprint": contract.fingerprint([num_patches, dtype]),
+        "fingerprint": folders.fingerprint([num_patches, dtype]),
         "vocabulary": {"num_labels": NUM_LABELS, "fingerprint": vocabulary.fingerprint},
         "num_patches": sum(num_patches.values()),
         "splits": {
@@ -63,12 +63,12 @@ def write_features(
                 "num_videos": VIDEOS_PER_SHARD * num_shards,
                 "num_patches": num_patches[split],
                 "num_shards": {"all": num_shards},
-                "fingerprint": contract.fingerprint([num_patches, dtype, split]),
+                "fingerprint": folders.fingerprint([num_patches, dtype, split]),
             }
             for split, num_shards in shards.items()
         },
     }
-    contract.write_root(str(folder), contract.FEATURES, document)
+    folders.write_root(str(folder), folders.FEATURES, document)
     if patches.get("train"):
         frames = np.concatenate([log_mel for _, log_mel, _ in patches["train"]])  # [frames, bands]
         statistics = {
@@ -76,7 +76,7 @@ def write_features(
             "mean": frames.mean(axis=0).tolist(),
             "standard_deviation": frames.std(axis=0).tolist(),
         }
-        contract.write_root(str(folder), contract.BAND_STATISTICS, statistics)
+        folders.write_root(str(folder), folders.BAND_STATISTICS, statistics)
     return patches
 
 

@@ -5,10 +5,10 @@ import json
 import pytest
 
 from features.errors import InputError
-from training import recipes
+from training import overrides, recipes
 from training.config import FullyConnected, Options, Recipe
 
-NO_OVERRIDES = dict.fromkeys(inspect.getfullargspec(recipes.override).kwonlyargs)
+NO_OVERRIDES = dict.fromkeys(inspect.getfullargspec(overrides.override).kwonlyargs)
 
 
 @pytest.mark.parametrize("name", recipes.RECIPES)
@@ -21,16 +21,16 @@ def test_recipes_survive_json(name: str) -> None:
 
 
 def test_without_overrides_a_recipe_stays_as_it_is() -> None:
-    assert recipes.override(recipes.resnet50(), **NO_OVERRIDES) == recipes.resnet50()
+    assert overrides.override(recipes.resnet50(), **NO_OVERRIDES) == recipes.resnet50()
 
 
 def test_overrides_replace_fields_and_a_short_run_reports_more_often() -> None:
-    overrides = {**NO_OVERRIDES, "steps": 150, "width": 0.25, "seed": 3}
-    recipe = recipes.override(recipes.resnet50(), **overrides)
+    changes = {**NO_OVERRIDES, "steps": 150, "width": 0.25, "seed": 3}
+    recipe = overrides.override(recipes.resnet50(), **changes)
     assert (recipe.steps, recipe.model.width, recipe.seed) == (150, 0.25, 3)
     assert (recipe.report_steps, recipe.validation_steps) == (3, 75)
     assert recipe.validation_patches == 75 * 128 / 4
-    longer = recipes.override(recipes.resnet50(), **{**overrides, "steps": 151})
+    longer = overrides.override(recipes.resnet50(), **{**changes, "steps": 151})
     assert longer.fingerprint != recipe.fingerprint
     assert longer.learning == recipe.learning
 
@@ -40,19 +40,19 @@ def test_overrides_replace_fields_and_a_short_run_reports_more_often() -> None:
 )
 def test_overrides_must_be_positive(field: str, value: float) -> None:
     with pytest.raises(InputError, match=f"{field} must be positive; received {value}"):
-        recipes.override(recipes.resnet50(), **{**NO_OVERRIDES, field: value})
+        overrides.override(recipes.resnet50(), **{**NO_OVERRIDES, field: value})
 
 
 def test_fields_of_the_network_are_set_from_text() -> None:
     fields = ["num_layers=6", "units=4000", "bottleneck_units=128", "width=1"]
-    recipe = recipes.override(recipes.fully_connected(), **{**NO_OVERRIDES, "network": fields})
+    recipe = overrides.override(recipes.fully_connected(), **{**NO_OVERRIDES, "network": fields})
     assert recipe.model == FullyConnected(
         num_layers=6, units=4_000, width=1.0, bottleneck_units=128
     )
     assert type(recipe.model.width) is float
-    again = recipes.with_network(recipe, ["bottleneck_units=null"])
+    again = overrides.with_network(recipe, ["bottleneck_units=null"])
     assert again.model.bottleneck_units is None
-    lean = recipes.with_network(recipes.inception_v3(), ["lean_stem=true"])
+    lean = overrides.with_network(recipes.inception_v3(), ["lean_stem=true"])
     assert lean.model == recipes.inception_v3_lean_stem().model
 
 
@@ -71,16 +71,16 @@ def test_fields_of_the_network_are_set_from_text() -> None:
 )
 def test_fields_that_a_network_does_not_take_are_named(assignment: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        recipes.with_network(recipes.resnet50(), [assignment])
+        overrides.with_network(recipes.resnet50(), [assignment])
 
 
 def test_options_are_set_from_text_and_are_off_in_the_papers_recipes() -> None:
     given = ["mixup=0.3", "masks=2", "cosine=true", "average_decay=0"]
-    recipe = recipes.override(recipes.modern(), **{**NO_OVERRIDES, "options": given})
+    recipe = overrides.override(recipes.modern(), **{**NO_OVERRIDES, "options": given})
     assert recipe.options == dataclasses.replace(
         recipes.modern().options, mixup=0.3, masks=2, cosine=True, average_decay=0.0
     )
-    attention = recipes.with_network(recipe, ["pooling=attention"])
+    attention = overrides.with_network(recipe, ["pooling=attention"])
     assert attention.model.pooling == "attention"
     papers = [recipe() for name, recipe in recipes.RECIPES.items() if name != "modern"]
     assert {recipe.options for recipe in papers} == {Options()}
@@ -104,13 +104,13 @@ def test_options_are_set_from_text_and_are_off_in_the_papers_recipes() -> None:
 )
 def test_options_that_make_no_sense_are_named(assignment: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        recipes.with_options(recipes.modern(), [assignment])
+        overrides.with_options(recipes.modern(), [assignment])
 
 
 def test_unknown_words_are_named() -> None:
     message = "pooling must be average or generalised_mean or attention; received 'mean'"
     with pytest.raises(InputError, match=message):
-        recipes.with_network(recipes.resnet50(), ["pooling=mean"])
+        overrides.with_network(recipes.resnet50(), ["pooling=mean"])
 
 
 def test_unknown_recipe_names_the_nearest() -> None:
@@ -120,8 +120,8 @@ def test_unknown_recipe_names_the_nearest() -> None:
 
 def test_the_learning_rate_is_cut_where_it_is_told() -> None:
     cuts = {**NO_OVERRIDES, "learning_rate_cuts": ["780=0.1", "900=0.5"]}
-    recipe = recipes.override(recipes.resnet50(), **cuts)
+    recipe = overrides.override(recipes.resnet50(), **cuts)
     assert recipe.learning_rate_cuts == ((780, 0.1), (900, 0.5))
     for text in ("780", "x=0.1", "0=0.1", "780=0", "780=nan"):
         with pytest.raises(InputError, match=f"received '{text}'; give a step and a factor"):
-            recipes.override(recipes.resnet50(), **{**NO_OVERRIDES, "learning_rate_cuts": [text]})
+            overrides.override(recipes.resnet50(), **{**NO_OVERRIDES, "learning_rate_cuts": [text]})

@@ -13,14 +13,14 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from features import contract
+from features.contracts import folders
 from features.errors import InputError, JobFailedError
-from features.logmel import log_mel_patches
-from features.params import LogMelParams
+from features.front_end.logmel import log_mel_patches
+from features.front_end.params import LogMelParams
 from training import convert, recipes
-from training.data import open_features
 from training.export import export
 from training.export import log_mel_patches as log_mel_patches_in_graph
+from training.input.batches import open_features
 from training.models.build import build_model
 
 NETWORKS = ("fully_connected", "alexnet", "vgg", "inception_v3", "resnet50")
@@ -51,7 +51,7 @@ def run_folder(features_folder: Path, tmp_path_factory: pytest.TempPathFactory) 
     """A run of an untrained network with a bottleneck, as far as conversion reads it."""
     output = tmp_path_factory.mktemp("run")
     export_network("alexnet", features_folder, output)
-    contract.write_root(str(output), contract.RUN, {"steps": 0})
+    folders.write_root(str(output), folders.RUN, {"steps": 0})
     return output
 
 
@@ -189,7 +189,7 @@ def test_a_converted_model_that_differs_is_refused(
 def test_what_is_missing_is_named(
     run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(contract.ContractError, match=r"has no run\.json"):
+    with pytest.raises(folders.ContractError, match=r"has no run\.json"):
         convert.main([str(tmp_path), "--format=onnx"])
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(InputError, match="pip install tf2onnx onnxruntime"):

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from features.contract import ContractError
+from features.contracts.folders import ContractError
 from features.errors import InputError, JobFailedError
 from training import train
 from training.sweep import main
-from training.sweep_results import Result, figure, table
+from training.sweep_table import Result, figure, table
 
 LIMIT_SECONDS = 120
 GOOD, SLOW, BAD = "3e-3", "1e-7", "1e30"

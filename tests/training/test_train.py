@@ -10,21 +10,22 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from features.contract import ContractError
+from features.contracts.folders import ContractError
+from features.contracts.labels import Vocabulary
 from features.errors import InputError, JobFailedError
-from features.front_end import FrontEnd
-from features.labels import Vocabulary
-from features.logmel import log_mel_patches
-from features.params import LogMelParams
-from training import loop, recipes
-from training.checkpoints import restore_weights
+from features.front_end.front_end import FrontEnd
+from features.front_end.logmel import log_mel_patches
+from features.front_end.params import LogMelParams
+from training import recipes
 from training.config import Recipe, ResNet50
-from training.data import open_features, validation_batches
 from training.export import export
+from training.input.batches import open_features, validation_batches
+from training.loops import synchronous
+from training.loops.checkpoints import restore_weights
+from training.loops.step import fresh_model
+from training.loops.validation import inference, validate
 from training.models.build import build_model
-from training.step import fresh_model
 from training.train import main
-from training.validation import inference, validate
 
 STEPS = 40
 
@@ -135,7 +136,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(loop, "validate", interrupt)  # at half of the steps
+        patched.setattr(synchronous, "validate", interrupt)  # at half of the steps
         with pytest.raises(JobFailedError, match=f"stopped at step 20 of {STEPS}, which is saved"):
             main(command(features_folder, tmp_path))
     assert not (tmp_path / "run.json").exists()

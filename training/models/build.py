@@ -15,13 +15,13 @@ from training.config import (
     ResNet50,
     Vgg,
 )
+from training.input.normalisation import BandStatistics, normalised
 from training.models.alexnet import alexnet
 from training.models.fully_connected import fully_connected
 from training.models.inception_v3 import inception_v3
 from training.models.layers import dense_relu, embedding_and_logits
 from training.models.resnet import resnet50
 from training.models.vgg import vgg
-from training.normalisation import BandStatistics, normalised
 
 
 def build_model(

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from evaluation import evaluate, score_videos
-from features import contract
+from features.contracts import folders
 from features.errors import OK, TooManyRejectsError
 from pipelines import doctor, extract_embeddings, extract_features, prepare_dataset
 from tests.conftest import Corpus
@@ -42,7 +42,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FlinkCluster]:
 def workers(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Flags: two slots, and Python started by the task managers."""
     command = tmp_path_factory.mktemp("worker") / "worker.sh"
-    command.write_text(f'#!/bin/sh\nexec {sys.executable} -m pipelines.beam_worker "$@"\n')
+    command.write_text(f'#!/bin/sh\nexec {sys.executable} -m pipelines.runtime.beam_worker "$@"\n')
     command.chmod(0o755)
     return [
         *("--runner=FlinkRunner", "--parallelism=2", "--environment_type=PROCESS"),
@@ -112,12 +112,12 @@ def test_five_jobs_give_what_they_give_without_flink(
         assert expected, folder
         assert digests(tmp_path / folder, pattern) == expected, folder
     for folder, name in (
-        ("dataset", contract.DATASET),
-        ("features", contract.FEATURES),
-        ("scores", contract.SCORES),
-        ("report", contract.METRICS),
+        ("dataset", folders.DATASET),
+        ("features", folders.FEATURES),
+        ("scores", folders.SCORES),
+        ("report", folders.METRICS),
     ):
-        ours, theirs = (contract.read_root(f"{root}/{folder}", name) for root in (tmp_path, local))
+        ours, theirs = (folders.read_root(f"{root}/{folder}", name) for root in (tmp_path, local))
         for where in ("made_by", "dataset", "features", "scores", "work"):
             for document in (ours, theirs):
                 document.pop(where, None)
@@ -174,7 +174,7 @@ def test_a_lost_task_manager_costs_nothing_but_time(
     assert digests(tmp_path / "features", "patches-*") == expected
     assert not list(tmp_path.rglob(".partial-*"))
     ours, theirs = (
-        contract.read_root(f"{root}/features", contract.FEATURES) for root in (tmp_path, local)
+        folders.read_root(f"{root}/features", folders.FEATURES) for root in (tmp_path, local)
     )
     for field in ("fingerprint", "num_videos", "num_written", "num_patches", "rejects", "splits"):
         assert ours[field] == theirs[field]

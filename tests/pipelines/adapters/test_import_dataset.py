@@ -9,7 +9,7 @@ import pytest
 
 from features.errors import InputError
 from pipelines import import_dataset, prepare_dataset
-from pipelines.media import write_media
+from pipelines.corpus.encoding import write_media
 from tests.pipelines.adapters import published
 
 # A folder `data/esc10` in any folder beside this repository.

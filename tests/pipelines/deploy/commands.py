@@ -4,7 +4,7 @@ import argparse
 import importlib
 from collections.abc import Sequence
 
-from pipelines import launch
+from pipelines.runtime import launch
 from training import train
 
 # Its parser is made in its `main`.

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from tests.pipelines.deploy.commands import WORKER_POOL, parse_command
-from training.cluster import VARIABLE, cluster_of_environment
+from training.distributed.cluster import VARIABLE, cluster_of_environment
 
 FOLDER = Path(__file__).parents[3] / "pipelines" / "deploy" / "kubernetes"
 KUBERNETES = "1.31"  # and the latest

@@ -1,0 +1,1 @@
+"""Exact metrics of section 3.2, and their intervals."""

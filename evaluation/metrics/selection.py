@@ -1,0 +1,268 @@
+"""What of a SCORES folder is evaluated: which videos, and which labels."""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from evaluation.metrics.ranking import Block
+from evaluation.scoring.shard import (
+    PARQUET_SUFFIX,
+    SCORES,
+    VOCABULARY,
+    read_vectors,
+)
+from features.contracts import folders, sharding
+from features.contracts.labels import Vocabulary, read_vocabulary
+from features.contracts.sharding import ShardKey, unit_hash
+from features.contracts.shards import SIDECAR_SUFFIX
+from features.errors import InputError
+from features.storage import files
+
+# Scores held at a time; longer columns cost less, because there are fewer to look positives up in.
+_BLOCK_BYTES = 1e9
+_COLUMNS = ("video_id", "labels", "scores")
+
+
+def groups_of(
+    subset: str | None,
+    subsets: Mapping[str, Sequence[str]],
+    groups: Mapping[str, int],
+    *,
+    where: str,
+) -> list[str]:
+    """The groups of a subset, or all groups.
+
+    Args:
+      subset: its name; None for all videos.
+      subsets: name -> groups, of those that there are.
+      groups: all groups that have a video.
+      where: the flag and the folder, for the message.
+
+    Raises:
+      InputError: there is no such subset.
+    """
+    if subset is None:
+        return list(groups)
+    if subset not in subsets:
+        names = ", ".join(subsets) or "none: pipelines.prepare_dataset makes them"
+        raise InputError(f"--subset: received {subset!r}; the subsets of {where} are: {names}")
+    return [group for group in subsets[subset] if group in groups]
+
+
+@dataclasses.dataclass(frozen=True)
+class Selection:
+    """Some videos and some labels of a SCORES folder.
+
+    Attributes:
+      folder: SCORES.
+      split: of its videos.
+      num_shards: group -> shards, of the groups that are evaluated.
+      num_videos: group -> videos that have scores.
+      num_columns: of the scores.
+      vocabulary_fingerprint: of the labels of these columns.
+      labels: the columns that are evaluated, in their order.
+      video_hashes: uint64, rising: `video_hash` of the videos that are evaluated; None for all.
+    """
+
+    folder: str
+    split: str
+    num_shards: Mapping[str, int]
+    num_videos: Mapping[str, int]
+    num_columns: int
+    vocabulary_fingerprint: str
+    labels: tuple[int, ...]
+    video_hashes: np.ndarray | None = None
+
+    def blocks(self, share: float = 1.0) -> list[list[ShardKey]]:
+        """Shards in blocks that fit in memory together.
+
+        Args:
+          share: of the videos; a video is in it by the hash that decides its shard, so that they
+            are the same videos in every SCORES folder, and in the first shards of each.
+        """
+        blocks: list[list[ShardKey]] = []
+        room = 0.0
+        for key in sharding.keys(self.split, self.num_shards):
+            if key.index / key.num_shards >= share:
+                continue
+            size = 4 * self.num_columns * self.num_videos[key.group] / key.num_shards
+            if size > room:
+                blocks.append([])
+                room = _BLOCK_BYTES
+            blocks[-1].append(key)
+            room -= size
+        return blocks
+
+
+@dataclasses.dataclass(frozen=True)
+class ScoredVideos:
+    """What a block of shards holds of a selection.
+
+    Attributes:
+      ids: [videos].
+      block: their scores and labels; labels that have no score column are left out.
+      missing: (id, outcome) of the videos without scores.
+    """
+
+    ids: tuple[str, ...]
+    block: Block
+    missing: tuple[tuple[str, str], ...]
+
+
+class Opened(NamedTuple):
+    """A SCORES folder that was checked."""
+
+    selection: Selection
+    document: dict[str, Any]  # scores.json
+    vocabulary: Vocabulary  # of the selection
+
+
+def open_scores(folder: str, *, flag: str, num_labels: int | None, subset: str | None) -> Opened:
+    """Check a SCORES folder and select from it.
+
+    Args:
+      folder: SCORES.
+      flag: that named it, for messages.
+      num_labels: only so many of the most frequent labels; None for all that have scores.
+      subset: of the split; None for all its videos.
+
+    Raises:
+      InputError: the folder is not what it should be, or does not have what is asked for.
+    """
+    document = folders.read_root(folder, folders.SCORES)
+    vocabulary = read_vocabulary(folder)
+    folders.require_equal(
+        "vocabulary fingerprint",
+        expected=document["vocabulary"]["fingerprint"],
+        received=vocabulary.fingerprint,
+        where=files.join(folder, "labels.parquet"),
+        cure="score the videos anew: the label file is of another data set",
+    )
+    # A network of a smaller label set has no score for the rarer labels.
+    vocabulary = vocabulary.prefix(document["num_labels"])
+    size = len(vocabulary) if num_labels is None else num_labels
+    if not 1 <= size <= len(vocabulary):
+        raise InputError(
+            f"--labels: received {num_labels}; {flag} {folder} has scores of {len(vocabulary)}"
+        )
+    groups = groups_of(
+        subset, document["subsets"], document["num_shards"], where=f"{flag} {folder}"
+    )
+    num_videos = {group: document["groups"][group]["num_videos"] for group in groups}
+    if not sum(num_videos.values()):
+        raise InputError(f"{flag} {folder}: no video of the subset {subset!r} was scored")
+    selection = Selection(
+        folder=folder,
+        split=document["split"],
+        num_shards={group: document["num_shards"][group] for group in groups},
+        num_videos=num_videos,
+        num_columns=len(vocabulary),
+        vocabulary_fingerprint=vocabulary.fingerprint,
+        labels=tuple(range(size)),
+    )
+    return Opened(selection, document, vocabulary.prefix(size))
+
+
+def read_block(selection: Selection, keys: Sequence[ShardKey], share: float = 1.0) -> ScoredVideos:
+    """The videos of some shards.
+
+    Args:
+      selection: what is evaluated.
+      keys: of the shards.
+      share: as in `Selection.blocks`.
+
+    Raises:
+      InputError: a file of scores is not of this folder.
+    """
+    paths = [files.join(selection.folder, key.path(SCORES)) for key in keys]
+    sidecars = [json.loads(files.read_bytes(path + SIDECAR_SUFFIX)) for path in paths]
+    num_videos = sum(sidecar["num_videos"] for sidecar in sidecars)
+    # Filled file by file, so that a block is in memory once.
+    scores = np.empty((num_videos, len(selection.labels)), np.float32)
+    ids: list[str] = []
+    labels: list[np.ndarray] = []
+    for path, sidecar in zip(paths, sidecars, strict=True):
+        if sidecar["num_videos"]:
+            table = _read_scores(path + PARQUET_SUFFIX, selection)
+            wanted = _wanted(table["video_id"].to_pylist(), selection, share)
+            table = table.filter(pa.array(wanted))
+            rows = slice(len(ids), len(ids) + len(table))
+            scores[rows] = _columns(read_vectors(table["scores"]), selection)
+            ids += table["video_id"].to_pylist()
+            labels += _labels(table["labels"], selection)
+    return ScoredVideos(
+        ids=tuple(ids),
+        block=Block.of_lists(scores[: len(ids)], labels),
+        missing=tuple((one["id"], one["outcome"]) for side in sidecars for one in side["missing"]),
+    )
+
+
+def _wanted(ids: Sequence[str], selection: Selection, share: float) -> np.ndarray:
+    wanted = np.ones(len(ids), bool)
+    if share < 1:
+        wanted &= np.array([unit_hash("shard", video_id) < share for video_id in ids], bool)
+    if selection.video_hashes is not None:
+        wanted &= np.isin(video_hashes(ids), selection.video_hashes)
+    return wanted
+
+
+def read_ids(selection: Selection) -> list[str]:
+    """The ids of the videos that have scores."""
+    ids: list[str] = []
+    for key in sharding.keys(selection.split, selection.num_shards):
+        path = files.join(selection.folder, key.path(SCORES)) + PARQUET_SUFFIX
+        with contextlib.suppress(FileNotFoundError), files.open_read(path) as file:
+            ids += pq.read_table(file, columns=["video_id"])["video_id"].to_pylist()
+    return ids
+
+
+def video_hashes(ids: Iterable[str]) -> np.ndarray:
+    """uint64 [videos]: eight bytes that stand for each id."""
+    digests = (hashlib.blake2b(video_id.encode(), digest_size=8).digest() for video_id in ids)
+    return np.frombuffer(b"".join(digests), np.uint64)
+
+
+def _read_scores(path: str, selection: Selection) -> pa.Table:
+    with files.open_read(path) as file:
+        table = pq.read_table(file, columns=list(_COLUMNS))
+    received = (table.schema.metadata or {}).get(VOCABULARY, b"").decode()
+    cure = "a file of another folder has come here: score the videos anew"
+    folders.require_equal(
+        "vocabulary fingerprint",
+        expected=selection.vocabulary_fingerprint,
+        received=received,
+        where=path,
+        cure=cure,
+    )
+    folders.require_equal(
+        "number of scores a video",
+        expected=selection.num_columns,
+        received=table.schema.field("scores").type.list_size,
+        where=path,
+        cure=cure,
+    )
+    return table
+
+
+def _columns(scores: np.ndarray, selection: Selection) -> np.ndarray:
+    size = len(selection.labels)
+    is_prefix = selection.labels == tuple(range(size))
+    return scores[:, :size] if is_prefix else scores[:, list(selection.labels)]
+
+
+def _labels(column: pa.ChunkedArray, selection: Selection) -> Iterator[np.ndarray]:
+    """Of each video, the places of its labels among those that are evaluated."""
+    lists = column.combine_chunks()
+    label = lists.flatten().to_numpy()
+    place = np.full(max(selection.num_columns, label.max(initial=-1) + 1), -1)
+    place[list(selection.labels)] = np.arange(len(selection.labels))
+    ends = np.cumsum(lists.value_lengths().to_numpy())
+    for places in np.split(place[label], ends[:-1]):
+        yield places[places >= 0]

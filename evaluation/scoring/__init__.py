@@ -1,0 +1,1 @@
+"""The stages of `evaluation.score_videos`."""

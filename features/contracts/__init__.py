@@ -1,0 +1,1 @@
+"""What jobs leave to each other on disk: folders, documents, shards, records, labels."""

@@ -1,0 +1,155 @@
+"""The JSON at the root of every folder that one job leaves to the next.
+
+It is written last: a folder without it is unfinished, and running its command again finishes it.
+It says what made the folder, fingerprints what it was made from, and holds counts that add up. A
+reader checks format and fingerprints first and names the field and both values where they differ.
+"""
+
+import dataclasses
+import datetime
+import hashlib
+import importlib.metadata
+import json
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from features.errors import InputError
+from features.storage import files
+
+FORMAT_VERSION = 1
+DATASET = "dataset.json"
+FEATURES = "features.json"
+RUN = "run.json"
+SCORES = "scores.json"
+METRICS = "metrics.json"
+COMPARISON = "comparison.json"
+LOCALISATION = "localisation.json"
+SWEEP = "sweep.json"
+# Beside the root JSON of FEATURES.
+BAND_STATISTICS = "band_statistics.json"
+
+# Which command makes which folder or file, for the message that it is not there.
+_MAKERS = {
+    DATASET: "python -m pipelines.prepare_dataset",
+    FEATURES: "python -m pipelines.extract_features",
+    RUN: "python -m training.train",
+    SCORES: "python -m evaluation.score_videos",
+    METRICS: "python -m evaluation.evaluate",
+    COMPARISON: "python -m evaluation.compare",
+    LOCALISATION: "python -m evaluation.localise",
+    SWEEP: "python -m training.sweep",
+    BAND_STATISTICS: "python -m pipelines.band_statistics",
+}
+_PACKAGES = ("apache-beam", "av", "numpy", "soxr", "tensorflow", "tf-keras")
+
+
+class ContractError(InputError):
+    """Two folders do not belong together, or one is not what it should be."""
+
+
+def canonical_json(value: Any) -> str:
+    """One text for one value: sorted keys, no spaces."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def fingerprint(value: Any) -> str:
+    """16 hex digits that stand for a JSON-like value or a dataclass."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = dataclasses.asdict(value)
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:16]
+
+
+def made_by() -> dict[str, Any]:
+    """The command that runs now, when, and the versions that can change its output."""
+    return {
+        "command": shlex.join(["python", "-m", _module_name(), *sys.argv[1:]]),
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+    }
+
+
+def write_root(folder: str, name: str, content: Mapping[str, Any]) -> None:
+    """Write the root JSON of a finished folder."""
+    document = {"format_version": FORMAT_VERSION, **content}
+    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    files.write_bytes(files.join(folder, name), text.encode())
+
+
+def find_root(folder: str, name: str) -> dict[str, Any] | None:
+    """The root JSON of a folder, or None where the folder is unfinished or not there."""
+    try:
+        content = files.read_bytes(files.join(folder, name))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        document = json.loads(content)
+    except ValueError as error:
+        raise ContractError(
+            f"{files.join(folder, name)} is no JSON ({error}); make the folder anew with "
+            f"`{_MAKERS[name]}`"
+        ) from error
+    if document.get("format_version") != FORMAT_VERSION:
+        raise ContractError(
+            f"{files.join(folder, name)}: format_version is "
+            f"{document.get('format_version')!r}, this version reads {FORMAT_VERSION}; "
+            f"make the folder anew with `{_MAKERS[name]}`"
+        )
+    return document
+
+
+def read_root(folder: str, name: str) -> dict[str, Any]:
+    """The root JSON of a finished folder.
+
+    Raises:
+      ContractError: the folder is missing or unfinished, or of another format version.
+    """
+    document = find_root(folder, name)
+    if document is None:
+        raise ContractError(
+            f"{folder} has no {name}: it is not there or was not finished; "
+            f"run `{_MAKERS[name]}` (again: it goes on where it stopped)"
+        )
+    return document
+
+
+def claim_output(folder: str, name: str, inputs: Sequence[str]) -> None:
+    """Make sure that a job may write its folder, before any work.
+
+    Args:
+      folder: the output.
+      name: the root JSON that it will carry.
+      inputs: folders that the job reads.
+
+    Raises:
+      InputError: the folder is an input, is another job's, or cannot be written.
+    """
+    if any(folder.rstrip("/") == source.rstrip("/") for source in inputs):
+        raise InputError(f"--output {folder} is an input of this job; name another folder")
+    for other, maker in _MAKERS.items():
+        if other not in (name, BAND_STATISTICS) and files.exists(files.join(folder, other)):
+            raise InputError(
+                f"--output {folder} holds the {other} of `{maker}`; name another folder"
+            )
+    probe = files.join(folder, ".write-probe")
+    try:
+        files.write_bytes(probe, b"")
+        files.delete(probe)
+    except (OSError, ValueError) as error:
+        raise InputError(f"--output {folder} cannot be written: {error}") from error
+
+
+def require_equal(field: str, *, expected: Any, received: Any, where: str, cure: str) -> None:
+    """Refuse to go on where a field of two folders differs.
+
+    Raises:
+      ContractError: it does; the message names the field, both values and the cure.
+    """
+    if expected != received:
+        raise ContractError(f"{where}: {field} is {received!r}, expected {expected!r}; {cure}")
+
+
+def _module_name() -> str:
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return spec.name if spec else "unknown"

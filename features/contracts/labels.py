@@ -1,0 +1,99 @@
+"""The label vocabulary: one row a label, in order of falling frequency.
+
+The order makes the paper's label sets prefixes of each other: the 3K set is the first 3,087 labels
+of the 30K set, and the 400 set the first 400 of both (section 4.2).
+"""
+
+import dataclasses
+import io
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from features.contracts import folders
+from features.storage import files
+
+FILE_NAME = "labels.parquet"
+
+_SCHEMA = pa.schema(
+    [
+        ("index", pa.int32()),
+        ("id", pa.string()),
+        ("name", pa.string()),
+        ("count", pa.int64()),
+        ("prior", pa.float64()),
+    ]
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Vocabulary:
+    """Labels in order of falling frequency.
+
+    Attributes:
+      ids: [labels] what the manifest calls them.
+      names: [labels] what a person calls them.
+      counts: int64 [labels], videos that bear the label.
+      num_videos: videos that the counts are out of.
+    """
+
+    ids: tuple[str, ...]
+    names: tuple[str, ...]
+    counts: np.ndarray
+    num_videos: int
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def priors(self) -> np.ndarray:
+        """float64 [labels], the share of videos that bear the label."""
+        return self.counts / self.num_videos
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the ids in their order: what an index means. Counts and names may change."""
+        return folders.fingerprint(list(self.ids))
+
+    def prefix(self, size: int) -> "Vocabulary":
+        """The most frequent `size` labels."""
+        return Vocabulary(self.ids[:size], self.names[:size], self.counts[:size], self.num_videos)
+
+    def to_bytes(self) -> bytes:
+        """The content of `labels.parquet`."""
+        table = pa.table(
+            {
+                "index": np.arange(len(self), dtype=np.int32),
+                "id": list(self.ids),
+                "name": list(self.names),
+                "count": self.counts,
+                "prior": self.priors,
+            },
+            schema=_SCHEMA.with_metadata({"num_videos": str(self.num_videos)}),
+        )
+        buffer = io.BytesIO()
+        pq.write_table(table, buffer)
+        return buffer.getvalue()
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> "Vocabulary":
+        """Read back what `to_bytes` gave."""
+        table = pq.read_table(io.BytesIO(content))
+        return cls(
+            ids=tuple(table["id"].to_pylist()),
+            names=tuple(table["name"].to_pylist()),
+            counts=table["count"].to_numpy(),
+            num_videos=int(table.schema.metadata[b"num_videos"]),
+        )
+
+
+def read_vocabulary(folder: str) -> Vocabulary:
+    """Read `labels.parquet` of any folder that carries one."""
+    return Vocabulary.from_bytes(files.read_bytes(files.join(folder, FILE_NAME)))
+
+
+def copy_vocabulary(source: str, target: str) -> None:
+    """Copy `labels.parquet` from one folder into another, byte for byte."""
+    content = files.read_bytes(files.join(source, FILE_NAME))
+    files.write_bytes(files.join(target, FILE_NAME), content)

@@ -1,0 +1,121 @@
+"""The files of one shard of features: a record file, and its sidecar, which is written last.
+
+    patches-00007-of-00042.tfrecord    one record a patch
+    patches-00007-of-00042.json        plan, counts, digest, outcome of every video
+
+Paths are without suffix. A sidecar stands only beside the record file that it describes.
+"""
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from features.contracts import record, tfrecord
+from features.contracts.sharding import ShardKey
+from features.errors import JobFailedError
+from features.storage import files
+
+PATCHES = "patches"
+RECORDS_SUFFIX = ".tfrecord"
+
+
+def find_shard(path: str, listed_bytes: int | None = None) -> dict[str, Any] | None:
+    """The sidecar that is there, if its record file is too and has the right size.
+
+    Args:
+      path: of the shard.
+      listed_bytes: of the record file, as a listing has shown; None where it showed none.
+    """
+    sidecar = find_sidecar(path)
+    if sidecar is None or sidecar["num_bytes"] == listed_bytes:
+        return sidecar
+    with contextlib.suppress(FileNotFoundError):  # it may be newer than the listing
+        if sidecar["num_bytes"] == files.size_of(path + RECORDS_SUFFIX):
+            return sidecar
+    return None
+
+
+def read_records(path: str) -> Iterator[record.PatchRecord]:
+    """The records of a shard, in the order of the file.
+
+    Raises:
+      JobFailedError: the record file is not there, is damaged or holds something else; the message
+        says how to make it anew.
+    """
+    path += RECORDS_SUFFIX
+    try:
+        with files.open_read(path) as file:
+            for data in tfrecord.read_records(file, path):
+                yield record.decode(data)
+    except (FileNotFoundError, ValueError) as error:
+        raise JobFailedError(
+            f"{error}; delete {path} and run the job that made it again: it makes this shard anew"
+        ) from error
+
+
+def write_records(path: str, records: Iterable[record.PatchRecord]) -> dict[str, Any]:
+    """Write the record file of a shard, and remove the sidecar of an earlier one.
+
+    Returns:
+      `num_bytes` of the file and `sha256` of the records, for the sidecar to be written.
+    """
+    num_bytes, digest = 0, hashlib.sha256()
+    with files.atomic_write(path + RECORDS_SUFFIX) as file:
+        for one in records:
+            data = record.encode(one)
+            digest.update(data)
+            num_bytes += tfrecord.write_record(file, data)
+        # Before the new records appear: an old sidecar must never stand beside them.
+        remove_sidecar(path)
+    return {"num_bytes": num_bytes, "sha256": digest.hexdigest()}
+
+
+SIDECAR_SUFFIX = ".json"
+
+
+def find_sidecar(path: str) -> dict[str, Any] | None:
+    """The sidecar of a shard, or None; its "plan" says which work it declares done.
+
+    Args:
+      path: of the shard, without suffix.
+    """
+    try:
+        sidecar = json.loads(files.read_bytes(path + SIDECAR_SUFFIX))
+    except (FileNotFoundError, ValueError):  # not there, or not one of ours
+        return None
+    return sidecar if isinstance(sidecar, dict) and "plan" in sidecar else None
+
+
+def write_sidecar(path: str, sidecar: dict[str, Any]) -> None:
+    """Declare a shard's work done; `sidecar["plan"]` is the fingerprint of its plan."""
+    text = json.dumps(sidecar, ensure_ascii=False)
+    files.write_bytes(path + SIDECAR_SUFFIX, text.encode())
+
+
+def remove_sidecar(path: str) -> None:
+    """Take back the declaration that a shard's work is done."""
+    files.delete(path + SIDECAR_SUFFIX)
+
+
+def remove_leftovers(output: str, keys: Iterable[ShardKey], kinds: Iterable[str]) -> None:
+    """Remove shards of these kinds that are not in the plan, of the splits that are in it.
+
+    Args:
+      output: a folder of <split>/<group>/<kind>-00000-of-00000.<suffix>.
+      keys: the shards in the plan.
+      kinds: of files that the job writes.
+    """
+    keys, kinds = list(keys), list(kinds)
+    wanted = {files.join(output, key.path(kind)) for key in keys for kind in kinds}
+    number = "[0-9]" * 5
+    for split in {key.split for key in keys}:
+        for kind in kinds:
+            present = files.list_files(output, f"{split}/*/{kind}-{number}-of-{number}.*")
+            files.delete_files([path for path in present if path.rsplit(".", 1)[0] not in wanted])
+
+
+def remove_partial_files(output: str) -> None:
+    """Remove what killed workers left half written; after the end of a job that went well."""
+    files.delete_files(files.list_partial_files(output, "*/*"))

@@ -1,0 +1,58 @@
+"""TODO docstring."""
+
+import collections
+import dataclasses
+from collections.abc import Collection, Iterator, Mapping
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from features.storage import files
+
+VIDEOS_FOLDER = "videos"
+# Of the data set's files alone: media may lie in a folder of that name.
+VIDEO_FILES = f"{VIDEOS_FOLDER}/part-*-of-*.parquet"
+VIDEO_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("uri", pa.string()),
+        ("start", pa.float64()),
+        ("end", pa.float64()),
+        ("labels", pa.list_(pa.int32())),
+        ("split", pa.string()),
+        ("group", pa.string()),
+        ("shard", pa.int32()),
+        ("num_shards", pa.int32()),
+    ]
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Video:
+    """One soundtrack to extract: a media file, or the part of one from start to end (seconds)."""
+
+    id: str
+    uri: str
+    start: float | None
+    end: float | None
+    labels: tuple[int, ...]
+
+
+def read_videos(
+    path: str, groups: Mapping[str, Collection[str]]
+) -> Iterator[tuple[tuple, list[tuple]]]:
+    """One file of `videos/` as (shard key, rows of its videos), in native types.
+
+    Args:
+      path: of the file.
+      groups: split -> its groups that are wanted.
+    """
+    rows_by_shard: dict[tuple, list[tuple]] = collections.defaultdict(list)
+    with files.open_read(path) as file:
+        for row in pq.read_table(file, schema=VIDEO_SCHEMA).to_pylist():
+            if row["group"] in groups.get(row["split"], ()):
+                key = (row["split"], row["group"], row["shard"], row["num_shards"])
+                video = (row["id"], row["uri"], row["start"], row["end"], tuple(row["labels"]))
+                rows_by_shard[key].append(video)
+    yield from rows_by_shard.items()

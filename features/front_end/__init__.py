@@ -1,0 +1,1 @@
+"""The exact front end: samples to log-mel patches."""

@@ -1,0 +1,1 @@
+"""Media files and their soundtracks: decoding, waveforms, outcomes."""

@@ -1,0 +1,266 @@
+"""Files anywhere: local paths, gs:// and the filesystems of Beam are the same to every caller.
+
+A reader never meets half a file: it is written under a temporary name beside the target and
+renamed, but under gs://, where an object appears when it is whole. This module and `object_store`
+hold what Beam's own wrappers leave open: typed errors, atomic writes, one listing instead of a stat
+per file.
+"""
+
+import contextlib
+import hashlib
+import io
+import os
+import pathlib
+import re
+import shutil
+import uuid
+from collections.abc import Iterator, Sequence
+from typing import IO, Any
+
+# Beam's CompressionTypes.UNCOMPRESSED: never by the suffix, a medium named x.gz is still a medium.
+_UNCOMPRESSED = "uncompressed"
+# A regular expression of what is not relative.
+ABSOLUTE = r"^(/|[a-zA-Z][a-zA-Z0-9+.-]*://)"
+_SCHEME = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]*://")
+_FILE_SCHEME = "file://"
+_OBJECT_SCHEME = "gs://"
+_WILDCARD = r"[\[\]*?]"
+# Temporary names start with this and end in a random tag; nothing lists them as results.
+_PARTIAL = ".partial-"
+_WRITE_BYTES = 1 << 20
+
+
+def _filesystems() -> Any:
+    """Beam's filesystems, on first use: a process that only reads files does without.
+
+    Importing Beam costs 1 s and 160 MB.
+    """
+    from apache_beam.io.filesystems import FileSystems
+
+    return FileSystems
+
+
+def _objects(path: str) -> Any:
+    """`object_store` where it is in charge of a path, else None; imported on first use."""
+    if not path.startswith(_OBJECT_SCHEME):
+        return None
+    from features.storage import object_store
+
+    return object_store
+
+
+def join(folder: str, *names: str) -> str:
+    """Join path parts, for local paths and URIs alike."""
+    return _filesystems().join(folder, *names)
+
+
+def resolve(uri: str, base: str) -> str:
+    """Make a relative `uri` absolute against the folder `base`; others come back as they are."""
+    if uri.startswith(_FILE_SCHEME):
+        return uri.removeprefix(_FILE_SCHEME)
+    return uri if re.match(ABSOLUTE, uri) else join(base, uri)
+
+
+def parent(path: str) -> str:
+    """The folder that a file is in."""
+    return _filesystems().split(path)[0]
+
+
+def absolute(path: str) -> str:
+    """A path that means the same in every process: local paths are made absolute."""
+    path = path.removeprefix(_FILE_SCHEME)
+    return path if _SCHEME.match(path) else os.path.abspath(path)  # noqa: PTH100 - not a Path
+
+
+def open_read(path: str) -> IO[bytes]:
+    """Open a file for binary reading, seekable.
+
+    Raises:
+      FileNotFoundError, PermissionError: as for a local file, on every filesystem.
+      OSError: anything else that the filesystem says.
+    """
+    try:
+        if not _SCHEME.match(path):
+            return open(path, "rb")  # noqa: PTH123 - the caller closes it
+        if objects := _objects(path):
+            return objects.open_read(path)
+        return _filesystems().open(path, compression_type=_UNCOMPRESSED)
+    except ValueError as error:  # a scheme that no filesystem serves, a NUL in the name
+        raise OSError(f"{path!r}: {error}") from error
+    except OSError as error:  # Beam's own error is one
+        if not _SCHEME.match(path) or _objects(path):
+            raise
+        words = str(error).replace(path, "").lower()  # a name may hold any number
+        if "404" in words or "no such" in words or "not found" in words:
+            raise FileNotFoundError(str(error)) from error
+        if "403" in words or "401" in words:
+            raise PermissionError(str(error)) from error
+        raise
+
+
+def read_bytes(path: str) -> bytes:
+    """The whole content of a file; raises as `open_read`."""
+    if objects := _objects(path):
+        return objects.read_bytes(path)
+    with open_read(path) as file:
+        return file.read()
+
+
+def digest(paths: Sequence[str]) -> str:
+    """16 hex digits that stand for the contents of files, in this order."""
+    sha256 = hashlib.sha256()
+    for path in paths:
+        with open_read(path) as file:
+            while block := file.read(1 << 24):
+                sha256.update(block)
+    return sha256.hexdigest()[:16]
+
+
+def exists(path: str) -> bool:
+    """Whether a file or folder is there; an object store has no folders."""
+    if objects := _objects(path):
+        return objects.exists(path)
+    return _filesystems().exists(path)
+
+
+@contextlib.contextmanager
+def atomic_write(path: str) -> Iterator[IO[bytes]]:
+    """Open `path` for binary writing; it appears under its name only when the block ends well.
+
+    Where the block fails, nothing is left behind. A file that is there already is replaced.
+    """
+    if objects := _objects(path):
+        with objects.atomic_write(path) as file:
+            yield file
+        return
+    folder, name = _filesystems().split(path)
+    make_folder(folder)
+    partial = join(folder, f"{_PARTIAL}{name}-{uuid.uuid4().hex[:12]}")
+    try:
+        with (
+            _filesystems().create(partial, "application/octet-stream", _UNCOMPRESSED) as file,
+            # Beam's local files are written in pieces of 8 KB.
+            io.BufferedWriter(file, _WRITE_BYTES) as buffered,
+        ):
+            yield buffered
+        _replace(partial, path)
+    except BaseException:
+        delete(partial)
+        raise
+
+
+def write_bytes(path: str, content: bytes) -> None:
+    """Write a whole file atomically."""
+    with atomic_write(path) as file:
+        file.write(content)
+
+
+def make_folder(folder: str) -> None:
+    """Create a folder and its parents where the filesystem has folders at all."""
+    if _objects(folder):
+        return
+    if not _SCHEME.match(folder):
+        # Not through Beam, which fails where another worker makes the folder at the same moment.
+        pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
+    elif not _filesystems().exists(folder):
+        _filesystems().mkdirs(folder)
+
+
+def list_files(folder: str, pattern: str) -> list[str]:
+    """The files under a folder that match a glob pattern, sorted, without temporary ones.
+
+    One listing, no stat per file. Only `pattern` is a pattern: the folder may hold any character.
+    """
+    return list(list_sizes(folder, pattern))
+
+
+def list_sizes(folder: str, pattern: str) -> dict[str, int]:
+    """The files that `list_files` finds, in the same order, and their bytes."""
+    found = _match(folder, pattern)
+    return {path: found[path] for path in sorted(found) if _is_file(path)}
+
+
+def list_partial_files(folder: str, subfolders: str = "") -> list[str]:
+    """What killed writers left behind in a folder, or in those under it that match `subfolders`."""
+    pattern = f"{subfolders}/*".lstrip("/")
+    return sorted(path for path in _match(folder, pattern) if _is_partial(path))
+
+
+def find_files(pattern: str) -> list[str]:
+    """The file of that very name, or else the files that match it as a glob pattern; sorted."""
+    if exists(pattern):
+        return [pattern]
+    return sorted(path for path in _match_all(pattern) if _is_file(path))
+
+
+def _match(folder: str, pattern: str) -> dict[str, int]:
+    # Patterns have no escape that all of Beam's filesystems take; what else a "?" finds is dropped.
+    found = _match_all(join(re.sub(_WILDCARD, "?", folder), pattern), prefix=join(folder, ""))
+    return {path: size for path, size in found.items() if path.startswith(folder)}
+
+
+def _match_all(pattern: str, prefix: str = "") -> dict[str, int]:
+    """Paths that match a pattern, and their bytes; `prefix` is known to begin all of them."""
+    objects = _objects(pattern)
+    if objects is None:
+        (match,) = _filesystems().match([pattern])
+        return {metadata.path: metadata.size_in_bytes for metadata in match.metadata_list}
+    from apache_beam.io.filesystem import FileSystem
+
+    literal = prefix + re.split(_WILDCARD, pattern[len(prefix) :])[0]
+    matches = re.compile(FileSystem.translate_pattern(pattern)).match
+    rest = pattern[len(literal) :]
+    sizes = objects.list_sizes(literal, recursive="/" in rest or "**" in rest)
+    return {path: size for path, size in sizes.items() if matches(path)}
+
+
+def _is_file(path: str) -> bool:
+    # TensorFlow and the console mark folders of an object store by objects of their names.
+    return not path.endswith("/") and not _is_partial(path)
+
+
+def _is_partial(path: str) -> bool:
+    return _filesystems().split(path)[1].startswith(_PARTIAL)
+
+
+def size_of(path: str) -> int:
+    """Bytes of a file; raises FileNotFoundError where there is none."""
+    if objects := _objects(path):
+        return objects.size_of(path)
+    (match,) = _filesystems().match([path], [1])
+    if not match.metadata_list:
+        raise FileNotFoundError(path)
+    return match.metadata_list[0].size_in_bytes
+
+
+def delete(path: str) -> None:
+    """Delete one file; that there is none is no error."""
+    if objects := _objects(path):
+        objects.delete(path)
+    elif exists(path):
+        _filesystems().delete([path])
+
+
+def delete_files(paths: Sequence[str]) -> None:
+    """Delete files of one filesystem that a listing has shown."""
+    if not paths:
+        return
+    if objects := _objects(paths[0]):
+        objects.delete_all(paths)
+    else:
+        _filesystems().delete(list(paths))
+
+
+def delete_folder(folder: str) -> None:
+    """Delete a folder of ours with all it holds; that there is none is no error."""
+    if _SCHEME.match(folder):
+        delete_files(list(_match(folder, "**")))
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _replace(source: str, target: str) -> None:
+    if _SCHEME.match(target):
+        _filesystems().rename([source], [target])
+    else:
+        os.replace(source, target)  # noqa: PTH105 - atomic, and plain strings here

@@ -1,0 +1,246 @@
+"""TODO docstring."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+
+from features.storage import files
+from pipelines.dataset.manifest_format import SCHEMA, Columns, ManifestFormat
+from pipelines.runtime.rejects import Reject
+
+
+def parse_rows(
+    batch: Columns, layout: ManifestFormat, folder: str
+) -> tuple[pa.RecordBatch, list[Reject]]:
+    """Rows of a manifest to videos of `SCHEMA` and rejects.
+
+    Args:
+      batch: the manifest's own columns, one value a row.
+      layout: which column is what.
+      folder: relative URIs are resolved against it.
+    """
+    fields = {field: batch[name] for field, name in layout.columns.items() if name in batch}
+    num_rows = len(next(iter(batch.values()), ()))
+    try:
+        clean, is_clean = _parse_columns(fields, num_rows, layout, folder)
+    except _MixedTypesError:
+        clean, is_clean = pa.RecordBatch.from_pylist([], SCHEMA), np.zeros(num_rows, bool)
+    if is_clean.all():
+        return clean, []
+    others = np.flatnonzero(~is_clean)
+    values = {
+        field: column.take(pa.array(others)).to_pylist() if isinstance(column, pa.Array) else column
+        for field, column in fields.items()
+    }
+    second_look, rejects = _parse_one_by_one(values, len(others), layout, folder)
+    return pa.concat_batches([clean, second_look]), rejects
+
+
+class _MixedTypesError(Exception):
+    """A column that is not of one type that can be taken as it is."""
+
+
+def _parse_columns(
+    fields: Columns, num_rows: int, layout: ManifestFormat, folder: str
+) -> tuple[pa.RecordBatch, np.ndarray]:
+    """The videos of the rows that need no second look, and bool [rows]: which they are."""
+    absent = pa.nulls(num_rows, pa.string())
+    texts = {
+        field: _texts(fields.get(field, absent))
+        for field in ("id", "uri", "split", "group")
+        # A column of labels is of texts or of lists.
+    }
+    clean = _is_text(texts["id"]) & _is_text(texts["uri"])
+    labels, has_labels = _label_lists(fields.get("labels", absent), num_rows, layout)
+    clean &= has_labels
+    blank = _numpy(pc.equal(pc.fill_null(texts["split"], ""), ""))
+    words = pa.array(list(layout.split_values), pa.string())
+    place = pc.index_in(texts["split"], value_set=words)
+    split = pa.array(list(layout.split_values.values()), pa.string()).take(place)
+    clean &= _numpy(place.is_valid()) | (blank if layout.split is None else False)
+    origin = pc.if_else(pc.equal(texts["group"], ""), None, texts["group"])
+    clean &= _is_text(origin) | _numpy(origin.is_null())
+    start, start_clean = _seconds(fields.get("start", absent))
+    end, end_clean = _seconds(fields.get("end", absent))
+    first, last = _numpy(start.fill_null(0.0)), _numpy(end.fill_null(math.inf))
+    clean &= start_clean & end_clean & (first >= 0) & (first < last)
+    clean &= np.isfinite(first) & (np.isfinite(last) | _numpy(end.is_null()))
+    batch = pa.RecordBatch.from_arrays(
+        [texts["id"], _resolve(texts["uri"], folder), start, end, labels, split, origin],
+        schema=SCHEMA,
+    )
+    return (batch if clean.all() else batch.filter(pa.array(clean))), clean
+
+
+def _texts(column: pa.Array | list[Any]) -> pa.Array:
+    """A column of texts or integers as trimmed texts.
+
+    Raises:
+      _MixedTypesError: it is something else.
+    """
+    if not isinstance(column, pa.Array):
+        raise _MixedTypesError
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    textual = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)
+    if not (textual or pa.types.is_integer(kind)):
+        raise _MixedTypesError
+    return pc.utf8_trim_whitespace(column.cast(pa.string()))
+
+
+def _is_text(texts: pa.Array) -> np.ndarray:
+    """Bool [rows]: neither null nor empty, without NUL."""
+    some = pc.greater(pc.binary_length(texts), 0)
+    return _numpy(pc.and_not(some, pc.match_substring(texts, "\0")).fill_null(False))
+
+
+def _label_lists(
+    column: pa.Array | list[Any], num_rows: int, layout: ManifestFormat
+) -> tuple[pa.Array, np.ndarray]:
+    """list<string> [rows], distinct and sorted; and bool [rows]: whether they can be used."""
+    if isinstance(column, pa.Array) and (
+        pa.types.is_list(column.type) or pa.types.is_large_list(column.type)
+    ):
+        lists = column
+    else:
+        lists = pc.split_pattern(_texts(column), layout.label_separator)
+    rows = _numpy(pc.list_parent_indices(lists))
+    values = _texts(pc.list_flatten(lists)).fill_null("")
+    usable = np.ones(num_rows, bool)
+    usable[rows[_numpy(pc.match_substring(values, "\0"))]] = False
+    encoded = values.dictionary_encode()
+    order = pc.sort_indices(encoded.dictionary)
+    rank = np.empty(len(order), np.int64)
+    rank[_numpy(order)] = np.arange(len(order))
+    keys = rows * max(1, len(order)) + rank[_numpy(encoded.indices)]
+    keys = np.sort(keys[_numpy(pc.not_equal(values, ""))])
+    keys = keys[np.diff(keys, prepend=-1) > 0]
+    rows, ranks = np.divmod(keys, max(1, len(order)))
+    offsets = np.zeros(num_rows + 1, np.int32)
+    np.cumsum(np.bincount(rows, minlength=num_rows), out=offsets[1:])
+    values = encoded.dictionary.take(order).take(pa.array(ranks))
+    return pa.ListArray.from_arrays(offsets, values), usable & (np.diff(offsets) > 0)
+
+
+def _seconds(column: pa.Array | list[Any]) -> tuple[pa.Array, np.ndarray]:
+    """float64 [rows], null where there is none; and bool [rows]: whether it is a plain number."""
+    if isinstance(column, pa.Array) and pa.types.is_floating(column.type):
+        return column.cast(pa.float64()), np.ones(len(column), bool)
+    texts = _texts(column)
+    texts = pc.if_else(pc.equal(texts, ""), None, texts)
+    plain = pc.match_substring_regex(texts, r"^[0-9]+(\.[0-9]*)?$")
+    return pc.if_else(plain, texts, None).cast(pa.float64()), _numpy(plain.fill_null(True))
+
+
+def _resolve(uris: pa.Array, folder: str) -> pa.Array:
+    """`storage.resolve` of a column."""
+    absolute = pc.match_substring_regex(uris, files.ABSOLUTE)
+    uris = pc.replace_substring_regex(uris, "^file://", "")
+    inside = files.join(folder, "-").removesuffix("-")
+    return pc.if_else(absolute, uris, pc.binary_join_element_wise(inside, uris, ""))
+
+
+def _numpy(array: pa.Array) -> np.ndarray:
+    return array.to_numpy(zero_copy_only=False)
+
+
+def _parse_one_by_one(
+    fields: Mapping[str, Sequence[Any]], num_rows: int, layout: ManifestFormat, folder: str
+) -> tuple[pa.RecordBatch, list[Reject]]:
+    """`parse_rows` by the values of each row, which says what is wrong with one."""
+    videos, rejects = [], []
+    names = layout.columns
+    for row in range(num_rows):
+        raw = {field: fields[field][row] if field in fields else None for field in names}
+        video_id, uri = str(raw["id"] or ""), str(raw["uri"] or "")
+        try:
+            video_id, uri = _text(raw["id"]), _text(raw["uri"])
+            videos.append(
+                {
+                    "id": _required("missing_id", "id", video_id),
+                    "uri": files.resolve(_required("missing_uri", "uri", uri), folder),
+                    "labels": _labels(raw["labels"], layout.label_separator),
+                    "split": _split(raw["split"], layout),
+                    "origin": _text(raw["group"]) or None,
+                    **_times(raw["start"], raw["end"]),
+                }
+            )
+        except _RejectedRowError as reject:
+            rejects.append(Reject(_printable(video_id), _printable(uri), *reject.args))
+    return pa.RecordBatch.from_pylist(videos, SCHEMA), rejects
+
+
+class _RejectedRowError(Exception):
+    """(reason, detail) of a row that cannot be used."""
+
+
+def _text(value: Any) -> str:
+    """A cell as text: what a person would see in it, for text and numbers alone."""
+    if isinstance(value, bytes):
+        value = value.decode(errors="replace")
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # an integer column with gaps
+    if value is None:
+        return ""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise _RejectedRowError("bad_type", f"{value!r} is neither text nor a number")
+    text = str(value).strip()
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise _RejectedRowError("bad_text", f"{text!r}: {error}") from error
+    if "\0" in text:
+        raise _RejectedRowError("bad_text", f"{text!r} holds a NUL character")
+    return text
+
+
+def _printable(text: str) -> str:
+    """What can be written of a text that is no text."""
+    return text.encode(errors="replace").decode()
+
+
+def _required(reason: str, field: str, value: str) -> str:
+    if not value:
+        raise _RejectedRowError(reason, f"the {field} is empty")
+    return value
+
+
+def _labels(value: Any, separator: str) -> list[str]:
+    parts = value if isinstance(value, list) else _text(value).split(separator)
+    labels = sorted({label for part in parts if (label := _text(part))})
+    if not labels:
+        raise _RejectedRowError("no_labels", f"labels are {value!r}")
+    return labels
+
+
+def _split(value: Any, layout: ManifestFormat) -> str | None:
+    text = _text(value)
+    if not text and layout.split is None:
+        return None
+    if text not in layout.split_values:
+        raise _RejectedRowError(
+            "other_split", f"split is {text!r}, not one of {sorted(layout.split_values)}"
+        )
+    return layout.split_values[text]
+
+
+def _times(start: Any, end: Any) -> dict[str, float | None]:
+    try:
+        times = {
+            field: float(value) if _text(value) else None
+            for field, value in (("start", start), ("end", end))
+        }
+    except ValueError as error:
+        raise _RejectedRowError("bad_times", str(error)) from error
+    first, last = times["start"] or 0.0, times["end"]
+    finite = math.isfinite(first) and (last is None or math.isfinite(last))
+    if not finite or not 0 <= first < (math.inf if last is None else last):
+        message = f"start {start!r} and end {end!r}: expected 0 <= start < end, in seconds"
+        raise _RejectedRowError("bad_times", message)
+    return times

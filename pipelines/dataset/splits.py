@@ -1,0 +1,109 @@
+"""The split of every video, and its position within the split.
+
+What was taken from one origin (an uploader, an original recording) sounds alike. So the split is
+drawn by the hash of the origin where it is known, and an origin that the manifest itself puts into
+two splits is found.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from features.contracts import sharding
+from features.contracts.sharding import SPLITS
+from pipelines.dataset.manifest_format import SCHEMA
+
+# Videos of `SCHEMA` with the place of their split in `SPLITS`, and their position in
+# [0, 1): the order in which subsets take them.
+PLACED_SCHEMA = pa.schema(
+    [
+        *(field for field in SCHEMA if field.name not in ("split", "origin")),
+        pa.field("split", pa.int8()),
+        pa.field("position", pa.float64()),
+    ]
+)
+# The same with labels as indices, rising.
+INDEXED_SCHEMA = PLACED_SCHEMA.set(
+    PLACED_SCHEMA.get_field_index("labels"), pa.field("labels", pa.list_(pa.int32()))
+)
+ORIGINS = "origins"
+_ORIGIN_SCHEMA = pa.schema([("origin", pa.string()), ("split", pa.int8())])
+_NUM_PARTITIONS = 256
+_NUM_NAMED = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Named:
+    """How many there are of something, and a few of them."""
+
+    number: int = 0
+    names: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, names: Iterable[str]) -> "Named":
+        """All of these."""
+        names = sorted(names)
+        return cls(len(names), tuple(names[:_NUM_NAMED]))
+
+    @classmethod
+    def of_all(cls, parts: Iterable["Named"]) -> "Named":
+        """The sum of several."""
+        parts = list(parts)
+        names = sorted(name for part in parts for name in part.names)
+        return cls(sum(part.number for part in parts), tuple(names[:_NUM_NAMED]))
+
+    def __str__(self) -> str:
+        more = ", ..." if self.number > len(self.names) else ""
+        return ", ".join(map(repr, self.names)) + more
+
+
+def place(batch: pa.RecordBatch) -> Iterator[Any]:
+    """A batch of `SCHEMA` -> of `PLACED_SCHEMA`; tagged `ORIGINS`: origins by partition.
+
+    The manifest's own split wins over the hash.
+    """
+    own = pc.index_in(batch.column("split"), value_set=pa.array(list(SPLITS)))
+    origins = batch.column("origin")
+    keys = pc.coalesce(origins, batch.column("id"))
+    splits = own.fill_null(0).to_numpy().astype(np.int8)
+    is_drawn = own.is_null().to_numpy(zero_copy_only=False)
+    splits[is_drawn] = sharding.splits_of(keys.filter(pa.array(is_drawn)).to_pylist())
+    positions = sharding.unit_hashes("position", batch.column("id").to_pylist())
+    columns = {name: batch.column(name) for name in batch.schema.names}
+    columns |= {"split": pa.array(splits), "position": pa.array(positions)}
+    yield pa.RecordBatch.from_arrays(
+        [columns[name] for name in PLACED_SCHEMA.names], schema=PLACED_SCHEMA
+    )
+    known = pa.table([origins, pa.array(splits)], schema=_ORIGIN_SCHEMA).filter(origins.is_valid())
+    if known.num_rows:
+        distinct = known.group_by(["origin", "split"]).aggregate([])
+        names = distinct["origin"].to_pylist()
+        partitions = (sharding.unit_hashes("origin", names) * _NUM_PARTITIONS).astype(int)
+        for partition in np.unique(partitions):
+            part = distinct.filter(pa.array(partitions == partition)).combine_chunks()
+            yield beam.pvalue.TaggedOutput(ORIGINS, (int(partition), part))
+
+
+class FindStraddling(beam.PTransform):
+    """Origins by partition -> one `Named`: those that have videos in more than one split."""
+
+    def expand(self, origins: beam.PCollection) -> beam.PCollection:
+        """What one origin has meets in one partition."""
+        return (
+            origins
+            | "GroupByPartition" >> beam.GroupByKey()
+            | "Straddling" >> beam.MapTuple(_straddling)
+            | "SumStraddling" >> beam.CombineGlobally(Named.of_all)
+        )
+
+
+def _straddling(partition: int, tables: Iterable[pa.Table]) -> Named:
+    del partition
+    distinct = pa.concat_tables(tables).group_by(["origin", "split"]).aggregate([])
+    splits_of = distinct.group_by("origin").aggregate([("split", "count")])
+    return Named.of(splits_of.filter(pc.greater(splits_of["split_count"], 1))["origin"].to_pylist())

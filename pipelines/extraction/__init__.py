@@ -1,0 +1,1 @@
+"""The stages of `pipelines.extract_features` and `pipelines.extract_embeddings`."""

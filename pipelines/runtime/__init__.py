@@ -1,0 +1,1 @@
+"""What every Beam job needs: launch, failure, processes, decoding, progress."""

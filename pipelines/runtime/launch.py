@@ -1,0 +1,255 @@
+"""Command lines of Beam jobs: our flags, the runner's flags, and no others; and how jobs are run.
+
+A job's last stage writes the root JSON of its output, inside the pipeline, so that a job submitted
+without waiting finishes its folder too. Where a stage finds that the job must not succeed, it
+leaves the reason in `failure.json` and raises; every runner then reports a failed job, and a
+command that waited prints the reason instead of the runner's stack trace.
+
+A command waits for its job, but where it cannot: the launcher of a Flex Template only leaves the
+graph for Dataflow to run. On Dataflow `--no-wait` leaves after submitting.
+"""
+
+import argparse
+import errno
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import (
+    GoogleCloudOptions,
+    PipelineOptions,
+    StandardOptions,
+    TestOptions,
+)
+from apache_beam.runners.runner import PipelineResult
+
+from features import terminal
+from features.errors import OK, InputError, JobFailedError, TooManyRejectsError
+from features.storage import files
+from pipelines.runtime import process_pool, runners
+from pipelines.runtime.failure import _FAILURE
+from pipelines.runtime.finding import Level
+
+_ERRORS = (InputError, JobFailedError, TooManyRejectsError)
+_EPILOG = """\
+Flags of the Beam runner follow the command's own, for example
+  --runner=FnApiRunner                    this machine (default)
+  --runner=FlinkRunner --flink_master=HOST:8081 --flink_version=1.20
+  --runner=DataflowRunner --project=P --region=R --temp_location=gs://B/tmp
+Exit codes: 0 done, 1 the job failed, 2 bad input, 3 too many rejects,
+130 interrupted.
+"""
+
+
+def parser(module: str, required: str, description: str) -> argparse.ArgumentParser:
+    """A parser for a job's own flags, with the runner's explained under it.
+
+    Args:
+      module: of the command.
+      required: the flags that its usage shows, as `features.terminal.usage` takes them.
+      description: of the command.
+    """
+    job = argparse.ArgumentParser(
+        prog=f"python -m {module}",
+        usage=terminal.usage(required),
+        description=description,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    job.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="check flags and inputs, build the graph, and start, remove and submit nothing",
+    )
+    job.add_argument(
+        "--no-wait", action="store_true", help="on Dataflow: submit the job and leave it to itself"
+    )
+    return job
+
+
+class _LaunchOptions(PipelineOptions):
+    """Carries `--no-wait` among the runner's options."""
+
+    @classmethod
+    def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--no_wait", action="store_true")
+
+
+def parse(
+    job: argparse.ArgumentParser, argv: Sequence[str] | None
+) -> tuple[argparse.Namespace, PipelineOptions]:
+    """Parse a job's flags and the runner's; exits with code 2 on any other flag."""
+    args, rest = job.parse_known_args(_as_flags(job, sys.argv[1:] if argv is None else argv))
+    rest += [flag for flag in ("--dry_run=true", "--no_wait") if _is_set(args, flag)]
+    runner = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for options in PipelineOptions.__subclasses__():
+        options._add_argparse_args(runner)
+    _, unknown = runner.parse_known_args(rest)
+    if unknown:
+        job.error(
+            f"unknown flags: {' '.join(unknown)}; see --help for the job's own and Beam's "
+            "documentation for the runner's"
+        )
+    # DirectRunner would try to download another runner and silently use whichever it gets.
+    if not any(flag.startswith("--runner") for flag in rest):
+        rest.append("--runner=FnApiRunner")
+    # Beam announces every stage, and every default that it chose, as a warning; and prints the
+    # stack trace of an error that it also raises.
+    logging.getLogger("apache_beam").setLevel(logging.ERROR)
+    logging.getLogger("apache_beam.runners.common").setLevel(logging.CRITICAL)
+    return args, PipelineOptions(rest)
+
+
+def _is_set(args: argparse.Namespace, flag: str) -> bool:
+    return getattr(args, flag.removeprefix("--").partition("=")[0], False)
+
+
+def _as_flags(job: argparse.ArgumentParser, argv: Sequence[str]) -> list[str]:
+    """`--patches_per_video=9` as `--patches-per-video=9`, `--keep_partial=true` as a switch.
+
+    So are parameters of a template given: no hyphen in their names, a value to each.
+    """
+    actions = {flag: action for action in job._actions for flag in action.option_strings}
+    flags = []
+    for word in argv:
+        name, equals, value = word.partition("=")
+        flag = name.replace("_", "-") if name.startswith("--") else name
+        if flag not in actions:
+            flags.append(word)
+        elif actions[flag].nargs == 0 and value in ("true", "false"):
+            flags += [flag] * (value == "true")
+        else:
+            flags.append(flag + equals + value)
+    return flags
+
+
+def run(
+    build: Callable[[beam.Pipeline], None],
+    options: PipelineOptions,
+    output: str,
+    *,
+    clear: Callable[[], None],
+    temp_dir: str | None = None,
+) -> None:
+    """Build and run a pipeline to its end.
+
+    Args:
+      build: adds the stages; may read inputs, and write nothing but into `temp_dir`.
+      options: of the runner.
+      output: the folder of the job.
+      clear: removes from it what this run will make anew.
+      temp_dir: deleted when the job has ended.
+
+    Raises:
+      InputError, JobFailedError: a stage said so, by `fail`; or the options do not do.
+      SystemExit: with code 0, where nothing was to be started or the job was only submitted.
+    """
+    _check_options(options)
+    is_dry = options.view_as(TestOptions).dry_run
+    if not is_dry:
+        clear()
+        files.delete(files.join(output, _FAILURE))
+    goes_on = False  # after this command
+    try:
+        pipeline = _pipeline(options)
+        build(pipeline)
+        if is_dry:
+            _run_dry(pipeline, options)
+        else:
+            goes_on = _run_and_wait(pipeline, options, output)
+    except KeyboardInterrupt:
+        goes_on = _is_dataflow(options)
+        raise
+    finally:
+        if temp_dir is not None and not goes_on:
+            files.delete_folder(temp_dir)
+    if is_dry or goes_on:
+        sys.exit(OK)
+
+
+def _is_dataflow(options: PipelineOptions) -> bool:
+    return runners.kind_of(options.view_as(StandardOptions).runner) == "dataflowrunner"
+
+
+def _check_options(options: PipelineOptions) -> None:
+    """What Dataflow would refuse after a while, or fail with in every worker.
+
+    Raises:
+      InputError: an option is missing or does not do.
+    """
+    if _is_dataflow(options):
+        for check in (runners.dataflow_options, runners.dataflow_workers):
+            finding = check(options)
+            if finding.level is Level.PROBLEM:
+                raise InputError(f"{finding.check}: {finding.found}; give {finding.cure}")
+    elif options.view_as(_LaunchOptions).no_wait:
+        runner = options.view_as(StandardOptions).runner
+        raise InputError(f"--no-wait: {runner} runs in this command or needs it; leave it out")
+
+
+def _pipeline(options: PipelineOptions) -> beam.Pipeline:
+    try:
+        return beam.Pipeline(options=options)
+    except ValueError as error:  # Beam finds the options wanting
+        raise InputError(str(error)) from None
+
+
+def _run_dry(pipeline: beam.Pipeline, options: PipelineOptions) -> None:
+    """Let Beam check the graph as far as it can without the runner's service."""
+    num_stages = len(pipeline.to_runner_api().components.transforms)
+    if _is_dataflow(options):
+        pipeline.run()  # it knows of the dry run
+    given = options.get_all_options(drop_default=True)
+    print(f"would run {num_stages} transforms with")
+    for name in sorted(given.keys() - {"dry_run"}):
+        print(f"  --{name}={given[name]}")
+    print("dry run: nothing was started")
+
+
+def _run_and_wait(pipeline: beam.Pipeline, options: PipelineOptions, output: str) -> bool:
+    """Run a pipeline; returns whether it goes on without this command."""
+    google = options.view_as(GoogleCloudOptions)
+    try:
+        with process_pool.ended_with_job():
+            result = pipeline.run()
+        if google.template_location:
+            print(f"wrote {google.template_location}; Dataflow runs it")
+            return True
+        if options.view_as(_LaunchOptions).no_wait:
+            print(_where(result, google))
+            return True
+        try:
+            result.wait_until_finish()
+        except KeyboardInterrupt:
+            if _is_dataflow(options):
+                print(f"\n{_where(result, google)}", file=sys.stderr)
+            raise
+    except Exception as error:  # noqa: BLE001 - each runner has its own; all are raised again
+        if "KeyboardInterrupt" in str(error):  # the runner wraps it
+            raise KeyboardInterrupt from None
+        if os.strerror(errno.ENOSPC) in str(error):
+            raise JobFailedError(
+                f"{os.strerror(errno.ENOSPC)}, under {output} or for temporary files; make room "
+                "and run the same command again: it goes on where it stopped"
+            ) from None
+        if isinstance(error, _ERRORS):  # of this process; the runner adds where it was raised
+            raise type(error)(str(error).split(" [while running ")[0]) from None
+        try:
+            failure = json.loads(files.read_bytes(files.join(output, _FAILURE)))
+        except FileNotFoundError:
+            raise error from None
+        kind = next(kind for kind in _ERRORS if kind.exit_code == failure["exit_code"])
+        raise kind(failure["message"]) from None
+    return False
+
+
+def _where(result: PipelineResult, google: GoogleCloudOptions) -> str:
+    place = f"{result.job_id()} --project={google.project} --region={google.region}"
+    return (
+        f"the job runs on Dataflow, `gcloud dataflow jobs show {place}`; it writes the JSON at "
+        "the root of its output last"
+    )

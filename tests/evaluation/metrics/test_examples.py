@@ -1,0 +1,82 @@
+"""Examples and confusion against loops that do it the slow way."""
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from evaluation.metrics import examples as overview
+
+
+def make_block(num_videos=60, num_classes=30, seed=3):
+    rng = np.random.default_rng(seed)
+    # Few values, so that ties abound.
+    scores = rng.integers(0, 6, (num_videos, num_classes)).astype(np.float32) / 8
+    truth = rng.random((num_videos, num_classes)) < 0.1
+    truth[:, 4], truth[:, 5] = True, False
+    ids = [f"v{number:03d}" for number in rng.permutation(num_videos)]
+    return ids, scores, truth
+
+
+def found(ids, scores, truth):
+    return overview.of_block(ids, scores, *np.nonzero(truth))
+
+
+def parts(ids, scores, truth, cuts):
+    rows = np.split(np.arange(len(ids)), cuts)
+    return [found([ids[row] for row in own], scores[own], truth[own]) for own in rows]
+
+
+@pytest.mark.parametrize("cuts", [[], [1], [20, 40], [0, 7, 8, 8, 50]])
+def test_examples_are_the_extremes_in_any_cut(cuts):
+    ids, scores, truth = make_block()
+    merged = overview.merge(reversed(parts(ids, scores, truth, cuts)))
+
+    for label in range(scores.shape[1]):
+        column = list(zip(scores[:, label].tolist(), ids, truth[:, label].tolist(), strict=True))
+        hits = sorted((-score, name) for score, name, own in column if own)
+        misses = sorted((score, name) for score, name, own in column if own)
+        false_alarms = sorted((-score, name) for score, name, own in column if not own)
+        for examples, expected in (
+            (merged.hits, hits),
+            (merged.misses, misses),
+            (merged.false_alarms, false_alarms),
+        ):
+            name = expected[0][1] if expected else ""
+            assert examples.video_ids[label] == name
+            assert abs(examples.scores[label]) == (abs(expected[0][0]) if expected else np.inf)
+
+
+def test_each_video_answers_once_for_each_of_its_labels():
+    ids, scores, truth = make_block()
+    scores += np.random.default_rng(1).random(scores.shape, np.float32) / 100  # no ties
+    size = overview.MAX_CONFUSED
+    expected = np.zeros((size, size + 2), int)
+    for row, own in zip(scores, truth, strict=True):
+        top = row.argmax()
+        for label in np.flatnonzero(own[:size]):
+            if top == label:
+                expected[label, label] += 1
+            elif own[top]:
+                expected[label, -2] += 1
+            elif top < size:
+                expected[label, top] += 1
+            else:
+                expected[label, -1] += 1
+
+    merged = overview.merge(parts(ids, scores, truth, [13, 31]))
+
+    np.testing.assert_array_equal(merged.answers, expected)
+    np.testing.assert_array_equal(merged.answers.sum(axis=1), truth[:, :size].sum(axis=0))
+
+
+def test_written_tables_hold_nulls_where_a_class_has_no_such_video(tmp_path):
+    ids, scores, truth = make_block(num_classes=6)
+    overview.write(found(ids, scores, truth), str(tmp_path))
+
+    examples = pq.read_table(tmp_path / overview.EXAMPLES).to_pylist()
+    confusion = pq.read_table(tmp_path / overview.CONFUSION).to_pylist()
+    assert examples[4]["false_alarm"] is None  # a label that all videos bear
+    assert examples[4]["false_alarm_score"] is None
+    assert examples[5]["hit"] is examples[5]["miss_score"] is None
+    assert 0 <= examples[4]["miss_score"] < examples[4]["hit_score"]
+    assert len(confusion) == len(confusion[0]["answers"]) == 6

@@ -1,0 +1,201 @@
+"""Subsets against a plain sort of all positions, balanced sets against a plain loop over labels."""
+
+import pickle
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from features.contracts import sharding
+from features.contracts.sharding import SPLITS
+from features.errors import InputError
+from pipelines.dataset.counts import Survey, TakeSurvey
+from pipelines.dataset.splits import INDEXED_SCHEMA
+from pipelines.dataset.subset_request import SubsetRequest
+from pipelines.dataset.subsets import Strata, lay_strata
+
+NUM_LABELS = 200
+
+
+def make_batch(num_videos: int, seed: int) -> pa.RecordBatch:
+    rng = np.random.default_rng(seed)
+    ids = [f"{seed}-{index}" for index in range(num_videos)]
+    labels = [sorted(set(np.minimum(rng.zipf(1.4, 5) - 1, NUM_LABELS - 1).tolist())) for _ in ids]
+    columns = {
+        "id": ids,
+        "uri": ids,
+        "start": [None] * num_videos,
+        "end": [None if index % 2 else 10.0 for index in range(num_videos)],
+        "labels": labels,
+        "split": sharding.splits_of(ids),
+        "position": sharding.unit_hashes("position", ids),
+    }
+    return pa.RecordBatch.from_pydict(columns, INDEXED_SCHEMA)
+
+
+def take_survey(batches: list[pa.RecordBatch], request: SubsetRequest, *, bundles: int) -> Survey:
+    """As a runner does: a part of the batches in each accumulator, compacted, merged."""
+    combine = TakeSurvey(request)
+    parts = []
+    for bundle in range(bundles):
+        survey = combine.create_accumulator()
+        for batch in batches[bundle::bundles]:
+            survey = combine.add_input(survey, batch)
+        parts.append(combine.compact(survey))
+    return combine.extract_output(combine.merge_accumulators(parts))
+
+
+def lay(batches: list[pa.RecordBatch], request: SubsetRequest) -> Strata:
+    return lay_strata(take_survey(batches, request, bundles=3), NUM_LABELS, request, {})
+
+
+BATCHES = [make_batch(size, seed) for seed, size in enumerate([4_000, 1, 7_000, 9_000])]
+VIDEOS = pa.Table.from_batches(BATCHES)
+
+
+def in_split(split: str) -> pa.Table:
+    return VIDEOS.filter(pa.compute.equal(VIDEOS["split"], list(SPLITS).index(split)))
+
+
+def test_training_subsets_are_the_lowest_positions_and_nested() -> None:
+    request = SubsetRequest.parse("5000,200,0.1", "", 33)
+    strata = lay(BATCHES, request)
+    train = in_split("train")
+    positions = np.sort(train["position"].to_numpy())
+    groups = np.array(strata.groups["train"])[strata.groups_of("train", positions)]
+
+    assert strata.groups["train"] == ("200", "0.1", "5000", "rest")
+    assert strata.subsets["train"] == {
+        "200": ["200"],
+        "0.1": ["200", "0.1"],
+        "5000": ["200", "0.1", "5000"],
+    }
+    sizes = {"200": 200, "0.1": round(len(train) / 10), "5000": 5000}
+    for name, size in sizes.items():
+        is_inside = np.isin(groups, strata.subsets["train"][name])
+        assert abs(is_inside.sum() - size) <= 0.01 * size
+        assert is_inside[: is_inside.sum()].all()  # the lowest positions, no others
+    assert strata.groups["validation"] == ("all",)
+
+
+def test_balanced_sets_are_the_lowest_positions_of_each_class() -> None:
+    request = SubsetRequest.parse("", "100,20", 10)
+    strata = lay(BATCHES, request)
+    videos = sorted(in_split("evaluation").to_pylist(), key=lambda video: video["position"])
+    expected = {
+        size: {
+            video["id"]
+            for label in range(size)
+            for video in [one for one in videos if label in one["labels"]][:10]
+        }
+        for size in (20, 100)
+    }
+
+    positions = np.array([video["position"] for video in videos])
+    places = strata.groups_of("evaluation", positions)
+    groups = [strata.groups["evaluation"][place] for place in places]
+    received = {
+        size: {
+            video["id"]
+            for video, group in zip(videos, groups, strict=True)
+            if group in strata.subsets["evaluation"][str(size)]
+        }
+        for size in (20, 100)
+    }
+
+    assert received == expected
+    assert received[20] < received[100] < {video["id"] for video in videos}
+
+
+def test_survey_is_the_same_however_it_was_taken() -> None:
+    request = SubsetRequest.parse("5000", "100", 10)
+    one, other = (take_survey(BATCHES, request, bundles=bundles) for bundles in (1, 4))
+
+    assert one.counts.keys() == other.counts.keys()
+    for name, counts in one.counts.items():
+        np.testing.assert_array_equal(counts, other.counts[name])
+    np.testing.assert_array_equal(one.drawn, other.drawn)
+
+
+def test_survey_counts_what_a_loop_counts() -> None:
+    survey = take_survey(BATCHES, SubsetRequest(), bundles=2)
+    videos = VIDEOS.to_pylist()
+
+    label_videos = np.zeros((3, NUM_LABELS), int)
+    together = np.zeros((50, 50), int)
+    for video in videos:
+        label_videos[video["split"], video["labels"]] += 1
+        frequent = [label for label in video["labels"] if label < 50]
+        together[np.ix_(frequent, frequent)] += 1
+    np.testing.assert_array_equal(survey["label_videos"], label_videos)
+    np.testing.assert_array_equal(survey["together"], together)
+    lengths = [len(video["labels"]) for video in videos]
+    np.testing.assert_array_equal(survey["labels_per_video"], np.bincount(lengths))
+    known = sum(video["end"] is not None for video in videos)
+    assert survey["known_videos"].sum() == known
+    assert survey["known_milliseconds"].sum() == 10_000 * known
+    assert survey["milliseconds"].sum() == 10_000 * known + 276_000 * (len(videos) - known)
+    assert survey["lengths"][4] == known == survey["lengths"].sum()  # 10 s up to 20 s
+
+
+def test_memory_of_a_label_does_not_grow_with_its_videos() -> None:
+    combine = TakeSurvey(SubsetRequest.parse("", "1", 33))
+    survey = combine.create_accumulator()
+    ids = [str(index) for index in range(50_000)]
+    columns = {
+        "id": ids,
+        "uri": ids,
+        "start": pa.nulls(len(ids), pa.float64()),
+        "end": pa.nulls(len(ids), pa.float64()),
+        "labels": [[0]] * len(ids),
+        "split": np.full(len(ids), 2, np.int8),
+    }
+    lowest: list[float] = []
+    for seed in range(12):
+        positions = np.random.default_rng(seed).random(len(ids))
+        batch = pa.RecordBatch.from_pydict({**columns, "position": positions}, INDEXED_SCHEMA)
+        survey = combine.add_input(survey, batch)
+        lowest = sorted([*lowest, *positions.tolist()])[:33]
+        assert len(survey.drawn) < 33 + 2**18
+    assert combine.compact(survey).drawn["position"].tolist() == lowest
+
+
+@pytest.mark.parametrize(
+    ("training", "balanced", "message"),
+    [
+        ("99999", "", r"--subsets: 99999 is 99999 videos; the training split has 1"),
+        ("", "500", r"--balanced-sets: received 500; the vocabulary has 200 labels"),
+    ],
+)
+def test_subsets_larger_than_the_corpus_are_refused(
+    training: str, balanced: str, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        lay(BATCHES, SubsetRequest.parse(training, balanced, 33))
+
+
+@pytest.mark.parametrize(
+    ("training", "balanced", "number"),
+    [
+        *((training, "", 33) for training in ("1,1", "23K", "0", "0.0", "1.5", ".5", "../x")),
+        *(("", balanced, 33) for balanced in ("x", "0", "-3")),
+        ("", "5", 0),
+    ],
+)
+def test_subsets_that_are_none_are_refused(training: str, balanced: str, number: int) -> None:
+    with pytest.raises(InputError, match=r"--(subsets|balanced-sets|examples-per-class): received"):
+        SubsetRequest.parse(training, balanced, number)
+
+
+def test_a_survey_by_position_is_small_where_it_crosses_a_shuffle() -> None:
+    survey = take_survey(BATCHES, SubsetRequest.parse("200", "10", 33), bundles=2)
+
+    packed = pickle.dumps(survey)
+
+    assert sum(counts.nbytes for counts in survey.counts.values()) > 2**24
+    assert len(packed) < 2**19
+    again = pickle.loads(packed)
+    assert again.counts.keys() == survey.counts.keys()
+    for name, counts in survey.counts.items():
+        np.testing.assert_array_equal(again[name], counts)
+    np.testing.assert_array_equal(again.drawn, survey.drawn)

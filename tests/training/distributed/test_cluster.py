@@ -1,0 +1,133 @@
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from features.errors import InputError
+from training.distributed.cluster import VARIABLE, cluster_of_environment, require_free_port
+from training.distributed.watchdog import LostPeerError, is_listening, wait_for_address
+from training.train import main
+
+ADDRESSES = {"chief": ["localhost:1"], "worker": ["localhost:2", "localhost:3"], "ps": ["h:4"]}
+
+
+def set_config(monkeypatch: pytest.MonkeyPatch, role: str, index: int, addresses: dict) -> None:
+    document = {"cluster": addresses, "task": {"type": role, "index": index}}
+    monkeypatch.setenv(VARIABLE, json.dumps(document))
+
+
+def test_tf_config_says_who_is_who(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    assert cluster_of_environment() is None
+    set_config(monkeypatch, "worker", 1, ADDRESSES)
+    worker = cluster_of_environment()
+    assert worker is not None
+    assert worker.asynchronous
+    assert not worker.is_chief
+    assert (worker.address, worker.num_workers) == ("localhost:3", 2)
+    monkeypatch.setenv(VARIABLE, worker.to_tf_config())
+    assert cluster_of_environment() == worker
+    set_config(monkeypatch, "worker", 0, {"worker": ADDRESSES["worker"]})
+    first = cluster_of_environment()
+    assert first is not None
+    assert first.is_chief
+    assert not first.asynchronous
+
+
+@pytest.mark.parametrize(
+    ("role", "index", "addresses", "problem"),
+    [
+        ("worker", 2, ADDRESSES, "there is no task worker 2"),
+        ("master", 0, ADDRESSES, "there is no task master 0"),
+        ("worker", 0, {"worker": ["a:1"], "ps": ["b:1"]}, "the roles of a cluster are"),
+        ("worker", 0, {"worker": ["a"]}, "an address is host:port"),
+    ],
+)
+def test_tf_config_that_makes_no_sense_is_refused(
+    role: str, index: int, addresses: dict, problem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_config(monkeypatch, role, index, addresses)
+    with pytest.raises(InputError, match=problem):
+        cluster_of_environment()
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"cluster": {}}'])
+def test_tf_config_that_cannot_be_read_is_refused(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, text)
+    with pytest.raises(InputError, match=r"TF_CONFIG is .* expected as"):
+        cluster_of_environment()
+
+
+def test_port_in_use_is_refused() -> None:
+    with socket.socket() as other:
+        other.bind(("", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(InputError, match=f"port {port} of this machine cannot be had"):
+            require_free_port(f"localhost:{port}")
+        assert is_listening(f"localhost:{port}")
+    require_free_port(f"localhost:{port}")
+    assert not is_listening(f"localhost:{port}")
+
+
+def test_process_that_never_comes_is_named() -> None:
+    start = time.monotonic()
+    with pytest.raises(LostPeerError, match="worker 1 did not come to localhost:1 within 1 s"):
+        wait_for_address("localhost:1", "worker 1", 1)
+    assert time.monotonic() - start < 5
+
+
+def free_ports(number: int) -> list[int]:
+    sockets = [socket.create_server(("localhost", 0)) for _ in range(number)]
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+@pytest.mark.parametrize(
+    ("role", "servers", "message"),
+    [
+        ("chief", 1, "worker 0 did not come to localhost"),
+        ("ps", 1, "ps 0 .*: no chief at localhost"),
+        ("worker", 0, "worker 1 did not come to localhost"),
+    ],
+)
+def test_no_process_waits_for_ever(
+    role: str, servers: int, message: str, features_folder: Path, tmp_path: Path
+) -> None:
+    ports = iter(free_ports(4))
+    addresses = {"worker": [f"localhost:{next(ports)}"]}
+    if servers:
+        addresses |= {"chief": [f"localhost:{next(ports)}"], "ps": [f"localhost:{next(ports)}"]}
+    else:
+        addresses["worker"].append(f"localhost:{next(ports)}")
+    config = {"cluster": addresses, "task": {"type": role, "index": 0}}
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "training.train", "fully_connected", "--wait-seconds=3"),
+            *(f"--features={features_folder}", f"--output={tmp_path}", "--steps=5"),
+        ],
+        env={**os.environ, VARIABLE: json.dumps(config)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 4, done.stderr
+    assert re.search(message, done.stderr)
+
+
+def test_flags_of_a_cluster_are_checked(features_folder: Path, tmp_path: Path) -> None:
+    flags = ["fully_connected", f"--features={features_folder}", f"--output={tmp_path}"]
+    for flag in ("--workers=0", "--parameter-servers=-1", "--devices=0", "--wait-seconds=0"):
+        with pytest.raises(InputError, match=flag.split("=")[0]):
+            main([*flags, "--cluster=local", flag])

@@ -1,0 +1,102 @@
+"""The same recipe on one device, on two of one process, on one of each of two processes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from features.errors import InputError
+from training.distributed.strategies import require_equal_parts
+from training.recipes import fully_connected
+
+STEPS = 30
+OPTIONS = (
+    *("--options", "mixup=0.5", "time_shift_seconds=0.1", "band_shift=2", "masks=1"),
+    *("gain_decibels=3", "label_balance=0.5"),
+    *("warm_up=0.1", "cosine=true", "weight_decay=0.01", "average_decay=0.9"),
+)
+
+
+def start(features: Path, output: Path, *more: str, recipe: str = "fully_connected", **environment):
+    command = [
+        *(sys.executable, "-m", "training.train", recipe),
+        *(f"--features={features}", f"--output={output}", f"--steps={STEPS}"),
+        *("--batch-size=32", "--width=0.05", "--learning-rate=1e-4", "--normalise", *more),
+    ]
+    return subprocess.Popen(
+        command,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def curve(output: Path) -> dict[int, float]:
+    losses = {}
+    for path in sorted(output.glob("events/*")):
+        for serialized in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+            event = tf.compat.v1.Event.FromString(serialized)
+            for value in event.summary.value:
+                if value.tag == "loss":
+                    losses[event.step] = float(tf.make_ndarray(value.tensor))
+    return losses
+
+
+def test_devices_and_processes_that_share_a_batch_learn_as_one_device_does(
+    features_folder: Path, tmp_path: Path
+) -> None:
+    ways = {
+        "one": [],
+        "mirrored": ["--devices=2"],
+        "workers": ["--cluster=local", "--workers=2", "--parameter-servers=0"],
+    }
+    processes = [
+        start(features_folder, tmp_path / way, *flags, *OPTIONS) for way, flags in ways.items()
+    ]
+    for process in processes:
+        text, _ = process.communicate(timeout=120)
+        assert process.returncode == 0, text
+    one, mirrored, workers = (curve(tmp_path / way) for way in ways)
+    assert list(one) == list(mirrored) == list(workers) == list(range(1, STEPS + 1))
+    assert one[STEPS] < 0.7 * one[1]
+    assert mirrored == pytest.approx(one, rel=1e-3)
+    assert workers == pytest.approx(one, rel=1e-3)
+    documents = [json.loads((tmp_path / way / "run.json").read_text()) for way in ways]
+    figures = [one["metrics"]["validation_mean_average_precision"] for one in documents]
+    assert figures[1:] == pytest.approx(figures[:1] * 2, abs=1e-3)
+
+
+def test_all_options_train_on_parameter_servers(features_folder: Path, tmp_path: Path) -> None:
+    process = start(features_folder, tmp_path, "--cluster=local", "--workers=1", *OPTIONS)
+    text, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, text
+    losses = curve(tmp_path)
+    assert losses[STEPS] < losses[1]
+    checkpoint = tf.train.load_checkpoint(str(tmp_path / "checkpoints"))
+    exported = tf.saved_model.load(str(tmp_path / "export")).weights[-1].numpy()
+    bias = "layer_with_weights-4/bias/.ATTRIBUTES/VARIABLE_VALUE"
+    np.testing.assert_array_equal(exported, checkpoint.get_tensor(f"average/{bias}"))
+    assert not np.array_equal(exported, checkpoint.get_tensor(f"model/{bias}"))
+
+
+def test_a_network_with_batch_normalization_trains_on_two_devices(
+    features_folder: Path, tmp_path: Path
+) -> None:
+    flags = ["--devices=2", "--steps=3", "--batch-size=8", "--options", "average_decay=0.9"]
+    process = start(features_folder, tmp_path, *flags, recipe="alexnet")
+    text, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, text
+    assert "validation mAP" in text
+
+
+def test_a_batch_that_cannot_be_cut_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    strategy = tf.distribute.MirroredStrategy(["CPU:0"])
+    monkeypatch.setattr(type(strategy), "num_replicas_in_sync", 3)
+    with pytest.raises(InputError, match="a batch of 128 cannot be cut into 3 equal parts"):
+        require_equal_parts(fully_connected(), strategy)

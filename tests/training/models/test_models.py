@@ -1,0 +1,177 @@
+"""The networks at a small width, and their layers beside those published by others."""
+
+import functools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+
+from training import recipes
+from training.config import ModelConfig, ResNet50
+from training.loops.loss import sigmoid_cross_entropy
+from training.models.build import build_model
+from training.models.layers import pooled
+
+PATCH_SHAPE = (96, 64)
+NETWORKS = ("fully_connected", "alexnet", "vgg", "inception_v3", "resnet50")
+
+
+def network(name: str, *fields: str) -> ModelConfig:
+    return recipes.with_network(recipes.find_recipe(name), fields).model
+
+
+@functools.cache
+def full_size(name: str) -> tf_keras.Model:
+    return build(network(name))
+
+
+def build(config: ModelConfig, precision: str = "float32", num_labels: int = 5) -> tf_keras.Model:
+    return build_model(config, num_labels=num_labels, patch_shape=PATCH_SHAPE, precision=precision)
+
+
+def kernel_shapes(model: tf_keras.Model) -> list[tuple[int, ...]]:
+    kernels = (layer.kernel for layer in model.layers if hasattr(layer, "kernel"))
+    return sorted(tuple(kernel.shape) for kernel in kernels)
+
+
+# What the paper changed: removed and put in place. All of them see one channel instead of three.
+@pytest.mark.parametrize(
+    ("name", "published", "removed", "added"),
+    [
+        ("resnet50", "ResNet50", [(7, 7, 3, 64)], [(7, 7, 1, 64)]),
+        (
+            "inception_v3",
+            "InceptionV3",
+            [(3, 3, 3, 32), (3, 3, 32, 32), (3, 3, 32, 64), (1, 1, 64, 80)],
+            [(1, 1, 1, 80)],
+        ),
+        (
+            "vgg",
+            "VGG19",
+            [(3, 3, 3, 64), (7 * 7 * 512, 4096)],
+            [(3, 3, 1, 64), (3 * 2 * 512, 4096)],
+        ),
+    ],
+)
+def test_all_other_layers_are_those_of_the_published_network(
+    name: str, published: str, removed: list[tuple[int, ...]], added: list[tuple[int, ...]]
+) -> None:
+    original = kernel_shapes(getattr(tf_keras.applications, published)(weights=None, classes=5))
+    for shape in removed:
+        original.remove(shape)
+    assert kernel_shapes(full_size(name)) == sorted([*original, *added])
+
+
+def test_alexnet_has_the_published_convolutions() -> None:
+    # Krizhevsky et al. (2012), section 3.5, on one device and one channel.
+    convolutions = [(11, 11, 1, 96), (5, 5, 96, 256), (3, 3, 256, 384), (3, 3, 384, 384)]
+    convolutions += [(3, 3, 384, 256)]
+    dense = [(1024, 4096), (4096, 4096), (4096, 5)]
+    assert kernel_shapes(full_size("alexnet")) == sorted([*convolutions, *dense])
+
+
+# Section 3.3.4 and 3.3.5: the sizes of the average pools; 3.3.2: the first layer's activations.
+@pytest.mark.parametrize(
+    ("name", "layer_type", "index", "shape"),
+    [
+        ("resnet50", tf_keras.layers.GlobalAveragePooling2D, -1, (6, 4, 2048)),
+        ("inception_v3", tf_keras.layers.GlobalAveragePooling2D, -1, (10, 6, 2048)),
+        ("alexnet", tf_keras.layers.MaxPooling2D, 0, (43, 54, 96)),
+        ("vgg", tf_keras.layers.Flatten, -1, (3, 2, 512)),
+    ],
+)
+def test_feature_maps_have_the_papers_size(
+    name: str, layer_type: type, index: int, shape: tuple[int, ...]
+) -> None:
+    model = full_size(name)
+    layers = [layer for layer in model.layers if isinstance(layer, layer_type)]
+    assert layers[index].input_shape[1:] == shape
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_training_in_bfloat16_is_the_same_under_the_same_seed(name: str) -> None:
+    rng = np.random.default_rng(0)
+    patches = tf.constant(rng.normal(-2, 1, (4, *PATCH_SHAPE)), tf.float32)
+    label_ids = tf.constant([[0, 2], [1, -1], [-1, -1], [3, 4]])
+
+    def train(seed: int) -> tuple[list[float], list[np.ndarray]]:
+        tf_keras.utils.set_random_seed(seed)
+        model = build(network(name, "width=0.05", "bottleneck_units=16"), "bfloat16")
+        optimizer = tf_keras.optimizers.legacy.SGD(0.001)
+        losses = []
+        for _ in range(2):
+            with tf.GradientTape() as tape:
+                outputs = model(patches, training=True)
+                loss = sigmoid_cross_entropy(outputs["logits"], label_ids)
+            assert {output.dtype for output in [*outputs.values(), loss]} == {tf.float32}
+            gradients = tape.gradient(loss, model.trainable_variables)
+            assert all(gradient is not None for gradient in gradients)
+            optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+            losses.append(float(loss))
+        assert outputs["logits"].shape == (4, 5)
+        assert outputs["embedding"].shape == (4, 16)
+        assert {weight.dtype for weight in model.weights} == {tf.float32}
+        assert "bfloat16" in {layer.compute_dtype for layer in model.layers}
+        return losses, model.get_weights()
+
+    losses, weights = train(seed=1)
+    assert losses[1] < losses[0]
+    again, weights_again = train(seed=1)
+    np.testing.assert_allclose(again, losses, rtol=1e-3)
+    for weight, weight_again in zip(weights, weights_again, strict=True):
+        np.testing.assert_allclose(weight_again, weight, atol=1e-3)
+    other, _ = train(seed=2)
+    assert other != losses
+
+
+def test_without_a_bottleneck_the_embedding_is_the_last_pool() -> None:
+    model = build(ResNet50(width=0.125, batch_norm_momentum=0.9))
+    pool = next(
+        layer for layer in model.layers if isinstance(layer, tf_keras.layers.GlobalAveragePooling2D)
+    )
+    patches = tf.zeros([2, *PATCH_SHAPE])
+    pooled = tf_keras.Model(model.input, pool.output)(patches)
+    np.testing.assert_array_equal(model(patches)["embedding"], pooled)
+
+
+def test_units_of_the_papers_width_are_not_rounded() -> None:
+    # M = 500 of the sweep (section 3.3.1) is no multiple of eight.
+    assert (500, 500) in kernel_shapes(build(network("fully_connected", "units=500")))
+
+
+def test_poolings_are_the_average_at_first_and_more_than_it_later() -> None:
+    maps = np.random.default_rng(4).gamma(1.0, 5.0, (3, 6, 4, 8)).astype(np.float32)
+    maps[0, :, :, 0] = 0.0  # a channel that is silent
+    mean, greatest = maps.mean(axis=(1, 2)), maps.max(axis=(1, 2))
+    inputs = tf_keras.Input(maps.shape[1:])
+
+    average = tf_keras.Model(inputs, pooled(inputs, "average"))
+    np.testing.assert_allclose(average(maps), mean, rtol=1e-5)
+
+    attention = tf_keras.Model(inputs, pooled(inputs, "attention"))
+    np.testing.assert_allclose(attention(maps), mean, rtol=1e-5)
+    kernel = np.linspace(-0.2, 0.2, 8, dtype=np.float32)[:, None]
+    attention.set_weights([kernel, np.ones(1, np.float32)])
+    scores = np.exp(maps @ kernel)  # [batch, frames, bands, 1]
+    expected = (scores * maps).sum(axis=(1, 2)) / scores.sum(axis=(1, 2))
+    np.testing.assert_allclose(attention(maps), expected, rtol=1e-4)
+
+    generalised = tf_keras.Model(inputs, pooled(inputs, "generalised_mean"))
+    cubic = np.cbrt((maps.astype(np.float64) ** 3).mean(axis=(1, 2)))
+    np.testing.assert_allclose(generalised(maps), cubic, rtol=1e-5, atol=1e-5)
+    with tf.GradientTape() as tape:
+        total = tf.reduce_sum(generalised(tf.constant(maps)))
+    assert np.isfinite(tape.gradient(total, generalised.trainable_variables)[0])
+    for power, limit in ((1.0, mean), (500.0, greatest)):
+        generalised.set_weights([np.float32(power)])
+        np.testing.assert_allclose(generalised(maps), limit, rtol=0.01, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["resnet50", "inception_v3"])
+def test_pooling_is_a_field_of_the_network(name: str) -> None:
+    for pooling, more in (("generalised_mean", 1), ("attention", 128 + 1)):
+        model = build(network(name, "width=0.0625", f"pooling={pooling}"), "bfloat16")
+        plain = build(network(name, "width=0.0625"))
+        assert model.count_params() - plain.count_params() == more
+        assert model.output["embedding"].shape == plain.output["embedding"].shape

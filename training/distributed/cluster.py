@@ -1,0 +1,177 @@
+"""Which processes train together, and which of them this one is: `TF_CONFIG`."""
+
+import dataclasses
+import json
+import os
+import socket
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from features.contracts import folders
+from features.errors import InputError
+from training.distributed.watchdog import (
+    LostPeerError,
+    Watchdog,
+    is_listening,
+    wait_for_address,
+)
+
+VARIABLE = "TF_CONFIG"
+CHIEF, WORKER, PARAMETER_SERVER, EVALUATOR = "chief", "worker", "ps", "evaluator"
+_EXAMPLE = (
+    '{"cluster": {"chief": ["host0:2222"], "worker": ["host1:2222"], "ps": ["host2:2222"]}, '
+    '"task": {"type": "worker", "index": 0}}'
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Cluster:
+    """The processes of a run.
+
+    With parameter servers training is asynchronous: `chief`, `worker`, `ps`. Without, the workers
+    share every mini-batch, and the first of them is the chief. An `evaluator` is in no cluster: it
+    reads checkpoints (inside, it can hang the coordinator).
+    """
+
+    addresses: Mapping[str, tuple[str, ...]]  # role -> host:port of each
+    role: str
+    index: int
+
+    @property
+    def asynchronous(self) -> bool:
+        """Whether there are parameter servers."""
+        return PARAMETER_SERVER in self.addresses
+
+    @property
+    def address(self) -> str:
+        """Of this process."""
+        return self.addresses[self.role][self.index]
+
+    @property
+    def num_workers(self) -> int:
+        """Workers of the run."""
+        return len(self.addresses[WORKER])
+
+    @property
+    def is_chief(self) -> bool:
+        """Whether this process writes the run."""
+        return self.role == CHIEF or (
+            not self.asynchronous and (self.role, self.index) == (WORKER, 0)
+        )
+
+    def to_tf_config(self) -> str:
+        """The text of `TF_CONFIG`."""
+        task = {"type": self.role, "index": self.index}
+        return json.dumps({"cluster": self.addresses, "task": task})
+
+    def resolver(self) -> tf.distribute.cluster_resolver.ClusterResolver:
+        """The same for TensorFlow."""
+        return tf.distribute.cluster_resolver.SimpleClusterResolver(
+            tf.train.ClusterSpec({role: list(at) for role, at in self.addresses.items()}),
+            task_type=self.role,
+            task_id=self.index,
+            rpc_layer="grpc",
+        )
+
+
+def cluster_of_environment() -> Cluster | None:
+    """What `TF_CONFIG` says; None where it is not set.
+
+    Raises:
+      InputError: it makes no sense.
+    """
+    text = os.environ.get(VARIABLE)
+    if not text:
+        return None
+    try:
+        document = json.loads(text)
+        addresses = {role: tuple(at) for role, at in document["cluster"].items()}
+        cluster = Cluster(addresses, document["task"]["type"], int(document["task"]["index"]))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{VARIABLE} is {text!r} ({error!r}); expected as {_EXAMPLE}") from error
+    problem = _problem(cluster)
+    if problem:
+        raise InputError(f"{VARIABLE} is {text!r}: {problem}; expected as {_EXAMPLE}")
+    return cluster
+
+
+def _problem(cluster: Cluster) -> str | None:
+    roles = set(cluster.addresses)
+    wanted = {CHIEF, WORKER, PARAMETER_SERVER} if cluster.asynchronous else {WORKER}
+    if roles != wanted:
+        return f"the roles of a cluster are {sorted(wanted)}, and not {sorted(roles)}"
+    if any(":" not in at for role in roles for at in cluster.addresses[role]):
+        return "an address is host:port"
+    if cluster.role == EVALUATOR:
+        return None
+    if cluster.role not in roles or not 0 <= cluster.index < len(cluster.addresses[cluster.role]):
+        return f"there is no task {cluster.role} {cluster.index}"
+    return None
+
+
+def require_free_port(address: str) -> None:
+    """Refuse to start where another process listens: gRPC would share the port with it.
+
+    Raises:
+      InputError: the port is in use.
+    """
+    port = int(address.rsplit(":", 1)[1])
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", port))
+        except OSError as error:
+            raise InputError(
+                f"port {port} of this machine cannot be had ({error}); end the process that "
+                f"listens there, or give {address} another port in {VARIABLE} of every process"
+            ) from error
+
+
+def meet(cluster: Cluster, seconds: float) -> None:
+    """Wait until each of the workers that share mini-batches has come.
+
+    TensorFlow would wait for them too, without an end, and with Python's lock in its hands.
+
+    Raises:
+      LostPeerError: one does not come within so many seconds.
+    """
+    port = int(cluster.address.rsplit(":", 1)[1])
+    with socket.create_server(("", port), backlog=4_096):  # where the others look for us
+        for index, address in enumerate(cluster.addresses[WORKER]):
+            wait_for_address(address, f"worker {index}", seconds)
+
+
+def serve(cluster: Cluster, output: str, seconds: float) -> None:
+    """Be a worker or a parameter server until the chief has finished the run.
+
+    Args:
+      cluster: with the role of this process.
+      output: folder of the run.
+      seconds: how long to wait for a chief that is not there.
+
+    Raises:
+      LostPeerError: there is no chief for so long.
+    """
+    Watchdog(seconds)  # ends this process with its supervisor
+    server: Any = tf.distribute.Server(
+        tf.train.ClusterSpec({role: list(at) for role, at in cluster.addresses.items()}),
+        job_name=cluster.role,
+        task_index=cluster.index,
+        protocol="grpc",
+    )
+    (chief,) = cluster.addresses[CHIEF]
+    seen_at, came = time.monotonic(), False
+    while True:
+        if is_listening(chief):
+            seen_at, came = time.monotonic(), True
+        elif came and folders.find_root(output, folders.RUN):
+            return
+        elif time.monotonic() > seen_at + seconds:
+            raise LostPeerError(
+                f"{cluster.role} {cluster.index} ({server.target}): no chief at {chief} for "
+                f"{seconds:.0f} s; start it there, then run the same command again"
+            )
+        time.sleep(1)

@@ -1,0 +1,172 @@
+"""Patches as they might have been: shifted, louder, mixed with each other, with parts blanked.
+
+Chance comes with the patch: the input draws some numbers for each, from the seed of the run and the
+patch's place in the stream, and what happens in the step follows from these. So it is the same
+whatever devices share a mini-batch.
+"""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from features.front_end.params import LogMelParams
+from training.config import Options
+
+# The numbers of a patch: its share in a mixture, shift in time, shift in bands, gain, and for each
+# mask of time and one of bands the width and the place of each.
+_SHARE, _TIME, _BANDS, _GAIN, _MASKS = range(5)
+_OF_MASKS = 4
+
+
+class Examples(NamedTuple):
+    """What the network is to learn from a mini-batch."""
+
+    patches: tf.Tensor  # log-mel [batch, frames, bands]
+    label_ids: tf.Tensor  # [batch, most labels], padded by NO_LABEL
+    label_shares: tf.Tensor | None  # float32 [batch, most labels]; None for 1
+
+
+def draw(options: Options, seed: tf.Tensor) -> tf.Tensor:
+    """The numbers that one patch is augmented by.
+
+    Args:
+      options: of the recipe.
+      seed: two integers, which no other patch has.
+
+    Returns:
+      float32 [numbers] in [0, 1]: the patch's share in its mixture, and uniform ones.
+    """
+    uniform = tf.random.stateless_uniform([_MASKS - 1 + _OF_MASKS * options.masks], seed)
+    if not options.mixup:
+        return tf.concat([[1.0], uniform], axis=0)
+    # Beta(a, a). In float64, where both cannot be 0.
+    alpha = tf.constant(options.mixup, tf.float64)
+    one, other = tf.unstack(tf.random.stateless_gamma([2], seed, alpha, dtype=tf.float64))
+    return tf.concat([[tf.cast(one / (one + other), tf.float32)], uniform], axis=0)
+
+
+def augment(
+    patches: tf.Tensor,
+    label_ids: tf.Tensor,
+    draws: tf.Tensor,
+    options: Options,
+    params: LogMelParams,
+) -> Examples:
+    """Apply the options of a recipe.
+
+    Args:
+      patches: log-mel [batch, frames, bands].
+      label_ids: [batch, most labels], padded by NO_LABEL.
+      draws: [batch, numbers], of `draw`.
+      options: of the recipe.
+      params: what frames are.
+    """
+    label_shares = None
+    either_way = 2 * draws - 1
+    if options.time_shift_seconds:
+        frames = round(options.time_shift_seconds / params.hop_seconds)
+        patches = shifted(patches, tf.cast(tf.round(either_way[:, _TIME] * frames), tf.int32))
+    if options.band_shift:
+        by = tf.cast(tf.round(either_way[:, _BANDS] * options.band_shift), tf.int32)
+        patches = transposed(patches, by)
+    if options.gain_decibels:
+        patches = amplified(patches, either_way[:, _GAIN] * options.gain_decibels, params)
+    if options.mixup:
+        patches, label_ids, label_shares = mixed(patches, label_ids, draws[:, _SHARE])
+    blank = tf.reduce_mean(patches, axis=[1, 2], keepdims=True)
+    for mask in range(options.masks):
+        first = _MASKS + _OF_MASKS * mask
+        of_time, of_bands = draws[:, first : first + 2], draws[:, first + 2 : first + 4]
+        frames = stretch(
+            of_time, round(options.time_mask_seconds / params.hop_seconds), params.patch_frames
+        )
+        bands = stretch(of_bands, options.mask_bands, params.num_mel_bands)
+        patches = tf.where(frames[:, :, None] | bands[:, None, :], blank, patches)
+    return Examples(patches, label_ids, label_shares)
+
+
+def shifted(patches: tf.Tensor, frames: tf.Tensor) -> tf.Tensor:
+    """Each patch later by so many frames; what leaves at one end comes back at the other.
+
+    Args:
+      patches: [batch, frames, bands].
+      frames: integers [batch].
+    """
+    length = tf.shape(patches)[1]
+    source = tf.math.floormod(tf.range(length) - frames[:, None], length)  # [batch, frames]
+    return tf.gather(patches, source, batch_dims=1)
+
+
+def transposed(patches: tf.Tensor, bands: tf.Tensor) -> tf.Tensor:
+    """Each patch higher by so many mel bands; the band at the edge is repeated.
+
+    Args:
+      patches: [batch, frames, bands].
+      bands: integers [batch].
+    """
+    number = tf.shape(patches)[2]
+    source = tf.clip_by_value(tf.range(number) - bands[:, None], 0, number - 1)  # [batch, bands]
+    across = tf.transpose(patches, [0, 2, 1])
+    return tf.transpose(tf.gather(across, source, batch_dims=1), [0, 2, 1])
+
+
+def amplified(patches: tf.Tensor, decibels: tf.Tensor, params: LogMelParams) -> tf.Tensor:
+    """The log-mel of each sound played louder by so much.
+
+    Exactly that: mel magnitudes are linear in the samples, and log-mel is their logarithm after an
+    offset. What is silent stays so.
+
+    Args:
+      patches: log-mel [batch, frames, bands].
+      decibels: float32 [batch].
+      params: with the offset.
+    """
+    mel = tf.maximum(tf.exp(patches) - params.log_offset, 0.0)
+    factors = 10 ** (decibels[:, None, None] / 20)
+    return tf.math.log(factors * mel + params.log_offset)
+
+
+def mixed(patches: tf.Tensor, label_ids: tf.Tensor, shares: tf.Tensor) -> Examples:
+    """Mixup (Zhang et al. 2018): each patch with its neighbour, and their targets alike.
+
+    Neighbours are the first and the second, the third and the fourth: patches of a batch are in no
+    order, and so their pairs do not depend on how it is cut into parts for devices. A last one
+    without neighbour stays as it is. Log-mel is mixed, which for PANNs (Kong et al. 2020) was
+    better than mixing waveforms.
+
+    Args:
+      patches: [batch, frames, bands].
+      label_ids: [batch, most labels], padded by NO_LABEL.
+      shares: float32 [batch], that each patch has in its mixture.
+
+    Returns:
+      The ids of both, each with its share: a target is linear in these, so that the loss needs no
+      dense targets. A label of both is there twice.
+    """
+    index = tf.range(tf.shape(patches)[0])
+    neighbour = tf.minimum(tf.bitwise.bitwise_xor(index, 1), index[-1])
+    share = shares[:, None, None]
+    mixture = share * patches + (1 - share) * tf.gather(patches, neighbour)
+    ids = tf.concat([label_ids, tf.gather(label_ids, neighbour)], axis=1)
+    of_labels = tf.repeat(tf.stack([shares, 1 - shares], axis=1), tf.shape(label_ids)[1], axis=1)
+    return Examples(mixture, ids, of_labels)
+
+
+def stretch(draws: tf.Tensor, most: int, length: int) -> tf.Tensor:
+    """A stretch of frames or bands to be blanked (SpecAugment: Park et al. 2019).
+
+    Its width is uniform on 0 to `most`, its place uniform among those where it fits.
+
+    Args:
+      draws: [batch, 2] in [0, 1), for the width and the place.
+      most: the greatest width.
+      length: frames or bands of a patch.
+
+    Returns:
+      bool [batch, length].
+    """
+    most = min(most, length)
+    width = tf.floor(draws[:, :1] * (most + 1))
+    start = tf.floor(draws[:, 1:] * (length - width + 1))
+    place = tf.range(length, dtype=tf.float32)
+    return (start <= place) & (place < start + width)

@@ -1,0 +1,71 @@
+"""Input with mean 0 and deviation 1 in each mel band, where a recipe asks for it.
+
+The network begins with it. So it is in every checkpoint and in the SavedModel, whoever trains and
+whoever serves.
+"""
+
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+from tf_keras import layers
+from tf_keras.initializers import Constant
+
+from features.contracts import folders
+from features.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class BandStatistics:
+    """Of each mel band, over a sample of the training patches."""
+
+    mean: tuple[float, ...]
+    standard_deviation: tuple[float, ...]  # 1 for a band that never changes
+
+
+def read_band_statistics(folder: str, *, features_fingerprint: str) -> BandStatistics:
+    """The statistics in a FEATURES folder.
+
+    Raises:
+      InputError: there are none, or they are of features that were there before.
+    """
+    command = f"run `python -m pipelines.band_statistics --features {folder}`"
+    document = folders.find_root(folder, folders.BAND_STATISTICS)
+    if document is None:
+        raise InputError(
+            f"{folder} has no {folders.BAND_STATISTICS}, which normalised input needs; {command}"
+        )
+    folders.require_equal(
+        f"features_fingerprint of {folders.BAND_STATISTICS}",
+        expected=features_fingerprint,
+        received=document["features_fingerprint"],
+        where=folder,
+        cure=command,
+    )
+    return BandStatistics(tuple(document["mean"]), tuple(document["standard_deviation"]))
+
+
+def normalised(patches: tf.Tensor, statistics: BandStatistics) -> tf.Tensor:
+    """Subtract the mean of each band, divide by its standard deviation.
+
+    A batch normalization that never learns, because its statistics are then weights: a run that
+    goes on has those that it began with. It equals the graph that pipelines.band_statistics
+    leaves, which needs tensorflow-transform to load, up to float32 rounding.
+
+    Args:
+      patches: log-mel [batch, frames, bands], or embeddings [batch, units].
+      statistics: of the bands, or of the units.
+
+    Returns:
+      float32, of the same shape.
+    """
+    return layers.BatchNormalization(
+        center=False,
+        scale=False,
+        epsilon=0.0,
+        moving_mean_initializer=Constant(np.array(statistics.mean)),
+        moving_variance_initializer=Constant(np.square(statistics.standard_deviation)),
+        trainable=False,
+        dtype="float32",
+        name="normalisation",
+    )(patches)

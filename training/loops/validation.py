@@ -1,0 +1,112 @@
+"""What the paper watched during training: 1-best accuracy and mAP of single patches (section 3.1).
+
+The scores of an evaluation are those of whole videos, on balanced sets (section 3.2); they differ.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+
+from features.front_end.front_end import PatchStorage
+from training.input.batches import decode_patches
+from training.loops.loss import NO_LABEL, sigmoid_cross_entropy
+
+
+@dataclasses.dataclass(frozen=True)
+class ValidationMetrics:
+    """Figures of a validation subset; NaN where it has no patch or class to take them from."""
+
+    loss: float  # what training minimises
+    accuracy: float  # share of labelled patches whose highest score belongs to a true label
+    mean_average_precision: float  # over classes that have both positive and negative patches
+    num_patches: int
+    num_classes: int  # that the mean is over
+
+
+def inference(
+    model: tf_keras.Model, patch_storage: PatchStorage
+) -> Callable[[tf.Tensor], tf.Tensor]:
+    """A model as a graph: patches as stored -> logits."""
+
+    @tf.function(reduce_retracing=True)
+    def logits_of(patches: tf.Tensor) -> tf.Tensor:
+        return model(decode_patches(patches, patch_storage), training=False)["logits"]
+
+    return logits_of
+
+
+def validate(
+    logits_of: Callable[[tf.Tensor], tf.Tensor], batches: tf.data.Dataset
+) -> ValidationMetrics:
+    """Apply a model to `Batch`es and measure its logits.
+
+    The sigmoid is monotone, so logits rank as scores do, and do not saturate.
+    """
+    logits, label_ids, losses = [], [], []
+    for batch in batches:
+        of_batch = logits_of(batch.patches)
+        logits.append(of_batch.numpy())
+        label_ids.append(batch.label_ids.numpy())
+        losses.append(float(sigmoid_cross_entropy(of_batch, batch.label_ids)))
+    loss = float(np.average(losses, weights=[len(ids) for ids in label_ids]))
+    width = max(ids.shape[1] for ids in label_ids)
+    padded = [
+        np.pad(ids, [(0, 0), (0, width - ids.shape[1])], constant_values=NO_LABEL)
+        for ids in label_ids
+    ]
+    return measure(np.concatenate(logits), np.concatenate(padded), loss=loss)
+
+
+def measure(scores: np.ndarray, label_ids: np.ndarray, *, loss: float) -> ValidationMetrics:
+    """Exact metrics.
+
+    Args:
+      scores: float [patches, labels].
+      label_ids: integers [patches, most labels of a patch], padded by NO_LABEL.
+      loss: of these patches, which is not that of scores alone.
+    """
+    is_label = label_ids != NO_LABEL
+    labelled = is_label.any(axis=1)
+    hits = (label_ids == scores.argmax(axis=1)[:, None]).any(axis=1)
+    precisions = average_precisions(scores, label_ids)
+    measurable = precisions[np.isfinite(precisions)]
+    return ValidationMetrics(
+        loss=loss,
+        accuracy=float(hits[labelled].mean()) if labelled.any() else float("nan"),
+        mean_average_precision=float(measurable.mean()) if measurable.size else float("nan"),
+        num_patches=len(scores),
+        num_classes=len(measurable),
+    )
+
+
+def average_precisions(scores: np.ndarray, label_ids: np.ndarray) -> np.ndarray:
+    """Average precision of every class, ties as in scikit-learn.
+
+    It is the mean, over the positives of a class, of the precision among all patches that score at
+    least as high. So a class needs its own sorted column, and a look-up for its few positives.
+
+    Args:
+      scores: float [patches, labels].
+      label_ids: integers [patches, most labels of a patch], padded by NO_LABEL.
+
+    Returns:
+      float64 [labels]; NaN for classes without positives or without negatives.
+    """
+    num_patches, num_labels = scores.shape
+    rows, columns = np.nonzero(label_ids != NO_LABEL)
+    classes = label_ids[rows, columns]
+    rows = rows[np.argsort(classes, kind="stable")]
+    bounds = np.concatenate([[0], np.cumsum(np.bincount(classes, minlength=num_labels))])
+    result = np.full(num_labels, np.nan)
+    for label in range(num_labels):
+        positives = rows[bounds[label] : bounds[label + 1]]
+        if 0 < len(positives) < num_patches:
+            column = np.sort(scores[:, label])
+            wanted = np.sort(scores[positives, label])
+            at_least = num_patches - np.searchsorted(column, wanted, side="left")
+            positives_at_least = len(wanted) - np.searchsorted(wanted, wanted, side="left")
+            result[label] = np.mean(positives_at_least / at_least)
+    return result
