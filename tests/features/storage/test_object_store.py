@@ -183,8 +183,8 @@ def test_reading_does_without_beam(bucket: emulator.Emulator) -> None:
     """A decoder process would take 160 MB more."""
     files.write_bytes(f"{FOLDER}/file", b"content")
     script = (
-        "import sys; from features import storage\n"
-        f"assert storage.open_read('{FOLDER}/file').read() == b'content'\n"
+        "import sys; from features.storage import files\n"
+        f"assert files.open_read('{FOLDER}/file').read() == b'content'\n"
         "assert 'apache_beam' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
