@@ -2,7 +2,7 @@
 
     Exception
     |-- InputError(ValueError)    the user's mistake; the message says what to do
-    |   `-- features.contracts.folders.ContractError    two folders that do not belong together
+    |   `-- ContractError        a folder that is not what it should be
     |-- JobFailedError           the job ran and did not produce what it should have
     |   |-- TooManyRejectsError  it rejects more than it was allowed to
     |   |-- training.distributed.watchdog.LostPeerError  another process is gone
@@ -28,6 +28,10 @@ class InputError(ValueError):
     """Bad input: the message says what was wrong, what was received and what to do."""
 
     exit_code = BAD_INPUT
+
+
+class ContractError(InputError):
+    """A folder is not what it should be, or two folders do not belong together."""
 
 
 class JobFailedError(RuntimeError):

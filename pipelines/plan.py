@@ -5,6 +5,7 @@ python -m pipelines.plan --actual features
 """
 
 import argparse
+import dataclasses
 import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -116,7 +117,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     num_shards = sum(sum(counts.values()) for counts in groups.values())
     hop_hours = settings.front_end.log_mel.patch_hop_seconds / 3600
     prediction = {
-        "made_by": folders.made_by(),
+        "made_by": dataclasses.asdict(folders.made_by()),
         "dataset_fingerprint": data["fingerprint"],
         "patches_per_video": args.patches_per_video,
         "num_videos": corpus.num_videos,

@@ -5,6 +5,7 @@ It says what made the folder, fingerprints what it was made from, and holds coun
 reader checks format and fingerprints first and names the field and both values where they differ.
 """
 
+import contextlib
 import dataclasses
 import datetime
 import hashlib
@@ -12,13 +13,13 @@ import importlib.metadata
 import json
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
-from features.errors import InputError
+from features.contracts.typed_json import FORMAT_VERSION, Document, to_plain
+from features.errors import ContractError, InputError
 from features.storage import files
 
-FORMAT_VERSION = 1
 DATASET = "dataset.json"
 FEATURES = "features.json"
 RUN = "run.json"
@@ -31,7 +32,7 @@ SWEEP = "sweep.json"
 BAND_STATISTICS = "band_statistics.json"
 
 # Which command makes which folder or file, for the message that it is not there.
-_MAKERS = {
+MAKERS = {
     DATASET: "python -m pipelines.prepare_dataset",
     FEATURES: "python -m pipelines.extract_features",
     RUN: "python -m training.train",
@@ -44,9 +45,7 @@ _MAKERS = {
 }
 _PACKAGES = ("apache-beam", "av", "numpy", "soxr", "tensorflow", "tf-keras")
 
-
-class ContractError(InputError):
-    """Two folders do not belong together, or one is not what it should be."""
+_Document = TypeVar("_Document", bound=Document)
 
 
 def canonical_json(value: Any) -> str:
@@ -61,18 +60,77 @@ def fingerprint(value: Any) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:16]
 
 
-def made_by() -> dict[str, Any]:
-    """The command that runs now, when, and the versions that can change its output."""
-    return {
-        "command": shlex.join(["python", "-m", _module_name(), *sys.argv[1:]]),
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
-    }
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MadeBy:
+    """The command that made a folder.
+
+    Attributes:
+      command: with its arguments.
+      created: when it started to write, ISO 8601 in UTC.
+      versions: of the installed packages that can change the output.
+    """
+
+    command: str
+    created: str
+    versions: Mapping[str, str]
+
+
+def made_by() -> MadeBy:
+    """The command that is running, the time and the package versions."""
+    return MadeBy(
+        command=shlex.join(["python", "-m", _module_name(), *sys.argv[1:]]),
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        versions=dict(_installed_versions()),
+    )
+
+
+def find_document(folder: str, document: type[_Document]) -> _Document | None:
+    """Read a document of a folder.
+
+    Args:
+      folder: the folder.
+      document: class of the document.
+
+    Returns:
+      The document; None if the folder has no such file: it is unfinished, or does not exist.
+
+    Raises:
+      ContractError: the file is not such a document, or is of another format version.
+    """
+    path = files.join(folder, document.FILE)
+    try:
+        content = files.read_bytes(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return document.from_json(content, path)
+
+
+def read_document(folder: str, document: type[_Document]) -> _Document:
+    """Read a document of a finished folder.
+
+    Raises:
+      ContractError: the folder is missing or unfinished; or as for `find_document`.
+    """
+    found = find_document(folder, document)
+    if found is None:
+        raise ContractError(
+            f"{folder} has no {document.FILE}: the folder does not exist or is unfinished; "
+            f"run `{document.MAKER}`, which resumes where it stopped"
+        )
+    return found
+
+
+def write_document(folder: str, document: Document) -> None:
+    """Write a document of a folder; the one at the root comes last and finishes the folder."""
+    files.write_bytes(files.join(folder, document.FILE), document.to_json())
+
+
+# The next three are for callers that do not have typed documents yet.
 
 
 def write_root(folder: str, name: str, content: Mapping[str, Any]) -> None:
     """Write the root JSON of a finished folder."""
-    document = {"format_version": FORMAT_VERSION, **content}
+    document = to_plain({"format_version": FORMAT_VERSION, **content})
     text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
     files.write_bytes(files.join(folder, name), text.encode())
 
@@ -88,13 +146,13 @@ def find_root(folder: str, name: str) -> dict[str, Any] | None:
     except ValueError as error:
         raise ContractError(
             f"{files.join(folder, name)} is no JSON ({error}); make the folder anew with "
-            f"`{_MAKERS[name]}`"
+            f"`{MAKERS[name]}`"
         ) from error
     if document.get("format_version") != FORMAT_VERSION:
         raise ContractError(
             f"{files.join(folder, name)}: format_version is "
             f"{document.get('format_version')!r}, this version reads {FORMAT_VERSION}; "
-            f"make the folder anew with `{_MAKERS[name]}`"
+            f"make the folder anew with `{MAKERS[name]}`"
         )
     return document
 
@@ -109,7 +167,7 @@ def read_root(folder: str, name: str) -> dict[str, Any]:
     if document is None:
         raise ContractError(
             f"{folder} has no {name}: it is not there or was not finished; "
-            f"run `{_MAKERS[name]}` (again: it goes on where it stopped)"
+            f"run `{MAKERS[name]}` (again: it goes on where it stopped)"
         )
     return document
 
@@ -127,7 +185,7 @@ def claim_output(folder: str, name: str, inputs: Sequence[str]) -> None:
     """
     if any(folder.rstrip("/") == source.rstrip("/") for source in inputs):
         raise InputError(f"--output {folder} is an input of this job; name another folder")
-    for other, maker in _MAKERS.items():
+    for other, maker in MAKERS.items():
         if other not in (name, BAND_STATISTICS) and files.exists(files.join(folder, other)):
             raise InputError(
                 f"--output {folder} holds the {other} of `{maker}`; name another folder"
@@ -153,3 +211,9 @@ def require_equal(field: str, *, expected: Any, received: Any, where: str, cure:
 def _module_name() -> str:
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     return spec.name if spec else "unknown"
+
+
+def _installed_versions() -> Iterator[tuple[str, str]]:
+    for name in _PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            yield name, importlib.metadata.version(name)

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from features.contracts import folders
+from features.contracts.typed_json import OMIT_NONE, convert, to_plain
 from features.front_end.params import LogMelParams
 
 
@@ -79,7 +80,8 @@ class FrontEnd:
     resampler: str
     log_mel: LogMelParams = dataclasses.field(default_factory=LogMelParams)
     storage: PatchStorage = dataclasses.field(default_factory=PatchStorage)
-    embedding: Embedding | None = None
+    # Left out if None, so that the fingerprint of a log-mel front end stays.
+    embedding: Embedding | None = dataclasses.field(default=None, metadata=OMIT_NONE)
 
     @property
     def patch_shape(self) -> tuple[int, ...]:
@@ -97,18 +99,18 @@ class FrontEnd:
         return folders.fingerprint(self.to_json())
 
     def to_json(self) -> dict[str, Any]:
-        """For a root JSON."""
-        document = dataclasses.asdict(self)
-        if self.embedding is None:  # a front end of log-mel keeps its fingerprint
-            del document["embedding"]
-        return document
+        """For a JSON file."""
+        return to_plain(self)
 
     @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> "FrontEnd":
-        """Back from `to_json`."""
-        return cls(
-            resampler=document["resampler"],
-            log_mel=LogMelParams(**document["log_mel"]),
-            storage=PatchStorage(**document["storage"]),
-            embedding=Embedding(**document["embedding"]) if "embedding" in document else None,
-        )
+    def from_json(cls, document: Mapping[str, Any], where: str = "front end") -> "FrontEnd":
+        """Back from `to_json`.
+
+        Args:
+          document: parsed JSON.
+          where: path of the file, for messages.
+
+        Raises:
+          ContractError: a field is missing or of another type.
+        """
+        return convert(document, cls, where=where, cure="make the file again")

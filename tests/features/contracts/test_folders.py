@@ -4,14 +4,19 @@ import dataclasses
 import datetime
 import importlib.metadata
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from features.contracts import folders
 from features.contracts.folders import ContractError
 from features.errors import InputError
 
+ROOT = Path(__file__).parents[3]
 ROOTS = {
     folders.DATASET: "pipelines.prepare_dataset",
     folders.FEATURES: "pipelines.extract_features",
@@ -113,10 +118,21 @@ class TestFingerprint:
 def test_made_by_names_command_time_and_versions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["train.py", "--recipe", "two words"])
     made_by = folders.made_by()
-    assert made_by["command"].startswith("python -m ")
-    assert made_by["command"].endswith(" --recipe 'two words'")
-    age = datetime.datetime.now(datetime.UTC) - datetime.datetime.fromisoformat(made_by["created"])
+    assert made_by.command.startswith("python -m ")
+    assert made_by.command.endswith(" --recipe 'two words'")
+    age = datetime.datetime.now(datetime.UTC) - datetime.datetime.fromisoformat(made_by.created)
     assert datetime.timedelta(seconds=-1) < age < datetime.timedelta(minutes=1)
-    assert made_by["versions"]["av"] == importlib.metadata.version("av")
-    assert made_by["versions"]["soxr"] == importlib.metadata.version("soxr")
-    assert json.loads(json.dumps(made_by)) == made_by
+    assert made_by.versions["av"] == importlib.metadata.version("av")
+    assert made_by.versions["soxr"] == importlib.metadata.version("soxr")
+
+
+def test_made_by_needs_none_of_the_packages(tmp_path: Path) -> None:
+    # A process that sees no distribution but that of msgspec, which reads the documents.
+    link = tmp_path / "msgspec"
+    link.symlink_to(Path(msgspec.__file__).parent, target_is_directory=True)
+    code = "from features.contracts import folders; print(dict(folders.made_by().versions))"
+    environment = {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    printed = subprocess.run(
+        [sys.executable, "-S", "-c", code], env=environment, capture_output=True, text=True
+    )
+    assert (printed.stdout, printed.stderr) == ("{}\n", "")

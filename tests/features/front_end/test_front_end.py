@@ -89,7 +89,10 @@ class TestFingerprint:
         for name in path[:-1]:
             part = part[name]
         value = part[path[-1]]
-        part[path[-1]] = "float16" if isinstance(value, str) else value * (1 + 1e-9) + 1e-9
+        if isinstance(value, str):
+            part[path[-1]] = "float16"
+        else:
+            part[path[-1]] = value + 1 if isinstance(value, int) else value * (1 + 1e-9) + 1e-9
         assert FrontEnd.from_json(document).fingerprint != FRONT_END.fingerprint
 
     def test_is_16_hex_digits_and_the_same_for_equal_front_ends(self) -> None:

@@ -1,0 +1,601 @@
+"""The JSON files that one package writes and another reads, one frozen dataclass each.
+
+A file that only one package reads is declared beside the code that owns it, in the same way: a
+frozen, keyword-only dataclass of `typed_json.Document` with FILE and MAKER, the keys of the file as
+fields in the order of the file, and a table in docs/data_contracts.md that
+tests/features/contracts/test_documents.py compares with the fields.
+
+`read_document`, `find_document` and `write_document` of `folders` read and write the files at the
+root of a folder; `shards` reads and writes sidecars.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from features.contracts import folders
+from features.contracts.folders import MadeBy
+from features.contracts.sharding import ShardKey
+from features.contracts.typed_json import OMIT_NONE, Document
+from features.front_end.front_end import FrontEnd
+from features.sound.outcome import Outcome
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VocabularyReference:
+    """Which labels a folder is about; `labels.parquet` beside the document has the labels.
+
+    Attributes:
+      num_labels: number of labels.
+      fingerprint: of their ids in order.
+      num_unnamed_labels: labels that `--label-names` has no name for; None without that file.
+      num_unused_names: names of `--label-names` without a label; None without that file.
+    """
+
+    num_labels: int
+    fingerprint: str
+    num_unnamed_labels: int | None = dataclasses.field(default=None, metadata=OMIT_NONE)
+    num_unused_names: int | None = dataclasses.field(default=None, metadata=OMIT_NONE)
+
+
+# DATASET
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DatasetSplit:
+    """A split of a data set; `num_videos_by_group` and `num_shards` are by group."""
+
+    num_videos: int
+    num_videos_by_group: Mapping[str, int]
+    num_shards: Mapping[str, int]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExamplesPerClass:
+    """How many videos of a balanced set have a label, over its labels."""
+
+    min: int
+    median: float
+    mean: float
+    max: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BalancedSet:
+    """How close a balanced set comes to the requested number of examples of each class.
+
+    Attributes:
+      num_videos: videos of the set.
+      num_labels: number of labels, the most frequent ones.
+      examples_per_class: requested examples of each label.
+      num_short: labels with fewer examples than requested.
+      num_without_example: labels without any.
+      examples: how many the labels have.
+      num_double: labels with at least twice as many as requested.
+      most: label id -> videos, of the labels with the most.
+    """
+
+    num_videos: int
+    num_labels: int
+    examples_per_class: int
+    num_short: int
+    num_without_example: int
+    examples: ExamplesPerClass
+    num_double: int
+    most: Mapping[str, int]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LabelsPerVideo:
+    """The mean, and number of labels -> number of videos."""
+
+    mean: float
+    histogram: Mapping[str, int]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SplitStatistics:
+    """Durations and labels of a split.
+
+    Attributes:
+      hours: of all videos; a video of unknown length counts as the paper's average.
+      num_known_lengths: videos whose length the manifest gives.
+      known_hours: of those videos.
+      num_labels: labels that occur.
+      num_absent_labels: labels that do not.
+    """
+
+    hours: float
+    num_known_lengths: int
+    known_hours: float
+    num_labels: int
+    num_absent_labels: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LengthHistogram:
+    """Videos of known length by upper end of the bin; the last bin, None, has no end."""
+
+    upper_seconds: tuple[int | None, ...]
+    num_videos: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CoOccurrence:
+    """Videos that have both of two labels: the most frequent labels, and a square matrix."""
+
+    labels: tuple[str, ...]
+    num_videos: tuple[tuple[int, ...], ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DatasetStatistics:
+    """Statistics of all videos of a data set; `splits` is by split."""
+
+    labels_per_video: LabelsPerVideo
+    splits: Mapping[str, SplitStatistics]
+    lengths: LengthHistogram
+    co_occurrence: CoOccurrence
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Dataset(Document):
+    """`dataset.json` at the root of DATASET.
+
+    Attributes:
+      made_by: the command.
+      manifest: path or pattern of the manifest.
+      fingerprint: of all rows of `videos/`.
+      vocabulary: of the labels.
+      num_rows: rows of the manifest: `num_videos` + `num_rejects`.
+      num_videos: usable rows.
+      num_rejects: rejected rows.
+      rejects: reason -> rows.
+      splits: by split.
+      subsets: split -> subset -> its groups, in order.
+      balanced_sets: by name, the number of labels.
+      statistics: of all videos.
+    """
+
+    FILE: ClassVar[str] = folders.DATASET
+    MAKER: ClassVar[str] = folders.MAKERS[FILE]
+
+    made_by: MadeBy
+    manifest: str
+    fingerprint: str
+    vocabulary: VocabularyReference
+    num_rows: int
+    num_videos: int
+    num_rejects: int
+    rejects: Mapping[str, int]
+    splits: Mapping[str, DatasetSplit]
+    subsets: Mapping[str, Mapping[str, tuple[str, ...]]]
+    balanced_sets: Mapping[str, BalancedSet]
+    statistics: DatasetStatistics
+
+
+# FEATURES
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PatchCounts:
+    """Videos (the rejected ones included), patches, and bytes of the record files."""
+
+    num_videos: int
+    num_patches: int
+    num_bytes: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FeaturesSplit(PatchCounts):
+    """A split of features.
+
+    Attributes:
+      num_shards: by group.
+      groups: by group.
+      fingerprint: of the records.
+    """
+
+    num_shards: Mapping[str, int]
+    groups: Mapping[str, PatchCounts]
+    fingerprint: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Work:
+    """The cost of the last extraction that decoded anything.
+
+    Attributes:
+      num_decoded: decoded videos.
+      cpu_seconds: of workers and decoders.
+      wall_seconds: of the whole job.
+      num_workers: processes of this machine.
+    """
+
+    num_decoded: int
+    cpu_seconds: float
+    wall_seconds: float
+    num_workers: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Features(Document):
+    """`features.json` at the root of FEATURES, of log-mel patches or of embeddings.
+
+    Attributes:
+      made_by: the command.
+      features, features_fingerprint: the embedded features; None for log-mel patches.
+      run: of the network that made the embeddings; None for log-mel patches.
+      dataset, dataset_fingerprint: the data set.
+      vocabulary: of the labels.
+      front_end, front_end_fingerprint: from a waveform to stored patches.
+      seed: of the order of records and of the choice of patches.
+      keep_partial: whether the good part of a truncated soundtrack is kept.
+      patches_per_video: patches drawn of each soundtrack; None for all.
+      only_subset: `--subset` of the command; older folders do not have it.
+      subsets: split -> subset -> its groups, the complete ones; older folders do not have it.
+      num_videos_planned: videos of the extracted groups.
+      fingerprint: of the records of all splits.
+      num_videos: `num_written` + `num_rejects`.
+      num_written: videos with patches.
+      num_rejects: videos without.
+      rejects: outcome -> videos.
+      num_patches: patches of all splits.
+      splits: by split.
+      work: what the extraction took; None if unknown, as in older folders and for embeddings.
+    """
+
+    FILE: ClassVar[str] = folders.FEATURES
+    MAKER: ClassVar[str] = folders.MAKERS[FILE]
+
+    made_by: MadeBy
+    features: str | None = dataclasses.field(default=None, metadata=OMIT_NONE)
+    features_fingerprint: str | None = dataclasses.field(default=None, metadata=OMIT_NONE)
+    run: str | None = dataclasses.field(default=None, metadata=OMIT_NONE)
+    dataset: str
+    dataset_fingerprint: str
+    vocabulary: VocabularyReference
+    front_end: FrontEnd
+    front_end_fingerprint: str
+    seed: int
+    keep_partial: bool
+    patches_per_video: int | None = None
+    only_subset: tuple[str, ...] = ()
+    subsets: Mapping[str, Mapping[str, tuple[str, ...]]] = dataclasses.field(default_factory=dict)
+    num_videos_planned: int
+    fingerprint: str
+    num_videos: int
+    num_written: int
+    num_rejects: int
+    rejects: Mapping[str, int]
+    num_patches: int
+    splits: Mapping[str, FeaturesSplit]
+    work: Work | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EmbeddingsPlan(Document):
+    """`plan.json` of embeddings: what their shards were planned with, finished or not."""
+
+    FILE: ClassVar[str] = "plan.json"
+    MAKER: ClassVar[str] = "python -m pipelines.extract_embeddings"
+    VERSION: ClassVar[int | None] = None
+    END: ClassVar[str] = ""
+
+    front_end_fingerprint: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PatchesPlan(EmbeddingsPlan):
+    """`plan.json` of log-mel patches.
+
+    The defaults are for reading the plan of embeddings, which another front end already tells
+    apart.
+
+    Attributes:
+      front_end_fingerprint, keep_partial, patches_per_video, seed, dataset_fingerprint: as in
+        `Features`.
+    """
+
+    MAKER: ClassVar[str] = folders.MAKERS[folders.FEATURES]
+
+    keep_partial: bool = False
+    patches_per_video: int | None = None
+    seed: int | None = None
+    dataset_fingerprint: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BandStatistics(Document):
+    """`band_statistics.json` in FEATURES: statistics over a sample of the training patches.
+
+    Attributes:
+      made_by: the command.
+      features_fingerprint: of the training split.
+      front_end_fingerprint: of the patches.
+      num_patches: size of the sample.
+      mean: of each mel band, or of each unit of an embedding.
+      standard_deviation: the same; 1 for a band that never changes.
+    """
+
+    FILE: ClassVar[str] = folders.BAND_STATISTICS
+    MAKER: ClassVar[str] = folders.MAKERS[FILE]
+
+    made_by: MadeBy
+    features_fingerprint: str
+    front_end_fingerprint: str
+    num_patches: int
+    mean: tuple[float, ...]
+    standard_deviation: tuple[float, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sidecar(Document):
+    """Base class of the JSON beside the data of a shard, which says that the shard is finished."""
+
+    INDENT: ClassVar[int | None] = None
+    END: ClassVar[str] = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExtractedVideo:
+    """What became of a video.
+
+    Attributes:
+      id, uri: as in the data set.
+      outcome: whether there are patches, or why not.
+      detail: words of the library about a reject; else empty.
+      num_patches: of the video.
+      source: fingerprint of everything that decides the patches of the video.
+    """
+
+    id: str
+    uri: str
+    outcome: Outcome
+    detail: str
+    num_patches: int
+    source: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PatchShard(Sidecar):
+    """The sidecar of a shard of features.
+
+    Attributes:
+      plan: fingerprint of everything that decides the bytes of the shard.
+      key: split, group, index and number of shards.
+      num_videos: videos, the rejected ones included.
+      num_patches: records.
+      num_bytes: size of the record file.
+      sha256: of the records, without the framing of the file.
+      videos: in order of id.
+    """
+
+    FILE: ClassVar[str] = "patches-*.json"
+    MAKER: ClassVar[str] = folders.MAKERS[folders.FEATURES]
+
+    plan: str
+    key: ShardKey
+    num_videos: int
+    num_patches: int
+    num_bytes: int
+    sha256: str
+    videos: tuple[ExtractedVideo, ...]
+
+
+# RUN
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run(Document):
+    """`run.json` at the root of RUN.
+
+    Attributes:
+      made_by: the last command.
+      recipe: the fields of `training.config.Recipe`.
+      recipe_fingerprint: of the recipe.
+      features, features_fingerprint: what the network was trained on; the fingerprint is that of
+        the training split.
+      front_end_fingerprint: of the patches that the network takes.
+      vocabulary: the labels of the outputs, a prefix of the features' vocabulary.
+      skipped_shards: paths of damaged shards that were left out.
+      steps: mini-batches of all commands together.
+      metrics: of the last command, by name; None where there was nothing to measure.
+    """
+
+    FILE: ClassVar[str] = folders.RUN
+    MAKER: ClassVar[str] = folders.MAKERS[FILE]
+
+    made_by: MadeBy
+    recipe: Mapping[str, Any]
+    recipe_fingerprint: str
+    features: str
+    features_fingerprint: str
+    front_end_fingerprint: str
+    vocabulary: VocabularyReference
+    skipped_shards: tuple[str, ...]
+    steps: int
+    metrics: Mapping[str, int | float | None]
+
+
+# SCORES
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ScoreCounts:
+    """Videos of the set, videos that have scores, and patches of the latter."""
+
+    num_videos_expected: int
+    num_videos: int
+    num_patches: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Scores(Document):
+    """`scores.json` at the root of SCORES, of a network or of tables of another model.
+
+    Attributes:
+      made_by: the command.
+      scores_file, labels_file: the tables of another model; None for a network.
+      features, features_fingerprint: what was scored; None for media and for tables.
+      dataset, dataset_fingerprint: where the videos are from; None for tables.
+      num_shards: by group.
+      run: of the network; None for tables.
+      model_fingerprint: of the weights, or of the table of scores.
+      recipe: the fields of `training.config.Recipe`; empty for tables.
+      vocabulary: of the videos.
+      num_labels: labels that have scores, the first ones of the vocabulary.
+      front_end_fingerprint, patch_seconds: of the patches; None for tables.
+      split: of the videos.
+      subset: `--subset` of the command.
+      subsets: subset -> its groups, the complete ones.
+      dtype: of the scores.
+      frame_scores, embeddings: whether scores and embeddings of every patch are kept.
+      num_videos_expected, num_videos, num_patches: as in `ScoreCounts`, of all groups.
+      groups: by group.
+      missing: outcome -> videos without scores.
+    """
+
+    FILE: ClassVar[str] = folders.SCORES
+    MAKER: ClassVar[str] = folders.MAKERS[FILE]
+
+    made_by: MadeBy
+    scores_file: str | None = dataclasses.field(default=None, metadata=OMIT_NONE)
+    labels_file: str | None = dataclasses.field(default=None, metadata=OMIT_NONE)
+    features: str | None
+    features_fingerprint: str | None
+    dataset: str | None
+    dataset_fingerprint: str | None
+    num_shards: Mapping[str, int]
+    run: str | None
+    model_fingerprint: str
+    recipe: Mapping[str, Any]
+    vocabulary: VocabularyReference
+    num_labels: int
+    front_end_fingerprint: str | None
+    patch_seconds: float | None
+    split: str
+    subset: str | None
+    subsets: Mapping[str, tuple[str, ...]]
+    dtype: Literal["float32", "float16"]
+    frame_scores: bool
+    embeddings: bool
+    num_videos_expected: int
+    num_videos: int
+    num_patches: int
+    groups: Mapping[str, ScoreCounts]
+    missing: Mapping[str, int]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MissingVideo:
+    """A video without scores; `outcome` is an `Outcome`, or `no_score` for tables."""
+
+    id: str
+    outcome: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ScoreShard(Sidecar):
+    """The sidecar of a shard of scores.
+
+    Attributes:
+      plan: fingerprint of everything that decides the scores of the shard; None for tables.
+      group: of the shard.
+      num_videos: videos that have scores.
+      num_patches: of these videos.
+      missing: the other videos.
+    """
+
+    FILE: ClassVar[str] = "scores-*.json"
+    MAKER: ClassVar[str] = folders.MAKERS[folders.SCORES]
+
+    plan: str | None
+    group: str
+    num_videos: int
+    num_patches: int
+    missing: tuple[MissingVideo, ...]
+
+
+# REPORT
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class UndefinedClass:
+    """A label without a positive or without a negative video, and which of the two."""
+
+    label: int
+    name: str
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Intervals:
+    """Lower and upper ends of confidence intervals; None where there is no interval.
+
+    Attributes:
+      mean_auc, d_prime, mean_ap: of the metrics of these names.
+      confidence: probability that an interval holds the value.
+      num_videos_left_out: videos of the jackknife.
+    """
+
+    mean_auc: tuple[float, float] | None
+    d_prime: tuple[float, float] | None
+    mean_ap: tuple[float, float] | None
+    confidence: float
+    num_videos_left_out: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Metrics(Document):
+    """`metrics.json` at the root of REPORT.
+
+    Attributes:
+      made_by: the command.
+      scores: the SCORES folder.
+      recipe: the fields of `training.config.Recipe`; empty for tables.
+      set: the split.
+      subset: `--subset` of the command.
+      num_videos_expected: videos of the set.
+      fingerprints: of `features`, `front end`, `model` and `vocabulary`.
+      num_videos: videos with scores.
+      num_missing: videos without.
+      missing: outcome -> videos without scores.
+      num_unlabelled: videos with scores and without an evaluated label.
+      accuracy_1best: share of the videos whose highest score belongs to a label of the video.
+      num_labels: evaluated labels.
+      num_classes_evaluated: labels with a positive and a negative video, which the means are over.
+      undefined_classes: the other labels.
+      mean_auc, mean_ap: means over classes.
+      d_prime: of `mean_auc`, as the paper defines it; None for an AUC of 1.
+      intervals: of the metrics.
+      mean_class_d_prime: mean of the d-prime of each class, without those of AUC 1.
+      num_classes_infinite_d_prime: classes of AUC 1.
+      prior_mean_ap: mean AP of constant scores.
+    """
+
+    FILE: ClassVar[str] = folders.METRICS
+    MAKER: ClassVar[str] = folders.MAKERS[FILE]
+
+    made_by: MadeBy
+    scores: str
+    recipe: Mapping[str, Any]
+    set: str
+    subset: str | None
+    num_videos_expected: int
+    fingerprints: Mapping[str, str | None]
+    num_videos: int
+    num_missing: int
+    missing: Mapping[str, int]
+    num_unlabelled: int
+    accuracy_1best: float
+    num_labels: int
+    num_classes_evaluated: int
+    undefined_classes: tuple[UndefinedClass, ...]
+    mean_auc: float
+    d_prime: float | None
+    mean_ap: float
+    intervals: Intervals
+    mean_class_d_prime: float | None
+    num_classes_infinite_d_prime: int
+    prior_mean_ap: float
