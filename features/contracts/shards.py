@@ -10,15 +10,25 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, TypedDict, TypeVar, overload
 
 from features.contracts import record, tfrecord
+from features.contracts.documents import PatchShard, Sidecar
 from features.contracts.sharding import ShardKey
 from features.errors import JobFailedError
 from features.storage import files
 
 PATCHES = "patches"
 RECORDS_SUFFIX = ".tfrecord"
+
+_Sidecar = TypeVar("_Sidecar", bound=Sidecar)
+
+
+class RecordFile(TypedDict):
+    """Two fields of `PatchShard`: the size of a record file, and a digest of its records."""
+
+    num_bytes: int
+    sha256: str
 
 
 def find_shard(path: str, listed_bytes: int | None = None) -> dict[str, Any] | None:
@@ -33,6 +43,25 @@ def find_shard(path: str, listed_bytes: int | None = None) -> dict[str, Any] | N
         return sidecar
     with contextlib.suppress(FileNotFoundError):  # it may be newer than the listing
         if sidecar["num_bytes"] == files.size_of(path + RECORDS_SUFFIX):
+            return sidecar
+    return None
+
+
+def find_patch_shard(path: str, listed_bytes: int | None = None) -> PatchShard | None:
+    """Find the sidecar of a finished shard of features.
+
+    Args:
+      path: of the shard, without suffix.
+      listed_bytes: size of the record file in a listing; None if the listing does not have it.
+
+    Returns:
+      The sidecar; None if there is no valid one, or the record file is missing or of another size.
+    """
+    sidecar = find_sidecar(path, PatchShard)
+    if sidecar is None or sidecar.num_bytes == listed_bytes:
+        return sidecar
+    with contextlib.suppress(FileNotFoundError):  # the file may be newer than the listing
+        if sidecar.num_bytes == files.size_of(path + RECORDS_SUFFIX):
             return sidecar
     return None
 
@@ -55,7 +84,7 @@ def read_records(path: str) -> Iterator[record.PatchRecord]:
         ) from error
 
 
-def write_records(path: str, records: Iterable[record.PatchRecord]) -> dict[str, Any]:
+def write_records(path: str, records: Iterable[record.PatchRecord]) -> RecordFile:
     """Write the record file of a shard, and remove the sidecar of an earlier one.
 
     Returns:
@@ -75,23 +104,59 @@ def write_records(path: str, records: Iterable[record.PatchRecord]) -> dict[str,
 SIDECAR_SUFFIX = ".json"
 
 
-def find_sidecar(path: str) -> dict[str, Any] | None:
-    """The sidecar of a shard, or None; its "plan" says which work it declares done.
+@overload
+def find_sidecar(path: str) -> dict[str, Any] | None: ...
+@overload
+def find_sidecar(path: str, document: type[_Sidecar]) -> _Sidecar | None: ...
+def find_sidecar(
+    path: str, document: type[_Sidecar] | None = None
+) -> dict[str, Any] | _Sidecar | None:
+    """Find the sidecar of a shard; its `plan` says which work is done.
 
     Args:
       path: of the shard, without suffix.
+      document: class of the sidecar; None for a dict, which is for callers that are not typed yet.
+
+    Returns:
+      The sidecar; None if there is no file, or the file is not a valid sidecar: the shard is then
+      to be made again.
     """
     try:
+        if document is not None:
+            return read_sidecar(path, document)
         sidecar = json.loads(files.read_bytes(path + SIDECAR_SUFFIX))
-    except (FileNotFoundError, ValueError):  # not there, or not one of ours
+    except (FileNotFoundError, ValueError):  # a ContractError is a ValueError
         return None
     return sidecar if isinstance(sidecar, dict) and "plan" in sidecar else None
 
 
-def write_sidecar(path: str, sidecar: dict[str, Any]) -> None:
-    """Declare a shard's work done; `sidecar["plan"]` is the fingerprint of its plan."""
-    text = json.dumps(sidecar, ensure_ascii=False)
-    files.write_bytes(path + SIDECAR_SUFFIX, text.encode())
+def read_sidecar(path: str, document: type[_Sidecar]) -> _Sidecar:
+    """Read the sidecar of a shard.
+
+    Args:
+      path: of the shard, without suffix.
+      document: class of the sidecar.
+
+    Raises:
+      FileNotFoundError: there is none.
+      ContractError: the file is not a valid sidecar.
+    """
+    path += SIDECAR_SUFFIX
+    return document.from_json(files.read_bytes(path), path)
+
+
+def write_sidecar(path: str, sidecar: Sidecar | dict[str, Any]) -> None:
+    """Declare the work of a shard done.
+
+    Args:
+      path: of the shard, without suffix.
+      sidecar: its `plan` is the fingerprint of the work.
+    """
+    if isinstance(sidecar, dict):
+        content = json.dumps(sidecar, ensure_ascii=False).encode()
+    else:
+        content = sidecar.to_json()
+    files.write_bytes(path + SIDECAR_SUFFIX, content)
 
 
 def remove_sidecar(path: str) -> None:
