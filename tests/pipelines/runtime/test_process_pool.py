@@ -19,6 +19,9 @@ from pipelines.runtime import process_pool
 from tests.benchmarks.measurement import Lane, descendants
 
 RATE = 16_000
+MODULE = ["-m", "pipelines.extract_features"]
+# As the installed script does.
+SCRIPT = ["-c", "import sys; from features import commands; sys.exit(commands.main())"]
 
 
 @pytest.fixture(scope="module")
@@ -33,10 +36,10 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "data"
 
 
-def start(dataset: Path, output: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "pipelines.extract_features", "--dataset", str(dataset)]
+def start(dataset: Path, output: Path, command: list[str] = MODULE) -> subprocess.Popen[str]:
+    flags = ["--dataset", str(dataset), "--output", str(output), "--workers=2"]
     return subprocess.Popen(
-        [*command, "--output", str(output), "--workers=2"],
+        [sys.executable, *command, *flags],
         start_new_session=True,
         # A shell that runs the tests in the background has it ignored.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
@@ -99,12 +102,17 @@ def test_a_killed_worker_fails_the_job_at_once_and_it_goes_on_when_run_again(
 
 
 @pytest.mark.parametrize(
-    ("cause", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)]
+    ("command", "cause", "code"),
+    [
+        (MODULE, signal.SIGINT, 130),
+        ([*SCRIPT, "extract-features"], signal.SIGINT, 130),
+        (MODULE, signal.SIGKILL, -signal.SIGKILL),
+    ],
 )
 def test_no_process_outlives_an_interrupted_or_killed_job(
-    dataset: Path, tmp_path: Path, cause: signal.Signals, code: int
+    dataset: Path, tmp_path: Path, command: list[str], cause: signal.Signals, code: int
 ) -> None:
-    job = start(dataset, tmp_path)
+    job = start(dataset, tmp_path, command)
     wait_for_the_first_shard(tmp_path)
     below = descendants(job.pid)
     assert below
