@@ -5,7 +5,6 @@ python -m training.convert run --format tflite
 
 import argparse
 import importlib.util
-import json
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +14,8 @@ import numpy as np
 import tensorflow as tf
 
 from features.contracts import folders
+from features.contracts.documents import Run
+from features.contracts.export import read_front_end
 from features.errors import OK, InputError, JobFailedError, run_command
 from features.front_end.front_end import FrontEnd
 from features.storage import files
@@ -146,16 +147,14 @@ def convert(run: str, kind: str) -> str:
       InputError: a package that the format needs is not installed.
       JobFailedError: see `largest_difference`.
     """
-    folders.read_root(run, folders.RUN)
+    folders.read_document(run, Run)
     missing = [name for name in _PACKAGES[kind] if importlib.util.find_spec(name) is None]
     if missing:
         packages = " ".join(name.replace("_", "-") for name in missing)
         raise InputError(f"{kind} needs packages that are not installed: pip install {packages}")
     write, load = _CONVERTERS[kind]
     export = files.join(run, FOLDER)
-    front_end = FrontEnd.from_json(
-        json.loads(files.read_bytes(files.join(export, "assets", "front_end.json")))
-    )
+    front_end = read_front_end(export)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         write(export, folder, signatures_of(front_end))

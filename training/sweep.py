@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from features.contracts import folders
+from features.contracts.documents import Run
 from features.errors import OK, InputError, JobFailedError, run_command
 from features.storage import files
 from features.terminal import StatusLine
@@ -66,15 +67,15 @@ class _Run:
 
     @property
     def is_finished(self) -> bool:
-        document = folders.find_root(self.output, folders.RUN)
-        return document is not None and document["steps"] >= self.recipe.steps
+        document = folders.find_document(self.output, Run)
+        return document is not None and document.steps >= self.recipe.steps
 
     def result(self, error: str | None) -> Result:
-        document = folders.find_root(self.output, folders.RUN) if error is None else None
+        document = folders.find_document(self.output, Run) if error is None else None
         return Result(
             values=self.values,
-            steps=document["steps"] if document else None,
-            metrics=document["metrics"] if document else {},
+            steps=document.steps if document else None,
+            metrics=document.metrics if document else {},
             error=error,
         )
 

@@ -12,11 +12,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, get_args
+from typing import get_args
 
 import tensorflow as tf
 
 from features.contracts import folders
+from features.contracts.documents import Run, VocabularyReference
 from features.errors import OK, InputError, JobFailedError, run_command
 from features.storage import files
 from features.terminal import duration, report
@@ -225,9 +226,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if cluster:
         require_free_port(cluster.address)
     if writes:
-        finished = folders.find_root(output, folders.RUN)
-        if finished and finished["steps"] >= recipe.steps:
-            print(f"{args.output} is finished, at {finished['steps']} steps; --steps goes on")
+        finished = folders.find_document(output, Run)
+        if finished and finished.steps >= recipe.steps:
+            print(f"{args.output} is finished, at {finished.steps} steps; --steps goes on")
             return OK
         files.delete(files.join(output, folders.RUN))
         if not cluster and not features.num_patches.get(VALIDATION):
@@ -251,25 +252,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         validation = validate(inference(model, features.front_end.storage), validation_set)
     export(model, recipe, features, output)
     seconds = time.monotonic() - start
-    folders.write_root(
-        output,
-        folders.RUN,
-        {
-            "made_by": folders.made_by(),
-            "recipe": recipe.to_json(),
-            "recipe_fingerprint": recipe.fingerprint,
-            "features": source,
-            "features_fingerprint": features.fingerprint,
-            "front_end_fingerprint": features.front_end.fingerprint,
-            "vocabulary": {  # of the outputs: a prefix of the features' vocabulary
-                "num_labels": len(features.vocabulary),
-                "fingerprint": features.vocabulary.fingerprint,
-            },
-            "skipped_shards": skipped,
-            "steps": trained.steps,
-            "metrics": _metrics(trained, validation),
-        },
+    document = Run(
+        made_by=folders.made_by(),
+        recipe=recipe.to_json(),
+        recipe_fingerprint=recipe.fingerprint,
+        features=source,
+        features_fingerprint=features.fingerprint,
+        front_end_fingerprint=features.front_end.fingerprint,
+        vocabulary=VocabularyReference(
+            num_labels=len(features.vocabulary), fingerprint=features.vocabulary.fingerprint
+        ),
+        skipped_shards=tuple(skipped),
+        steps=trained.steps,
+        metrics=_metrics(trained, validation),
     )
+    folders.write_document(output, document)
     report(f"{trained.steps} steps, {duration(seconds)}; {_summary(validation)}", {}, args.output)
     return OK
 
@@ -373,9 +370,11 @@ def _catch_signals(*, to_be_asked: bool) -> Callable[[], bool]:
     return came.is_set
 
 
-def _metrics(trained: TrainedRun, validation: ValidationMetrics | None) -> dict[str, Any]:
+def _metrics(
+    trained: TrainedRun, validation: ValidationMetrics | None
+) -> dict[str, int | float | None]:
     """The figures of the last command; null where there was nothing to measure."""
-    figures: dict[str, Any] = {
+    figures: dict[str, int | float | None] = {
         "loss": trained.loss,
         "patches_per_second": trained.patches_per_second,
     }

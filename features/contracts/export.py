@@ -28,8 +28,8 @@ def find_export(folder: str) -> str:
 
 def read_front_end(export: str) -> FrontEnd:
     """The front end whose patches an exported network takes."""
-    content = files.read_bytes(files.join(export, "assets", "front_end.json"))
-    return FrontEnd.from_json(json.loads(content))
+    path = files.join(export, "assets", "front_end.json")
+    return FrontEnd.from_json(json.loads(files.read_bytes(path)), path)
 
 
 def export_vocabulary(export: str) -> Vocabulary:

@@ -120,4 +120,5 @@ def _describe(message: str) -> str:
     mistyped = _MISTYPED.fullmatch(message)
     assert mistyped is not None  # the pattern matches every text
     problem = mistyped["problem"]
-    return f"field {mistyped['place']}: {problem[:1].lower()}{problem[1:]}"
+    problem = problem[:1].lower() + problem[1:]
+    return f"field {mistyped['place']}: {problem}" if mistyped["place"] else problem

@@ -103,7 +103,7 @@ class FrontEnd:
         return to_plain(self)
 
     @classmethod
-    def from_json(cls, document: Mapping[str, Any], where: str = "front end") -> "FrontEnd":
+    def from_json(cls, document: Mapping[str, Any], where: str = "front_end.json") -> "FrontEnd":
         """Back from `to_json`.
 
         Args:
@@ -113,4 +113,5 @@ class FrontEnd:
         Raises:
           ContractError: a field is missing or of another type.
         """
-        return convert(document, cls, where=where, cure="make the file again")
+        cure = "run `python -m training.train` again, which writes the export again"
+        return convert(document, cls, where=where, cure=cure)

@@ -7,6 +7,12 @@ import numpy as np
 import pytest
 
 from features.contracts import folders, record, tfrecord
+from features.contracts.documents import (
+    BandStatistics,
+    Features,
+    FeaturesSplit,
+    VocabularyReference,
+)
 from features.contracts.labels import FILE_NAME, Vocabulary
 from features.front_end.front_end import FrontEnd, PatchStorage
 
@@ -52,31 +58,47 @@ def write_features(
                         patches[split].append((f"{video_id}/{index}", decoded, labels))
     (folder / FILE_NAME).write_bytes(vocabulary.to_bytes())
     num_patches = {split: len(rows) for split, rows in patches.items()}
-    document = {
-        "front_end": front_end.to_json(),
-        "front_end_fingerprint": front_end.fingerprint,
-        "fingerprint": folders.fingerprint([num_patches, dtype]),
-        "vocabulary": {"num_labels": NUM_LABELS, "fingerprint": vocabulary.fingerprint},
-        "num_patches": sum(num_patches.values()),
-        "splits": {
-            split: {
-                "num_videos": VIDEOS_PER_SHARD * num_shards,
-                "num_patches": num_patches[split],
-                "num_shards": {"all": num_shards},
-                "fingerprint": folders.fingerprint([num_patches, dtype, split]),
-            }
+    num_videos = VIDEOS_PER_SHARD * sum(shards.values())
+    document = Features(
+        made_by=folders.made_by(),
+        dataset="/dataset",
+        dataset_fingerprint="0" * 16,
+        vocabulary=VocabularyReference(num_labels=NUM_LABELS, fingerprint=vocabulary.fingerprint),
+        front_end=front_end,
+        front_end_fingerprint=front_end.fingerprint,
+        seed=0,
+        keep_partial=False,
+        num_videos_planned=num_videos,
+        fingerprint=folders.fingerprint([num_patches, dtype]),
+        num_videos=num_videos,
+        num_written=num_videos,
+        num_rejects=0,
+        rejects={},
+        num_patches=sum(num_patches.values()),
+        splits={
+            split: FeaturesSplit(
+                num_videos=VIDEOS_PER_SHARD * num_shards,
+                num_patches=num_patches[split],
+                num_bytes=0,
+                num_shards={"all": num_shards},
+                groups={},
+                fingerprint=folders.fingerprint([num_patches, dtype, split]),
+            )
             for split, num_shards in shards.items()
         },
-    }
-    folders.write_root(str(folder), folders.FEATURES, document)
+    )
+    folders.write_document(str(folder), document)
     if patches.get("train"):
         frames = np.concatenate([log_mel for _, log_mel, _ in patches["train"]])  # [frames, bands]
-        statistics = {
-            "features_fingerprint": document["splits"]["train"]["fingerprint"],
-            "mean": frames.mean(axis=0).tolist(),
-            "standard_deviation": frames.std(axis=0).tolist(),
-        }
-        folders.write_root(str(folder), folders.BAND_STATISTICS, statistics)
+        statistics = BandStatistics(
+            made_by=folders.made_by(),
+            features_fingerprint=document.splits["train"].fingerprint,
+            front_end_fingerprint=front_end.fingerprint,
+            num_patches=len(patches["train"]),
+            mean=frames.mean(axis=0).tolist(),
+            standard_deviation=frames.std(axis=0).tolist(),
+        )
+        folders.write_document(str(folder), statistics)
     return patches
 
 

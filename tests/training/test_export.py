@@ -14,6 +14,7 @@ import tensorflow as tf
 import tf_keras
 
 from features.contracts import folders
+from features.contracts.documents import Run, VocabularyReference
 from features.errors import InputError, JobFailedError
 from features.front_end.logmel import log_mel_patches
 from features.front_end.params import LogMelParams
@@ -51,7 +52,19 @@ def run_folder(features_folder: Path, tmp_path_factory: pytest.TempPathFactory) 
     """A run of an untrained network with a bottleneck, as far as conversion reads it."""
     output = tmp_path_factory.mktemp("run")
     export_network("alexnet", features_folder, output)
-    folders.write_root(str(output), folders.RUN, {"steps": 0})
+    document = Run(
+        made_by=folders.made_by(),
+        recipe={},
+        recipe_fingerprint="0" * 16,
+        features=str(features_folder),
+        features_fingerprint="0" * 16,
+        front_end_fingerprint="0" * 16,
+        vocabulary=VocabularyReference(num_labels=6, fingerprint="0" * 16),
+        skipped_shards=(),
+        steps=0,
+        metrics={},
+    )
+    folders.write_document(str(output), document)
     return output
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 from features.contracts import folders
+from features.contracts.documents import Run
 from features.errors import InputError
 from training.distributed.watchdog import (
     LostPeerError,
@@ -167,7 +168,7 @@ def serve(cluster: Cluster, output: str, seconds: float) -> None:
     while True:
         if is_listening(chief):
             seen_at, came = time.monotonic(), True
-        elif came and folders.find_root(output, folders.RUN):
+        elif came and folders.find_document(output, Run):
             return
         elif time.monotonic() > seen_at + seconds:
             raise LostPeerError(

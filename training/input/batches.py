@@ -8,19 +8,20 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import tensorflow as tf
 
 from features.contracts import folders, record, tfrecord
-from features.contracts.folders import ContractError
+from features.contracts.documents import BandStatistics, Features
 from features.contracts.labels import Vocabulary, read_vocabulary
+from features.errors import ContractError
 from features.front_end.front_end import FrontEnd, PatchStorage
 from features.storage import files
 from training.config import Recipe
 from training.input.augmentation import draw
 from training.input.label_balance import balanced, copies_of_labels
-from training.input.normalisation import BandStatistics, read_band_statistics
+from training.input.normalisation import read_band_statistics
 from training.loops.loss import NO_LABEL
 
 TRAIN, VALIDATION = "train", "validation"
@@ -79,21 +80,21 @@ def open_features(
         nothing to train on.
       InputError: it has no statistics of the bands.
     """
-    document = folders.read_root(folder, folders.FEATURES)
+    document = folders.read_document(folder, Features)
     vocabulary = read_vocabulary(folder)
     cure = "extract the features anew, with `python -m pipelines.extract_features`"
     folders.require_equal(
         "vocabulary fingerprint of labels.parquet",
-        expected=document["vocabulary"]["fingerprint"],
+        expected=document.vocabulary.fingerprint,
         received=vocabulary.fingerprint,
         where=folder,
         cure=cure,
     )
-    splits: Mapping[str, Mapping[str, Any]] = document["splits"]
+    splits = document.splits
     shards = {}
     for split in {TRAIN, VALIDATION} & set(splits):
-        num_shards = splits[split]["num_shards"]  # by group
-        groups = list(num_shards)
+        num_shards = splits[split].num_shards  # by group
+        groups: Sequence[str] = list(num_shards)
         if split == TRAIN and training_subset is not None:
             groups = _groups_of_subset(document, training_subset, folder)
         shards[split] = tuple(
@@ -108,19 +109,19 @@ def open_features(
             where=folder,
             cure=cure,
         )
-    num_patches = {split: splits[split]["num_patches"] for split in shards}
+    num_patches = {split: splits[split].num_patches for split in shards}
     if not num_patches.get(TRAIN) or not shards[TRAIN]:
         raise ContractError(
             f"{folder}: split {TRAIN!r} has no patches; "
-            f"found { ({split: splits[split]['num_patches'] for split in splits}) }; "
+            f"found { ({split: entry.num_patches for split, entry in splits.items()}) }; "
             "put videos of the data set into it, and extract it"
         )
     # Of the training split alone: other splits may be extracted later.
-    fingerprint = splits[TRAIN]["fingerprint"]
+    fingerprint = splits[TRAIN].fingerprint
     return FeatureSet(
         folder=folder,
         fingerprint=fingerprint,
-        front_end=FrontEnd.from_json(document["front_end"]),
+        front_end=document.front_end,
         vocabulary=vocabulary.prefix(num_labels or len(vocabulary)),
         num_patches=num_patches,
         shards=shards,
@@ -130,8 +131,8 @@ def open_features(
     )
 
 
-def _groups_of_subset(document: Mapping[str, Any], name: str, folder: str) -> list[str]:
-    subsets = document.get("subsets", {}).get(TRAIN, {})
+def _groups_of_subset(document: Features, name: str, folder: str) -> Sequence[str]:
+    subsets = document.subsets.get(TRAIN, {})
     if name not in subsets:
         raise ContractError(
             f"{folder} has no training subset {name!r}; it has {', '.join(subsets) or 'none'}; "

@@ -4,23 +4,14 @@ The network begins with it. So it is in every checkpoint and in the SavedModel, 
 whoever serves.
 """
 
-import dataclasses
-
 import numpy as np
 import tensorflow as tf
 from tf_keras import layers
 from tf_keras.initializers import Constant
 
 from features.contracts import folders
+from features.contracts.documents import BandStatistics
 from features.errors import InputError
-
-
-@dataclasses.dataclass(frozen=True)
-class BandStatistics:
-    """Of each mel band, over a sample of the training patches."""
-
-    mean: tuple[float, ...]
-    standard_deviation: tuple[float, ...]  # 1 for a band that never changes
 
 
 def read_band_statistics(folder: str, *, features_fingerprint: str) -> BandStatistics:
@@ -30,19 +21,19 @@ def read_band_statistics(folder: str, *, features_fingerprint: str) -> BandStati
       InputError: there are none, or they are of features that were there before.
     """
     command = f"run `python -m pipelines.band_statistics --features {folder}`"
-    document = folders.find_root(folder, folders.BAND_STATISTICS)
-    if document is None:
+    statistics = folders.find_document(folder, BandStatistics)
+    if statistics is None:
         raise InputError(
             f"{folder} has no {folders.BAND_STATISTICS}, which normalised input needs; {command}"
         )
     folders.require_equal(
         f"features_fingerprint of {folders.BAND_STATISTICS}",
         expected=features_fingerprint,
-        received=document["features_fingerprint"],
+        received=statistics.features_fingerprint,
         where=folder,
         cure=command,
     )
-    return BandStatistics(tuple(document["mean"]), tuple(document["standard_deviation"]))
+    return statistics
 
 
 def normalised(patches: tf.Tensor, statistics: BandStatistics) -> tf.Tensor:

@@ -5,6 +5,7 @@ import time
 import tensorflow as tf
 
 from features.contracts import folders
+from features.contracts.documents import Run
 from features.storage import files
 from training.config import Recipe
 from training.distributed.watchdog import LostPeerError, Watchdog
@@ -42,7 +43,7 @@ def validate_checkpoints(
     seen_at = time.monotonic()
 
     def is_over() -> bool:
-        finished = folders.find_root(output, folders.RUN) is not None
+        finished = folders.find_document(output, Run) is not None
         return finished or time.monotonic() > seen_at + seconds
 
     folder = files.join(output, FOLDER)
@@ -55,7 +56,7 @@ def validate_checkpoints(
         metrics = validate(logits_of, validation_set)
         curves.write_validation(step_of(path), metrics)
         best.offer(step_of(path), metrics)
-    if not folders.find_root(output, folders.RUN):
+    if folders.find_document(output, Run) is None:
         raise LostPeerError(
             f"the evaluator has seen no new checkpoint in {output} for {seconds:.0f} s; "
             "start the chief, then run the same command again"

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import tf_keras
 from tf_keras import mixed_precision
 
+from features.contracts.documents import BandStatistics
 from training.config import (
     AlexNet,
     FullyConnected,
@@ -15,7 +16,7 @@ from training.config import (
     ResNet50,
     Vgg,
 )
-from training.input.normalisation import BandStatistics, normalised
+from training.input.normalisation import normalised
 from training.models.alexnet import alexnet
 from training.models.fully_connected import fully_connected
 from training.models.inception_v3 import inception_v3
