@@ -1,7 +1,8 @@
-"""The repository itself: the import rule, the names it claims, its commands and their help."""
+"""The repository itself: import rule, names, commands and their help, and what the pages name."""
 
 import importlib
 import importlib.metadata
+import importlib.util
 import os
 import re
 import shutil
@@ -11,6 +12,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
+
+from features.commands import COMMANDS as SCRIPT_COMMANDS
 
 ROOT = Path(__file__).parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -141,3 +144,51 @@ def test_usage_of_a_job_names_what_it_requires(command: str, capsys: pytest.Capt
     flags = error.strip().split(", ")
     assert flags
     assert [flag for flag in flags if f" {flag} " not in usage] == []
+
+
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+PAGES += sorted((ROOT / "docs").glob("*.md"))
+
+
+def anchors(page: Path) -> set[str]:
+    """Those that GitHub gives to the headings."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_of_a_page_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        path, _, anchor = link.partition("#")
+        target = page if path == "" else page.parent / path
+        if ":" not in path:
+            assert target.exists(), link
+            assert not anchor or anchor in anchors(target), link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_and_files_of_a_page_exist(page: Path) -> None:
+    text = page.read_text()
+    for module in re.findall(r"python -m ((?:features|pipelines|training|evaluation)[\w.]*)", text):
+        assert importlib.util.find_spec(module.rstrip(".")) is not None, module
+    for name in re.findall(r"`((?:features|pipelines|training|evaluation)\.[\w.]+)`", text):
+        # A module, or something in a module.
+        holder = name if name.count(".") == 1 else name.rpartition(".")[0]
+        is_file = name.endswith((".json", ".yaml"))
+        assert is_file or importlib.util.find_spec(holder) is not None, name
+    for name in re.findall(r"(?:^|`|  )soundtrack ([a-z][\w-]*)", text, re.MULTILINE):
+        assert name in SCRIPT_COMMANDS, name
+    for path in re.findall(r"`((?:pipelines|training|evaluation|tests|features)/[\w/.-]+)`", text):
+        is_output = path.startswith("features/rejects")
+        assert is_output or (ROOT / path).exists(), path
+
+
+def test_index_has_every_page_and_every_command() -> None:
+    index = (ROOT / "docs" / "README.md").read_text()
+    pages = {page.name for page in (ROOT / "docs").glob("*.md")} - {"README.md"}
+    assert pages - set(re.findall(r"\((\w+\.md)\)", index)) == set()
+
+    described = re.findall(
+        r"^\| `soundtrack ([\w-]+)`", (ROOT / "docs" / "commands.md").read_text(), re.MULTILINE
+    )
+    assert described == list(SCRIPT_COMMANDS)
