@@ -18,7 +18,7 @@ from features.contracts.documents import Run, VocabularyReference
 from features.errors import InputError, JobFailedError
 from features.front_end.logmel import log_mel_patches
 from features.front_end.params import LogMelParams
-from training import convert, recipes
+from training import convert, overrides, recipes
 from training.export import export
 from training.export import log_mel_patches as log_mel_patches_in_graph
 from training.input.batches import open_features
@@ -70,7 +70,7 @@ def run_folder(features_folder: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 def export_network(name: str, features_folder: Path, output: Path) -> tf_keras.Model:
     features = open_features(str(features_folder), num_labels=None, training_subset=None)
-    recipe = recipes.with_network(recipes.find_recipe(name), ["width=0.05", "bottleneck_units=16"])
+    recipe = overrides.with_network(recipes.find_recipe(name), ["width=0.05", "bottleneck_units=16"])
     recipe = dataclasses.replace(recipe, precision="bfloat16")
     model = build_model(
         recipe.model,
