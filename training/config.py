@@ -1,38 +1,44 @@
-"""What a training run is: a network, an optimizer, an amount of data; frozen, and kept as JSON."""
+"""What a training run is: a network, an optimizer, an amount of data; frozen, and kept as JSON.
+
+A field of a recipe is declared once, here: its name, its type and, in the annotation, its meaning.
+`training.overrides` sets fields from text and `training.describe` lists them.
+"""
 
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from features.contracts import folders
 from features.errors import InputError
 
-# Where a layer's output is computed and kept. Weights and losses are float32 in both.
 Precision = Literal["float32", "bfloat16"]
-# What a network's last maps are made one vector by, see `training.models.layers.pooled`.
-Pooling = Literal["average", "generalised_mean", "attention"]
+Pooling = Literal["average", "generalised_mean", "attention"]  # see `training.models.layers.pooled`
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Network:
-    width: float  # multiplies the units or filters of every layer; 1.0 is the paper's network
-    # Of a layer in front of the outputs, to make many labels cheap (section 4.2: 128); not widened.
-    bottleneck_units: int | None = None
+    width: Annotated[float, "multiplies the units or filters of every layer; 1 in the paper"]
+    bottleneck_units: Annotated[
+        int | None, "units of a layer before the outputs (section 4.2: 128), not widened"
+    ] = None
+
+    def __post_init__(self) -> None:
+        _require_positive(self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Convolutional(_Network):
-    batch_norm_momentum: float  # share of the old moving statistics that a step keeps
+    batch_norm_momentum: Annotated[float, "share of the old moving statistics that a step keeps"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FullyConnected(_Network):
-    """Section 3.3.1: `num_layers` layers of `units` ReLUs."""
+    """Section 3.3.1: layers of ReLUs."""
 
     network: Literal["fully_connected"] = dataclasses.field(default="fully_connected", init=False)
-    num_layers: int
-    units: int
+    num_layers: Annotated[int, "hidden layers"]
+    units: Annotated[int, "ReLUs of each hidden layer"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,8 +60,8 @@ class InceptionV3(_Convolutional):
     """Section 3.3.4."""
 
     network: Literal["inception_v3"] = dataclasses.field(default="inception_v3", init=False)
-    lean_stem: bool = False  # without the stem's 1 x 1 convolution, which the paper's text keeps
-    pooling: Pooling = "average"
+    lean_stem: Annotated[bool, "leave out the 1 x 1 convolution that the text keeps"] = False
+    pooling: Annotated[Pooling, "how the last maps become one vector"] = "average"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,7 +69,7 @@ class ResNet50(_Convolutional):
     """Section 3.3.5."""
 
     network: Literal["resnet50"] = dataclasses.field(default="resnet50", init=False)
-    pooling: Pooling = "average"
+    pooling: Annotated[Pooling, "how the last maps become one vector"] = "average"
 
 
 ModelConfig = FullyConnected | AlexNet | Vgg | InceptionV3 | ResNet50
@@ -74,28 +80,33 @@ _NETWORKS: Mapping[str, type[ModelConfig]] = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-    """What the paper does without; all of it is off unless a recipe says otherwise.
+    """Techniques that the paper does not use; all are off by default.
 
     Raises:
       InputError: a number is out of its range.
     """
 
-    # Of the patches, see `training.input.augmentation`.
-    mixup: float = 0.0  # a of Beta(a, a), which the share of a patch in its mixture is drawn from
-    time_shift_seconds: float = 0.0  # at most, either way
-    band_shift: int = 0  # likewise, in mel bands
-    gain_decibels: float = 0.0  # likewise, of loudness
-    masks: int = 0  # stretches of time that are blanked in a patch, and of mel bands
-    time_mask_seconds: float = 0.1  # a stretch at most
-    mask_bands: int = 8  # likewise
-    # Of the input: 0 takes patches as they are, 1 takes every label equally often.
-    label_balance: float = 0.0
-    # Of the learning rate, see `training.loops.schedule`.
-    warm_up: float = 0.0  # the share of the steps in which it rises from 0
-    cosine: bool = False  # whether it falls to 0 along a cosine
-    # Of the weights.
-    weight_decay: float = 0.0  # decoupled: in a step kernels shrink by the learning rate times this
-    average_decay: float = 0.0  # share of the old average that a step keeps; 0 averages nothing
+    # Augmentation of patches, see `training.input.augmentation`.
+    mixup: Annotated[float, "a of Beta(a, a), the share of a patch in its mixture; 0 is off"] = 0.0
+    time_shift_seconds: Annotated[float, "largest shift in time, in either direction"] = 0.0
+    band_shift: Annotated[int, "largest shift in mel bands, in either direction"] = 0
+    gain_decibels: Annotated[float, "largest change of loudness, in either direction"] = 0.0
+    masks: Annotated[int, "masked stretches of time in a patch, and as many of mel bands"] = 0
+    time_mask_seconds: Annotated[float, "largest duration of a time mask"] = 0.1
+    mask_bands: Annotated[int, "largest number of bands of a band mask"] = 8
+    label_balance: Annotated[
+        float, "0 samples patches as they are, 1 samples all labels equally often"
+    ] = 0.0
+    # The learning rate, see `training.loops.schedule`.
+    warm_up: Annotated[float, "share of the steps in which the learning rate rises from 0"] = 0.0
+    cosine: Annotated[bool, "decay the learning rate to 0 along a cosine"] = False
+    # The weights.
+    weight_decay: Annotated[
+        float, "decoupled: a step shrinks kernels by the learning rate times this"
+    ] = 0.0
+    average_decay: Annotated[float, "share of the averaged weights that a step keeps; 0 is off"] = (
+        0.0
+    )
 
     def __post_init__(self) -> None:
         limits = {
@@ -117,30 +128,49 @@ class Options:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Everything that decides what a run learns, and how often it says so."""
+    """Everything that decides what a run learns, and how often it reports.
+
+    Raises:
+      InputError: a number is not positive.
+    """
 
     name: str
     model: ModelConfig
-    learning_rate: float  # of Adam
-    learning_rate_cuts: tuple[tuple[int, float], ...] = ()  # (after this step, times this factor)
-    batch_size: int
-    steps: int
-    num_labels: int | None  # the most frequent labels; None for all. Fewer where there are fewer
-    training_subset: str | None = None  # a nested subset of the training videos; None for all
-    normalise: bool = False  # the input: mean 0, deviation 1 of each mel band; not in the paper
-    seed: int
-    precision: Precision = "float32"
+    learning_rate: Annotated[float, "learning rate of Adam"]
+    learning_rate_cuts: Annotated[
+        tuple[tuple[int, float], ...], "multiply the learning rate by FACTOR after STEP steps"
+    ] = ()
+    batch_size: Annotated[int, "patches of a mini-batch"]
+    steps: Annotated[int, "mini-batches to train on, those of earlier commands included"]
+    num_labels: Annotated[int | None, "learn the N most frequent labels; null: all"]
+    training_subset: Annotated[str | None, "nested subset of the training videos; null: all"] = None
+    normalise: Annotated[bool, "normalise each mel band, by pipelines.band_statistics"] = False
+    seed: Annotated[int, "seed of the initial weights and of the order of the input"]
+    precision: Annotated[Precision, "of activations; weights and loss are always float32"] = (
+        "float32"
+    )
     options: Options = Options()
     # Random sampling "from all patches" (section 3.1) is approximated: patches of this many shards
     # are mixed, and drawn from a buffer of this many patches (100 MB). Training shards are already
     # permuted, and each holds patches of many videos.
-    interleaved_shards: int = 64
-    shuffle_patches: int = 16_384
-    # The paper watches "a validation subset" (section 3.1) and is silent on its size.
-    validation_patches: int = 16_384
-    validation_steps: int = 10_000  # from one validation to the next
-    report_steps: int = 100  # from one point of the loss curve to the next
-    checkpoint_minutes: float = 10.0
+    interleaved_shards: Annotated[int, "shards that are read at the same time"] = 64
+    shuffle_patches: Annotated[int, "size of the buffer that patches are shuffled in"] = 16_384
+    # The paper watches "a validation subset" (section 3.1) and does not give its size.
+    validation_patches: Annotated[int, "size of the validation subset; fewer in a short run"] = (
+        16_384
+    )
+    validation_steps: Annotated[int, "steps between validations; fewer in a short run"] = 10_000
+    report_steps: Annotated[int, "steps between points of the curves; fewer in a short run"] = 100
+    checkpoint_minutes: Annotated[float, "time between checkpoints"] = 10.0
+
+    def __post_init__(self) -> None:
+        _require_positive(self, but="seed")
+        for step, factor in self.learning_rate_cuts:
+            if not (step > 0 and 0 < factor < math.inf):
+                cut = f"{step}:{factor}"
+                raise InputError(
+                    f"learning_rate_cuts: STEP and FACTOR must be positive; received {cut}"
+                )
 
     @property
     def fingerprint(self) -> str:
@@ -148,34 +178,36 @@ class Recipe:
         return folders.fingerprint(self)
 
     def to_json(self) -> dict[str, Any]:
-        """For a JSON file."""
+        """The fields, as a JSON object."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> "Recipe":
-        """Back from `to_json`, also where it went through a file."""
+        """The inverse of `to_json`, also after the object went through a file."""
         model = dict(document["model"])
         network = _NETWORKS[model.pop("network")]
         cuts = tuple((step, factor) for step, factor in document["learning_rate_cuts"])
         nested = {
             "model": network(**model),
             "learning_rate_cuts": cuts,
-            "options": Options(**document.get("options", {})),  # runs of before had none
+            "options": Options(**document.get("options", {})),  # absent from the oldest runs
         }
         return cls(**{**document, **nested})
 
     @property
     def learning(self) -> dict[str, Any]:
-        """The fields that must not change where a run goes on: all but its length and reports.
+        """The fields that a resumed run must not change: all but its length and its reports.
 
-        Where the learning rate follows from the length, that neither.
+        The length is one of them if the learning rate follows from it.
         """
-        free = {
-            "validation_patches",
-            "validation_steps",
-            "report_steps",
-            "checkpoint_minutes",
-        }
+        free = {"validation_patches", "validation_steps", "report_steps", "checkpoint_minutes"}
         if not (self.options.cosine or self.options.warm_up):
             free.add("steps")
         return {field: value for field, value in self.to_json().items() if field not in free}
+
+
+def _require_positive(record: _Network | Recipe, *, but: str = "") -> None:
+    for field in dataclasses.fields(record):
+        value = getattr(record, field.name)
+        if type(value) in (int, float) and field.name != but and not 0 < value < math.inf:
+            raise InputError(f"{field.name} must be positive; received {value}")

@@ -1,157 +1,201 @@
-"""TODO docstring."""
+"""Fields of a recipe set from text: `--set width=0.25 steps=300`, in every command that trains."""
 
+import argparse
 import dataclasses
+import difflib
 import json
 import math
-from collections.abc import Sequence
-from typing import TypeVar, get_args, get_type_hints
+from collections.abc import Mapping
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import msgspec
 
 from features.errors import InputError
-from training.config import (
-    ModelConfig,
-    Options,
-    Precision,
-    Recipe,
-)
+from training.config import Recipe
 
+# Fields that have a flag of their own beside --set.
+COMMON = ("steps", "batch_size", "learning_rate", "seed")
+_NO_FIELDS = ("name", "model", "options", "network")
 # A short run: points of its loss curve, validations, and validation patches per trained patch
 # (a patch validated costs a third of a patch trained: 8 % of the time).
 _SHORT_RUN_REPORTS, _SHORT_RUN_VALIDATIONS, _SHORT_RUN_VALIDATION_SHARE = 50, 2, 0.25
-_Record = TypeVar("_Record", ModelConfig, Options)
+_CUTS = tuple[tuple[int, float], ...]
 
 
-def override(
-    recipe: Recipe,
-    *,
-    steps: int | None,
-    batch_size: int | None,
-    learning_rate: float | None,
-    learning_rate_cuts: Sequence[str] | None,
-    width: float | None,
-    seed: int | None,
-    precision: Precision | None,
-    num_labels: int | None,
-    training_subset: str | None,
-    normalise: bool | None,
-    checkpoint_minutes: float | None,
-    network: Sequence[str] | None,
-    options: Sequence[str] | None,
-) -> Recipe:
-    """The recipe with other numbers; None keeps the recipe's.
+@dataclasses.dataclass(frozen=True)
+class Field:
+    """A field of a recipe that can be set.
 
-    `network` sets fields of the network, see `with_network`, and `options` the recipe's options;
-    `learning_rate_cuts` are "step=factor" each.
+    Attributes:
+      name: of the field; no two fields of a recipe share one.
+      part: field of `Recipe` that holds it, "model" or "options"; "" for `Recipe` itself.
+      type: type of the values.
+      value: of the recipe.
+      meaning: one line.
+    """
+
+    name: str
+    part: str
+    type: Any
+    value: Any
+    meaning: str
+
+    @property
+    def type_name(self) -> str:
+        """The type as users read it."""
+        if self.type == _CUTS:
+            return "STEP:FACTOR[+STEP:FACTOR...] or null"
+        names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+        names[type(None)] = "null"
+        is_choice = get_origin(self.type) is Literal
+        allowed = get_args(self.type) or (self.type,)
+        return " or ".join(value if is_choice else names[value] for value in allowed)
+
+    @property
+    def text(self) -> str:
+        """The value as `--set` takes it."""
+        if self.type == _CUTS:
+            return "+".join(f"{step}:{factor}" for step, factor in self.value) or "null"
+        return self.value if isinstance(self.value, str) else json.dumps(self.value)
+
+    def parse(self, text: str) -> Any:
+        """Parse a value: as in JSON, words without quotes, cuts as STEP:FACTOR.
+
+        Raises:
+          InputError: the value is of another type.
+        """
+        try:
+            value: Any = json.loads(text)
+        except json.JSONDecodeError:
+            value = text
+        if self.type == _CUTS:
+            candidates: list[Any] = [
+                [] if value is None else [cut.split(":") for cut in text.split("+")]
+            ]
+        else:
+            candidates = [value, text]  # a name may look like a number
+        strict = self.type != _CUTS  # of cuts, numbers are text here
+        for candidate in candidates:
+            try:
+                parsed = msgspec.convert(candidate, self.type, strict=strict)
+            except msgspec.ValidationError:
+                continue
+            if not isinstance(parsed, float) or math.isfinite(parsed):
+                return parsed
+        raise InputError(f"{self.name} must be {self.type_name}; received {text!r}")
+
+
+def fields_of(recipe: Recipe) -> dict[str, Field]:
+    """The fields that can be set, by name, in the order of the recipe."""
+    found = {}
+    for part, record in (("", recipe), ("model", recipe.model), ("options", recipe.options)):
+        hints = get_type_hints(type(record), include_extras=True)
+        for name in (field.name for field in dataclasses.fields(record)):
+            if name not in _NO_FIELDS:
+                of_field, meaning = get_args(hints[name])
+                found[name] = Field(name, part, of_field, getattr(record, name), meaning)
+    return found
+
+
+def override(recipe: Recipe, settings: Mapping[str, str]) -> Recipe:
+    """The recipe with other values.
 
     A run that is shorter than the intervals of its reports gets shorter intervals, and validates
-    on no more patches than a quarter of those that it trains on.
+    on no more patches than a quarter of those that it trains on, unless `settings` choose them.
+
+    Args:
+      recipe: the recipe.
+      settings: field -> value as text; a field of the network or of the options may be written
+        with its part, such as model.width.
 
     Raises:
-      InputError: a number is not positive, or there is no such field of the network or option.
+      InputError: the recipe has no such field, or a value is of another type or out of range.
     """
-    given = {
-        "steps": steps,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "seed": seed,
-        "precision": precision,
-        "num_labels": num_labels,
-        "training_subset": training_subset,
-        "normalise": normalise,
-        "checkpoint_minutes": checkpoint_minutes,
-    }
-    for field, number in {**given, "width": width}.items():
-        if isinstance(number, bool) or not isinstance(number, int | float) or field == "seed":
-            continue
-        if not 0 < number < math.inf:
-            raise InputError(f"{field} must be positive; received {number}")
-    changes: dict = {field: value for field, value in given.items() if value is not None}
-    if learning_rate_cuts is not None:
-        changes["learning_rate_cuts"] = tuple(_cut(text) for text in learning_rate_cuts)
-    if width is not None:
-        changes["model"] = dataclasses.replace(recipe.model, width=width)
-    recipe = dataclasses.replace(recipe, **changes)
-    recipe = with_network(recipe, network or ())
-    recipe = with_options(recipe, options or ())
+    fields = fields_of(recipe)
+    changes: dict[str, dict[str, Any]] = {"": {}, "model": {}, "options": {}}
+    for name, text in settings.items():
+        part, _, last = name.rpartition(".")
+        field = fields.get(last)
+        if field is None or part not in ("", field.part):
+            nearest = difflib.get_close_matches(last, fields) or list(fields)
+            raise InputError(
+                f"{recipe.name} has no field {name!r}; did you mean {' or '.join(nearest)}? "
+                f"`python -m training.describe {recipe.name}` lists all fields"
+            )
+        changes[field.part][last] = field.parse(text)
+    changed = dataclasses.replace(
+        recipe,
+        model=dataclasses.replace(recipe.model, **changes["model"]),
+        options=dataclasses.replace(recipe.options, **changes["options"]),
+        **changes[""],
+    )
+    return dataclasses.replace(changed, **{**_short_intervals(changed), **changes[""]})
+
+
+def _short_intervals(recipe: Recipe) -> dict[str, int]:
+    """The intervals of reports and validations, no longer than the length of the run allows."""
     validation_steps = min(
         recipe.validation_steps, math.ceil(recipe.steps / _SHORT_RUN_VALIDATIONS)
     )
     trained_between = validation_steps * recipe.batch_size
-    return dataclasses.replace(
-        recipe,
-        report_steps=min(recipe.report_steps, math.ceil(recipe.steps / _SHORT_RUN_REPORTS)),
-        validation_steps=validation_steps,
-        validation_patches=min(
+    return {
+        "report_steps": min(recipe.report_steps, math.ceil(recipe.steps / _SHORT_RUN_REPORTS)),
+        "validation_steps": validation_steps,
+        "validation_patches": min(
             recipe.validation_patches, math.ceil(trained_between * _SHORT_RUN_VALIDATION_SHARE)
         ),
+    }
+
+
+def add_arguments(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
+    """Add `--set` and the flags of the commonest fields to a parser; `several` values or one."""
+    add = parser.add_argument_group("fields of the recipe").add_argument
+    add(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="FIELD=VALUES" if several else "FIELD=VALUE",
+        help="any field that `training.describe RECIPE` lists, such as "
+        + ("width=0.25 mixup=0,0.3" if several else "width=0.25 mixup=0.3"),
     )
-
-
-def _cut(text: str) -> tuple[int, float]:
-    """(1300, 0.1) for "1300=0.1"."""
-    step, _, factor = text.partition("=")
-    try:
-        cut = int(step), float(factor)
-    except ValueError:
-        cut = 0, 0.0
-    if not (cut[0] > 0 and 0 < cut[1] < math.inf):
-        raise InputError(
-            f"--learning-rate-cuts: received {text!r}; give a step and a factor, such as 1300=0.1"
+    for name in COMMON:
+        add(
+            _flag(name),
+            nargs="+" if several else None,
+            metavar="VALUE",
+            help=f"the same as --set {name}=VALUE",
         )
-    return cut
 
 
-def with_network(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
-    """The recipe with fields of its network set.
-
-    Args:
-      recipe: of any network.
-      assignments: "name=value" each, values as JSON has them.
+def settings_of(args: argparse.Namespace) -> dict[str, str]:
+    """Field -> value as text, of a command line; the last value of a field counts.
 
     Raises:
-      InputError: the network has no such field, or it takes other values.
+      InputError: an assignment is not FIELD=VALUE, or two flags set a field.
     """
-    model = _assigned(recipe.model, recipe.model.network, assignments)
-    for name, value in dataclasses.asdict(model).items():
-        if type(value) in (int, float) and not value > 0:
-            raise InputError(f"{name} must be positive; received {value}")
-    return dataclasses.replace(recipe, model=model)
+    pairs = [assignment.partition("=") for assignment in args.set]
+    for name, equals, _ in pairs:
+        if not equals:
+            raise InputError(f"--set takes FIELD=VALUE; received {name!r}")
+    settings = {name: text for name, _, text in pairs}
+    for name in COMMON:
+        given = getattr(args, name)
+        if given is None:
+            continue
+        if name in settings:
+            raise InputError(f"{name} is set by --set and by {_flag(name)}; leave out one of them")
+        settings[name] = given
+    return settings
 
 
-def with_options(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
-    """The same for its options.
-
-    Raises:
-      InputError: there is no such option, or it takes other values.
-    """
-    options = _assigned(recipe.options, f"recipe {recipe.name}", assignments)
-    return dataclasses.replace(recipe, options=options)
+def several_settings_of(args: argparse.Namespace) -> dict[str, list[str]]:
+    """Field -> values as text; --set takes them with commas, the other flags take a list."""
+    return {
+        name: given.split(",") if isinstance(given, str) else given
+        for name, given in settings_of(args).items()
+    }
 
 
-def _assigned(record: _Record, whole: str, assignments: Sequence[str]) -> _Record:
-    """A dataclass, called `whole`, with fields set to values as JSON has them."""
-    types = get_type_hints(type(record))
-    known = [field.name for field in dataclasses.fields(record) if field.init]
-    changes = {}
-    for assignment in assignments:
-        name, _, text = assignment.partition("=")
-        if name not in known:
-            raise InputError(f"{whole} has no field {name!r}; it has {', '.join(known)}")
-        try:
-            value = json.loads(text)
-        except json.JSONDecodeError:
-            value = text
-        of = get_args(types[name]) or (types[name],)  # types, or words
-        if types[name] is float and type(value) is int:
-            value = float(value)
-        if not any(value == one if isinstance(one, str) else type(value) is one for one in of):
-            raise InputError(f"{name} must be {_name(of)}; received {text!r}")
-        if type(value) is float and not math.isfinite(value):
-            raise InputError(f"{name} must be finite; received {text}")
-        changes[name] = value
-    return dataclasses.replace(record, **changes)
-
-
-def _name(allowed: Sequence[type | str]) -> str:
-    """Of types and words, as a user writes them."""
-    names = {int: "a whole number", float: "a number", bool: "true or false", type(None): "null"}
-    return " or ".join(one if isinstance(one, str) else names[one] for one in allowed)
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")

@@ -1,4 +1,7 @@
-"""The runs of the paper, one function each; a run of ours is one of them with other numbers."""
+"""The runs of the paper, one function each; `--set` changes any field of a run.
+
+`features.paper` has what the paper reports of each run.
+"""
 
 import dataclasses
 import difflib
@@ -21,17 +24,17 @@ _LABELS_AUDIO_SET = 527  # of the released data set; section 4.4 does not say ho
 _BOTTLENECK_UNITS = 128  # section 4.2
 _BATCH_SIZE = 128  # section 3.1
 _STEPS = 5_000_000  # section 4.1
-# The paper is silent. Moving statistics that remember about 10 batches see 30,000 values a channel
-# even in the last 6 x 4 maps, and have forgotten their start after 50 steps, so a short run ends
-# with statistics of its own data. With Keras's 0.99 a run of 150 steps keeps 22 % of the start.
+# The paper does not give it. At 0.9 the moving statistics average about 10 batches: 30,000 values a
+# channel even in the last 6 x 4 maps. After 50 steps nothing is left of the initial values, so a
+# short run ends with statistics of its own data. At 0.99, the default of Keras, a run of 150 steps
+# keeps 22 % of the initial values.
 _BATCH_NORM_MOMENTUM = 0.9
 
 
 def fully_connected() -> Recipe:
     """The baseline, 3 layers of 1000 ReLUs (Table 2, row 1).
 
-    Section 3.3.1: 11.2M weights and multiplies. The paper took 35 h on 10 GPUs for 5M steps on
-    70M videos, and scored AUC 0.851, d-prime 1.471, mAP 0.058.
+    Section 3.3.1.
 
     python -m training.train fully_connected --features features --output run
     """
@@ -49,9 +52,8 @@ def fully_connected() -> Recipe:
 def alexnet() -> Recipe:
     """AlexNet (Table 2, row 2).
 
-    Section 3.3.2: 37.3M weights, 767M multiplies. The paper took 82 h on 20 GPUs for 5M steps on
-    70M videos, and scored AUC 0.894, d-prime 1.764, mAP 0.115. It searched for the learning rate
-    and does not say what it found: ours is that of VGGish, the authors' later release.
+    Section 3.3.2. The paper searched for the learning rate and does not give the result: ours is
+    the learning rate of VGGish, the authors' later release.
 
     python -m training.train alexnet --features features --output run
     """
@@ -66,9 +68,7 @@ def alexnet() -> Recipe:
 def vgg() -> Recipe:
     """VGG, configuration E (Table 2, row 3).
 
-    Section 3.3.3: 62M weights, 2.4B multiplies. The paper took 184 h on 10 GPUs for 5M steps on
-    70M videos, and scored AUC 0.911, d-prime 1.909, mAP 0.161. The learning rate is that of
-    VGGish, as the paper does not tell its own.
+    Section 3.3.3. The learning rate is that of VGGish, as the paper does not give its own.
 
     python -m training.train vgg --features features --output run
     """
@@ -80,10 +80,9 @@ def vgg() -> Recipe:
 
 
 def inception_v3() -> Recipe:
-    """Inception V3 as the text has it (Table 2, row 4).
+    """Inception V3 of the text (Table 2, row 4).
 
-    Section 3.3.4: 28M weights, 4.7B multiplies; the network of its text has 5.4B. The paper took
-    137 h on 40 GPUs for 5M steps on 70M videos, and scored AUC 0.918, d-prime 1.969, mAP 0.181. The
+    Section 3.3.4. The network of the text has 16 % more multiplies than the paper reports. The
     learning rate is that of `resnet50`.
 
     python -m training.train inception_v3 --features features --output run
@@ -98,8 +97,8 @@ def inception_v3() -> Recipe:
 def inception_v3_lean_stem() -> Recipe:
     """Inception V3 with as many multiplies as the paper.
 
-    4.6B. The stem's 1 x 1 convolution, which the text keeps, is left out: a guess at what the
-    authors counted.
+    Without the 1 x 1 convolution of the stem, which the text keeps: a guess at the network that
+    the authors counted.
 
     python -m training.train inception_v3_lean_stem --features features --output run
     """
@@ -113,9 +112,8 @@ def inception_v3_lean_stem() -> Recipe:
 def resnet50() -> Recipe:
     """ResNet-50 at 5M steps (Table 2, row 5).
 
-    Section 3.3.5: 30M weights, 1.9B multiplies. The paper took 119 h on 20 GPUs for 5M steps on
-    70M videos, and scored AUC 0.916, d-prime 1.952, mAP 0.182. It searched for the learning rate
-    and does not say what it found: ours is Adam's default.
+    Section 3.3.5. The paper searched for the learning rate and does not give the result: ours is
+    the default of Adam.
 
     python -m training.train resnet50 --features features --output run
     """
@@ -133,8 +131,7 @@ def resnet50() -> Recipe:
 def resnet50_17m() -> Recipe:
     """ResNet-50 at 17M steps (Table 2, row 6).
 
-    Section 4.1: a tenth of the learning rate after 13M steps. The paper took 356 h on 20 GPUs, and
-    scored AUC 0.926, d-prime 2.041, mAP 0.212.
+    Section 4.1: a tenth of the learning rate after 13M steps.
 
     python -m training.train resnet50_17m --features features --output run
     """
@@ -149,7 +146,7 @@ def resnet50_17m() -> Recipe:
 def resnet50_30k() -> Recipe:
     """ResNet-50 for 30,871 labels (Table 3, row 1).
 
-    Section 4.2: 80M weights by the paper, 86.7M in the graph. The paper reports no scores: training
+    Section 4.2: "30M to 80M" weights; ours has 86.7M. The paper reports no scores, as training
     "would have taken several months".
 
     python -m training.train resnet50_30k --features features --output run
@@ -160,7 +157,7 @@ def resnet50_30k() -> Recipe:
 def resnet50_3k() -> Recipe:
     """ResNet-50 for 3,087 labels (Table 3, row 2).
 
-    The run of `resnet50`; AUC 0.930, d-prime 2.087, mAP 0.381 over the 400 most frequent labels.
+    The run of `resnet50`, evaluated on the 400 most frequent labels.
 
     python -m training.train resnet50_3k --features features --output run
     """
@@ -170,8 +167,6 @@ def resnet50_3k() -> Recipe:
 def resnet50_400() -> Recipe:
     """ResNet-50 for 400 labels (Table 3, row 3).
 
-    AUC 0.928, d-prime 2.067, mAP 0.376 over these.
-
     python -m training.train resnet50_400 --features features --output run
     """
     return dataclasses.replace(resnet50(), name="resnet50_400", num_labels=_LABELS_400)
@@ -179,8 +174,6 @@ def resnet50_400() -> Recipe:
 
 def resnet50_bottleneck_30k() -> Recipe:
     """128-unit bottleneck, 30,871 labels (Table 3, row 4).
-
-    AUC 0.925, d-prime 2.035, mAP 0.369 over the 400 most frequent labels.
 
     python -m training.train resnet50_bottleneck_30k --features features --output run
     """
@@ -190,8 +183,6 @@ def resnet50_bottleneck_30k() -> Recipe:
 def resnet50_bottleneck_3k() -> Recipe:
     """128-unit bottleneck, 3,087 labels (Table 3, row 5).
 
-    AUC 0.919, d-prime 1.982, mAP 0.347 over the 400 most frequent labels.
-
     python -m training.train resnet50_bottleneck_3k --features features --output run
     """
     return _with_bottleneck(resnet50_3k(), "resnet50_bottleneck_3k")
@@ -199,8 +190,6 @@ def resnet50_bottleneck_3k() -> Recipe:
 
 def resnet50_bottleneck_400() -> Recipe:
     """128-unit bottleneck, 400 labels (Table 3, row 6).
-
-    AUC 0.924, d-prime 2.026, mAP 0.365 over these.
 
     python -m training.train resnet50_bottleneck_400 --features features --output run
     """
@@ -210,7 +199,7 @@ def resnet50_bottleneck_400() -> Recipe:
 def resnet50_70m_videos() -> Recipe:
     """ResNet-50, 16M steps on all 70M (Table 4, row 1).
 
-    AUC 0.923, d-prime 2.019, mAP 0.206. Section 4.3 does not mention a cut of the learning rate.
+    Section 4.3 does not mention a cut of the learning rate.
 
     python -m training.train resnet50_70m_videos --features features --output run
     """
@@ -220,8 +209,6 @@ def resnet50_70m_videos() -> Recipe:
 def resnet50_7m_videos() -> Recipe:
     """16M steps on 7M training videos (Table 4, row 2).
 
-    AUC 0.922, d-prime 2.006, mAP 0.202.
-
     python -m training.train resnet50_7m_videos --features features --output run
     """
     return _on_videos("resnet50_7m_videos", 7_000_000)
@@ -229,8 +216,6 @@ def resnet50_7m_videos() -> Recipe:
 
 def resnet50_700k_videos() -> Recipe:
     """16M steps on 700K training videos (Table 4, row 3).
-
-    AUC 0.921, d-prime 1.997, mAP 0.203.
 
     python -m training.train resnet50_700k_videos --features features --output run
     """
@@ -240,8 +225,6 @@ def resnet50_700k_videos() -> Recipe:
 def resnet50_70k_videos() -> Recipe:
     """16M steps on 70K training videos (Table 4, row 4).
 
-    AUC 0.909, d-prime 1.883, mAP 0.162.
-
     python -m training.train resnet50_70k_videos --features features --output run
     """
     return _on_videos("resnet50_70k_videos", 70_000)
@@ -249,8 +232,6 @@ def resnet50_70k_videos() -> Recipe:
 
 def resnet50_23k_videos() -> Recipe:
     """16M steps on 23K training videos (Table 4, row 5).
-
-    AUC 0.868, d-prime 1.581, mAP 0.118.
 
     python -m training.train resnet50_23k_videos --features features --output run
     """
@@ -260,9 +241,8 @@ def resnet50_23k_videos() -> Recipe:
 def audio_set_log_mel() -> Recipe:
     """Events, from 64 x 20 log-mel patches (section 4.4).
 
-    mAP 0.137, AUC 0.904, d-prime 1.846 on Audio Set. Of the network the paper says "fully
-    connected", and nothing else: it is that of Table 2, as are learning rate and steps. We take
-    the 20 for frames of 10 ms, one patch after the other.
+    Of the network the paper says "fully connected" and nothing else: network, learning rate and
+    steps are those of Table 2. We read the 20 as frames of 10 ms, in patches without overlap.
 
     python -m pipelines.extract_features --patch-frames 20 --dataset dataset --output features
     python -m training.train audio_set_log_mel --features features --output run
@@ -275,8 +255,8 @@ def audio_set_log_mel() -> Recipe:
 def audio_set_embeddings() -> Recipe:
     """Events, from embeddings of ResNet-50 (section 4.4).
 
-    mAP 0.314, AUC 0.959, d-prime 2.452 on Audio Set, where the embeddings are those of the "best"
-    ResNet, trained on YouTube-100M. But for its input the run is that of `audio_set_log_mel`.
+    In the paper the embeddings are those of the "best" ResNet, trained on YouTube-100M. The run
+    differs from `audio_set_log_mel` in its input only.
 
     python -m pipelines.extract_embeddings --features features --run resnet --output embeddings
     python -m training.train audio_set_embeddings --features embeddings --output run
@@ -287,9 +267,9 @@ def audio_set_embeddings() -> Recipe:
 def modern() -> Recipe:
     """ResNet-50 with what has been found since the paper.
 
-    Normalised input, a learning rate that rises to three times that of `resnet50` and falls to 0,
-    and the average of the weights. What changes the patches, such as mixup, is left out: where each
-    is seen once or twice it only slowed the learning (docs/results.md).
+    Normalised input, a learning rate that rises to three times that of `resnet50` and decays to 0,
+    and averaged weights. Augmentation such as mixup is left out: it slows learning in runs that
+    see each patch only once or twice (docs/results.md).
 
     python -m pipelines.band_statistics --features features
     python -m training.train modern --features features --output run
@@ -342,10 +322,10 @@ RECIPES: Mapping[str, Callable[[], Recipe]] = {
 
 
 def find_recipe(name: str) -> Recipe:
-    """The recipe of a name.
+    """The recipe of this name.
 
     Raises:
-      InputError: there is none; the message has the nearest names.
+      InputError: there is no such recipe; the message has the nearest names.
     """
     if name not in RECIPES:
         nearest = difflib.get_close_matches(name, RECIPES, cutoff=0.4) or list(RECIPES)

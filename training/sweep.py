@@ -1,7 +1,7 @@
 """FEATURES -> SWEEP: train a network with every combination of some values, and compare.
 
 python -m training.sweep fully_connected --features features --output sweep \
-    --learning-rate 1e-4 3e-5 --network num_layers=2,4,6 units=500,1000
+    --set learning_rate=1e-4,3e-5 num_layers=2,4,6 units=500,1000
 """
 
 import argparse
@@ -23,7 +23,7 @@ from features.contracts.documents import Run
 from features.errors import OK, InputError, JobFailedError, run_command
 from features.storage import files
 from features.terminal import StatusLine
-from training import train
+from training import overrides, train
 from training.config import Recipe
 from training.distributed.supervisor import terminated_as_interrupted
 from training.distributed.watchdog import SUPERVISOR
@@ -34,20 +34,16 @@ from training.sweep_table import Result, figure, table
 
 FIGURE = "sweep.svg"
 _DESCRIPTION = """\
-Train a network once for every combination of the values that are given, each
-run in a folder of its own, and compare what was learned: a table, sweep.json
-and sweep.svg. Several values of a flag are swept over; one holds for all runs.
+Train a network once for every combination of the given values, each run in a
+folder of its own, and compare the runs in a table, sweep.json and sweep.svg. A
+field or flag with one value has it in all runs.
 
 Run the same command again after any interruption: finished runs stay as they
-are, others go on from their last checkpoint. Watch them all with
+are, others resume from their last checkpoint. Watch all runs with
 `tensorboard --logdir OUTPUT`.
 """
-# Of training.train, whose help says what they mean.
-_FLAGS = (
-    *("learning-rate", "batch-size", "steps", "width", "labels", "training-subset", "seed"),
-    *("precision", "devices", "workers", "parameter-servers"),
-    *("checkpoint-minutes", "skip-damaged-shards", "wait-seconds"),
-)
+# Flags of training.train beside the recipe; its help explains them.
+_FLAGS = ("devices", "workers", "parameter-servers", "skip-damaged-shards", "wait-seconds")
 _FLAGS_OF_CLUSTERS = ("workers", "parameter-servers")
 # What a run is given to save and end, before it is killed.
 _GRACE_SECONDS = 300.0
@@ -94,25 +90,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--features", required=True, help="folder made by pipelines.extract_features")
     add("--output", required=True, help="folder of the runs")
     add("--jobs", type=int, default=1, help="runs at a time, which share the cores (default 1)")
+    overrides.add_arguments(parser, several=True)
     add = parser.add_argument_group("of training.train, one or several values").add_argument
     for flag in _FLAGS:
         add(f"--{flag}", nargs="+", metavar="VALUE", default=[])
-    add(
-        "--network",
-        nargs="+",
-        metavar="FIELD=VALUES",
-        default=[],
-        help="such as num_layers=2,4,6 units=500,1000",
-    )
-    add(
-        "--options",
-        nargs="+",
-        metavar="FIELD=VALUES",
-        default=[],
-        help="such as mixup=0,0.3 cosine=true",
-    )
-    add("--normalise", action=argparse.BooleanOptionalAction, help="in all runs")
-    add("--learning-rate-cuts", nargs="+", metavar="AT=BY", help="in all runs")
     return parser
 
 
@@ -164,14 +145,13 @@ def _grid(args: argparse.Namespace, source: str, output: str) -> list[_Run]:
     Raises:
       InputError: nothing is swept over, or training.train would refuse a run.
     """
-    of_flags = {flag: getattr(args, flag.replace("-", "_")) for flag in _FLAGS}
-    of_network, of_options = _assignments(args.network), _assignments(args.options)
-    all_given = {**of_flags, **of_network, **of_options}
-    given = {name: values for name, values in all_given.items() if values}
+    fields = overrides.several_settings_of(args)
+    flags = {flag: getattr(args, flag.replace("-", "_")) for flag in _FLAGS}
+    given = {name: values for name, values in {**fields, **flags}.items() if values}
     swept = [name for name, values in given.items() if len(set(values)) > 1]
     if not swept:
-        raise InputError("nothing to sweep over: give several values to a flag, field or option")
-    # Most quantities are not of the features, which are on slow storage.
+        raise InputError("nothing to sweep over: give several values to a field or flag")
+    # Most fields do not change which features are read, and storage may be slow.
     opened = functools.cache(functools.partial(open_features, source))
     runs = []
     for combination in itertools.product(*map(dict.fromkeys, given.values())):
@@ -180,16 +160,10 @@ def _grid(args: argparse.Namespace, source: str, output: str) -> list[_Run]:
         name = ",".join(f"{quantity}={value}" for quantity, value in values.items())
         folder = files.join(output, name)
         arguments = [args.recipe, f"--features={source}", f"--output={folder}"]
+        arguments += [f"--set={field}={chosen[field]}" for field in fields]
         arguments += [f"--{flag}={chosen[flag]}" for flag in _FLAGS if flag in chosen]
         if any(flag in chosen for flag in _FLAGS_OF_CLUSTERS):
             arguments.append("--cluster=local")
-        if args.normalise is not None:
-            arguments.append("--normalise" if args.normalise else "--no-normalise")
-        if args.learning_rate_cuts is not None:
-            arguments += ["--learning-rate-cuts", *args.learning_rate_cuts]
-        for flag, fields in (("--network", of_network), ("--options", of_options)):
-            if fields:
-                arguments += [flag, *(f"{field}={chosen[field]}" for field in fields)]
         _, recipe = train.parse(arguments)
         features = opened(
             num_labels=recipe.num_labels,
@@ -198,12 +172,6 @@ def _grid(args: argparse.Namespace, source: str, output: str) -> list[_Run]:
         )
         runs.append(_Run(values, folder, tuple(arguments), recipe, features))
     return runs
-
-
-def _assignments(given: Sequence[str]) -> dict[str, list[str]]:
-    """Fields and their values, of FIELD=VALUES."""
-    pairs = (assignment.partition("=") for assignment in given)
-    return {field: values.split(",") for field, _, values in pairs}
 
 
 def _train(runs: Sequence[_Run], *, num_jobs: int) -> dict[str, str]:

@@ -12,7 +12,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import get_args
 
 import tensorflow as tf
 
@@ -22,7 +21,7 @@ from features.errors import OK, InputError, JobFailedError, run_command
 from features.storage import files
 from features.terminal import duration, report
 from training import overrides, recipes
-from training.config import Precision, Recipe
+from training.config import Recipe
 from training.distributed.cluster import (
     EVALUATOR,
     PARAMETER_SERVER,
@@ -127,47 +126,7 @@ def _parser() -> argparse.ArgumentParser:
         default=600.0,
         help="for another process of a cluster, before giving up (default 600)",
     )
-    overrides = parser.add_argument_group("instead of the recipe's numbers")
-    add = overrides.add_argument
-    add("--steps", type=int, help="mini-batches to train on, those of earlier commands included")
-    add("--batch-size", type=int, help="patches in a mini-batch")
-    add("--learning-rate", type=float, help="of Adam")
-    add(
-        "--learning-rate-cuts",
-        nargs="+",
-        metavar="AT=BY",
-        help="such as 1300=0.1 for a tenth of the rate after 1300 steps",
-    )
-    add("--width", type=float, help="times the units or filters of every layer; the paper's: 1")
-    add(
-        "--network",
-        nargs="+",
-        metavar="FIELD=VALUE",
-        default=[],
-        help="fields of the network, such as num_layers=4 units=2000 or bottleneck_units=128",
-    )
-    add(
-        "--options",
-        nargs="+",
-        metavar="FIELD=VALUE",
-        default=[],
-        help="what the paper does without, such as mixup=0.5 or cosine=true (docs/training.md)",
-    )
-    add("--labels", type=int, help="the most frequent ones")
-    add("--training-subset", metavar="NAME", help="a nested subset of the training videos")
-    add(
-        "--normalise",
-        action=argparse.BooleanOptionalAction,
-        help="the input, by the statistics of pipelines.band_statistics",
-    )
-    add("--checkpoint-minutes", type=float, help="from one checkpoint to the next")
-    add("--seed", type=int, help="of the weights and of the order of the input")
-    add(
-        "--precision",
-        choices=get_args(Precision),
-        help="of activations; on CPUs with bfloat16 instructions, ResNet-50 of width 0.25 and up "
-        "trains 1.6 times faster in bfloat16",
-    )
+    overrides.add_arguments(parser)
     return parser
 
 
@@ -175,28 +134,11 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, Recipe]:
     """The arguments of the command, and the recipe that they make.
 
     Raises:
-      InputError: a number is out of range, or there is no such recipe, field of a network, or
-        option.
+      InputError: a number is out of range, or there is no such recipe or field.
     """
     args = _parser().parse_args(argv)
     _check_sizes(args)
-    recipe = overrides.override(
-        recipes.find_recipe(args.recipe),
-        steps=args.steps,
-        batch_size=args.batch_size,
-        learning_rate=args.learning_rate,
-        learning_rate_cuts=args.learning_rate_cuts,
-        width=args.width,
-        seed=args.seed,
-        precision=args.precision,
-        network=args.network,
-        options=args.options,
-        num_labels=args.labels,
-        training_subset=args.training_subset,
-        normalise=args.normalise,
-        checkpoint_minutes=args.checkpoint_minutes,
-    )
-    return args, recipe
+    return args, overrides.override(recipes.find_recipe(args.recipe), overrides.settings_of(args))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -237,6 +179,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         _, arguments = _cluster_parser().parse_known_args(argv)
         return supervise(arguments, num_workers=args.workers, num_servers=args.parameter_servers)
 
+    if writes:
+        print(
+            f"{recipe.steps:,} steps of {recipe.batch_size} patches; a point of the curves every "
+            f"{recipe.report_steps:,} steps; validation on {recipe.validation_patches:,} patches "
+            f"every {recipe.validation_steps:,} steps"
+        )
     start = time.monotonic()
     try:
         trained, skipped = _train(args, recipe, features, output, cluster)

@@ -13,7 +13,7 @@ import scipy.stats
 from evaluation.paper import corpus, experiment, steps
 from evaluation.paper.corpus import FOLDS
 from evaluation.paper.experiment import Run
-from evaluation.paper.scales import SCALES, Scale
+from evaluation.paper.scales import Scale
 from evaluation.paper.steps import Step
 from features.errors import OK, run_command
 from features.storage import files
@@ -52,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     args = _parser().parse_args(argv)
-    scale, folder = SCALES[args.scale], files.absolute(args.output)
+    scale, folder = experiment.scale_of(args), files.absolute(args.output)
     runs = {
         recipe: {fold: _run(recipe, fold, scale, folder) for fold in args.folds}
         for recipe in args.recipes
@@ -74,12 +74,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(recipe: str, fold: int, scale: Scale, folder: str) -> Run:
     features = files.join(folder, f"features-fold{fold}")
-    flags = {**scale.clip_flags, **scale.clip_flags_of.get(recipe, {})}
+    settings = {**scale.clip_settings, **scale.clip_settings_of.get(recipe, {})}
     return Run(
         name=f"esc10-{recipe}-fold{fold}",
         recipe=recipe,
         network=recipe,
-        flags=flags,
+        settings=settings,
         features=features,
         folder=folder,
     )

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from evaluation.paper import corpus, experiment, table
 from evaluation.paper.corpus import EVALUATION_FOLD, FOLDS, Corpus
 from evaluation.paper.experiment import Run
-from evaluation.paper.scales import PAPER, SCALES, Scale
+from evaluation.paper.scales import PAPER, Scale
 from evaluation.paper.steps import Step
 from evaluation.paper.table import Figures, Finding, Row, Table
 from features.errors import InputError, run_command
@@ -55,14 +55,14 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     args = _parser().parse_args(argv)
-    scale, folder = SCALES[args.scale], files.absolute(args.output)
+    scale, folder = experiment.scale_of(args), files.absolute(args.output)
     soundtracks = corpus.corpus_of(args, scale, folder)
     dataset, events = _events(args, scale, folder)
     best = Run(
         name=_BEST,
         recipe=_BEST,
         network=_BEST_NETWORK,
-        flags=scale.flags_of(_BEST),
+        settings=scale.settings_of(_BEST),
         features=soundtracks.features,
         folder=folder,
     )
@@ -88,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             name=recipe,
             recipe=recipe,
             network=recipe,
-            flags=scale.flags_of(recipe),
+            settings=scale.settings_of(recipe),
             features=features,
             folder=folder,
         )
@@ -117,7 +117,11 @@ def _events(args: argparse.Namespace, scale: Scale, folder: str) -> tuple[str, C
         training = ",".join(str(fold) for fold in FOLDS if fold != EVALUATION_FOLD)
         split_values = (f"train={training}", f"evaluation={EVALUATION_FOLD}")
         suffix = f"-fold{EVALUATION_FOLD}"
-    elif args.manifest is None and args.features is None and (scale != PAPER or args.estimate):
+    elif (
+        args.manifest is None
+        and args.features is None
+        and (scale.name != PAPER.name or args.estimate)
+    ):
         return files.join(folder, "dataset"), Corpus(files.join(folder, "features"), ())
     else:
         raise InputError("give the excerpts whose events are to be detected, as --event-manifest")

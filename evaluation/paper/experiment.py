@@ -7,10 +7,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from evaluation.paper import steps
-from evaluation.paper.scales import SCALES, Flags
+from evaluation.paper.scales import SCALES, Scale, Settings
 from evaluation.paper.steps import START_SECONDS, Step
 from features import terminal
 from features.contracts import folders
+from features.errors import InputError
 from features.storage import files
 
 RESULTS = "results.json"
@@ -18,8 +19,8 @@ RESULTS = "results.json"
 _INFERENCE_OVER_TRAINING = 3
 # To build the graphs of a network, export it and load it again.
 _SECONDS_AROUND_TRAINING = 30.0
-# Flags that change the speed, of training.train and training.describe alike.
-_FLAGS_OF_SPEED = ("labels", "batch-size", "precision")
+# Settings that change the speed.
+_OF_SPEED = ("num_labels", "batch_size", "precision", "width", "bottleneck_units", "pooling")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,7 +31,7 @@ class Run:
       name: of its folders, `runs/NAME`, `scores/NAME` and `reports/NAME`.
       recipe: of training.train.
       network: a recipe with the same network.
-      flags: of training.train.
+      settings: of the recipe.
       features: folder.
       folder: of the experiment.
     """
@@ -38,7 +39,7 @@ class Run:
     name: str
     recipe: str
     network: str
-    flags: Flags
+    settings: Settings
     features: str
     folder: str
 
@@ -55,12 +56,8 @@ class Run:
     def measurement(self) -> Step:
         """Measures how fast the network trains on this machine."""
         command = ["training.describe", self.network, "--speed", "--json"]
-        for flag in _FLAGS_OF_SPEED:
-            command += [f"--{flag}={self.flags[flag]}"] if flag in self.flags else []
-        network = self.flags.get("network", "").split()
-        network += [f"width={self.flags['width']}"] if "width" in self.flags else []
-        if network:
-            command += ["--network", *network]
+        settings = {field: self.settings[field] for field in _OF_SPEED if field in self.settings}
+        command += _assignments(settings)
         return _measuring(command, self.folder)
 
     @property
@@ -73,8 +70,8 @@ class Run:
         return START_SECONDS + num_patches / self.patches_per_second / _INFERENCE_OVER_TRAINING
 
     def num_steps(self, of_recipe: int) -> int:
-        """Mini-batches; the recipe's, where no flag says otherwise."""
-        return int(self.flags.get("steps", of_recipe))
+        """Mini-batches: those of the recipe, unless a setting changes them."""
+        return int(self.settings.get("steps", of_recipe))
 
     def steps(
         self, *, recipe_steps: int, subset: str | None, evaluation_patches: int
@@ -87,11 +84,9 @@ class Run:
           evaluation_patches: that are scored, about.
         """
         rate = self.patches_per_second
-        num_patches = self.num_steps(recipe_steps) * int(self.flags.get("batch-size", 128))
+        num_patches = self.num_steps(recipe_steps) * int(self.settings.get("batch_size", 128))
         train = ["training.train", self.recipe, "--features", self.features]
-        train += ["--output", self.output]
-        for flag, value in self.flags.items():
-            train += [f"--{flag}", *value.split()]
+        train += ["--output", self.output, *_assignments(self.settings)]
         score = ["evaluation.score_videos", "--features", self.features, "--run", self.output]
         score += ["--output", self.scores]
         score += ["--subset", subset] if subset is not None else []
@@ -167,7 +162,34 @@ def parser(module: str, description: str) -> argparse.ArgumentParser:
     add("--scale", choices=list(SCALES), required=True, help="paper, or what one machine can do")
     add("--output", required=True, metavar="FOLDER", help="of all experiments of one scale")
     add("--estimate", action="store_true", help="say what it would cost, and end")
+    add(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="a field of every recipe, as in training.train",
+    )
     return made
+
+
+def scale_of(args: argparse.Namespace) -> Scale:
+    """The scale of a command line, with what --set changes.
+
+    Raises:
+      InputError: --set has something else than FIELD=VALUE.
+    """
+    pairs = [assignment.partition("=") for assignment in args.set]
+    for field, equals, _ in pairs:
+        if not equals:
+            raise InputError(f"--set takes FIELD=VALUE; received {field!r}")
+    return SCALES[args.scale].with_settings({field: value for field, _, value in pairs})
+
+
+def _assignments(settings: Settings) -> list[str]:
+    """The arguments of training.train and training.describe."""
+    assignments = [f"{field}={value}" for field, value in settings.items()]
+    return ["--set", *assignments] if assignments else []
 
 
 def measure(runs: Iterable[Run], folder: str) -> None:

@@ -7,36 +7,36 @@ import dataclasses
 from collections.abc import Sequence
 
 from evaluation.paper import table
-from evaluation.paper.scales import Flags
+from evaluation.paper.scales import Settings
 from evaluation.paper.table import Figures, Finding, Row, Table
 from features.errors import run_command
 
 _STEPS = 5_000_000
 
 
-def _with(name: str, label: str, flags: Flags) -> Row:
-    return Row("resnet50", label, _STEPS, None, name=f"resnet50_{name}", flags=flags)
+def _with(name: str, label: str, settings: Settings) -> Row:
+    return Row("resnet50", label, _STEPS, None, name=f"resnet50_{name}", settings=settings)
 
 
 _RATE = "3e-3"  # of the recipe `modern`
 # One option at a time.
 _ALONE = (
-    _with("normalised", "+ normalised input", {"normalise": ""}),
-    _with("learning_rate", "+ learning rate 3e-3", {"learning-rate": _RATE}),
+    _with("normalised", "+ normalised input", {"normalise": "true"}),
+    _with("learning_rate", "+ learning rate 3e-3", {"learning_rate": _RATE}),
     _with(
         "schedule",
         "+ learning rate 3e-3, warm-up, cosine",
-        {"learning-rate": _RATE, "options": "warm_up=0.05 cosine=true"},
+        {"learning_rate": _RATE, "warm_up": "0.05", "cosine": "true"},
     ),
-    _with("mixup", "+ mixup", {"options": "mixup=0.3"}),
-    _with("masks", "+ SpecAugment", {"options": "masks=2"}),
-    _with("time_shift", "+ time shift", {"options": "time_shift_seconds=0.48"}),
-    _with("band_shift", "+ band shift, gain", {"options": "band_shift=3 gain_decibels=9"}),
-    _with("label_balance", "+ label balance", {"options": "label_balance=1"}),
-    _with("average", "+ weight averaging", {"options": "average_decay=0.999"}),
-    _with("weight_decay", "+ weight decay", {"options": "weight_decay=0.3"}),
-    _with("generalised_mean", "+ generalised mean", {"network": "pooling=generalised_mean"}),
-    _with("attention", "+ attention", {"network": "pooling=attention"}),
+    _with("mixup", "+ mixup", {"mixup": "0.3"}),
+    _with("masks", "+ SpecAugment", {"masks": "2"}),
+    _with("time_shift", "+ time shift", {"time_shift_seconds": "0.48"}),
+    _with("band_shift", "+ band shift, gain", {"band_shift": "3", "gain_decibels": "9"}),
+    _with("label_balance", "+ label balance", {"label_balance": "1"}),
+    _with("average", "+ weight averaging", {"average_decay": "0.999"}),
+    _with("weight_decay", "+ weight decay", {"weight_decay": "0.3"}),
+    _with("generalised_mean", "+ generalised mean", {"pooling": "generalised_mean"}),
+    _with("attention", "+ attention", {"pooling": "attention"}),
 )
 _FLOAT32 = _with("float32", "in float32", {"precision": "float32"})
 # What chance alone changes.
@@ -44,7 +44,7 @@ _SEED = {"seed": "1"}
 _AGAIN = _with("seed_1", "another seed", _SEED)
 _MODERN = Row("modern", "ResNet-50, modern recipe", _STEPS, None)
 _MODERN_AGAIN = dataclasses.replace(
-    _MODERN, label="modern recipe, another seed", name="modern_seed_1", flags=_SEED
+    _MODERN, label="modern recipe, another seed", name="modern_seed_1", settings=_SEED
 )
 TABLE = Table(
     name="modern",

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 
-Flags = Mapping[str, str]  # of training.train, without their dashes
+Settings = Mapping[str, str]  # field of a recipe -> value, as training.train takes them by --set
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -12,11 +12,11 @@ class Scale:
 
     Attributes:
       name: what --scale calls it.
-      flags: of training.train, for every recipe.
-      of_recipe: recipe -> more flags, which go before those of all.
+      settings: of every recipe.
+      of_recipe: recipe -> more settings, which win over those of every recipe.
       stand_ins: recipe -> another, whose run is the very same at this size.
-      clip_flags: instead of all of these, for single clips.
-      clip_flags_of: recipe -> more flags for single clips.
+      clip_settings: instead of all of these, for single clips.
+      clip_settings_of: recipe -> more settings for single clips.
       soundtracks: of a composed corpus.
       subsets: of the training split, as of pipelines.prepare_dataset.
       balanced_sets: of the evaluation split, likewise.
@@ -27,11 +27,11 @@ class Scale:
     """
 
     name: str
-    flags: Flags = dataclasses.field(default_factory=dict)
-    of_recipe: Mapping[str, Flags] = dataclasses.field(default_factory=dict)
+    settings: Settings = dataclasses.field(default_factory=dict)
+    of_recipe: Mapping[str, Settings] = dataclasses.field(default_factory=dict)
     stand_ins: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    clip_flags: Flags = dataclasses.field(default_factory=dict)
-    clip_flags_of: Mapping[str, Flags] = dataclasses.field(default_factory=dict)
+    clip_settings: Settings = dataclasses.field(default_factory=dict)
+    clip_settings_of: Mapping[str, Settings] = dataclasses.field(default_factory=dict)
     soundtracks: int = 0
     subsets: str
     balanced_sets: str = ""
@@ -44,9 +44,21 @@ class Scale:
         """The recipe whose run is that of `recipe`."""
         return self.stand_ins.get(recipe, recipe)
 
-    def flags_of(self, recipe: str) -> Flags:
-        """Of training.train, for a recipe."""
-        return {**self.flags, **self.of_recipe.get(recipe, {})}
+    def settings_of(self, recipe: str) -> Settings:
+        """The settings of a recipe."""
+        return {**self.settings, **self.of_recipe.get(recipe, {})}
+
+    def with_settings(self, settings: Settings) -> "Scale":
+        """The scale with settings that win over all others, for every recipe."""
+        of_recipe = {recipe: {**own, **settings} for recipe, own in self.of_recipe.items()}
+        of_clips = {recipe: {**own, **settings} for recipe, own in self.clip_settings_of.items()}
+        return dataclasses.replace(
+            self,
+            settings={**self.settings, **settings},
+            of_recipe=of_recipe,
+            clip_settings={**self.clip_settings, **settings},
+            clip_settings_of=of_clips,
+        )
 
 
 # Sections 3.2, 4.1 to 4.3. 70M videos less 10M for evaluation and as many for validation would need
@@ -63,38 +75,39 @@ PAPER = Scale(
 )
 
 _STEPS = 300
-_EVENTS = {"width": "1", "precision": "float32", "learning-rate": "3e-4", "steps": "400"}
+_EVENTS = {"width": "1", "precision": "float32", "learning_rate": "3e-4", "steps": "400"}
 SMALL = Scale(
     name="small",
-    flags={"width": "0.25", "precision": "bfloat16", "steps": str(_STEPS)},
+    settings={"width": "0.25", "precision": "bfloat16", "steps": str(_STEPS)},
     of_recipe={
         # The network is cheap as it is. In 1,000 steps it learns as much at 3e-4 as at the paper's
         # rate of 3e-5, which is for 5M.
-        "fully_connected": {"width": "1", "precision": "float32", "learning-rate": "1e-4"},
+        "fully_connected": {"width": "1", "precision": "float32", "learning_rate": "1e-4"},
         "resnet50_17m": {
             "steps": str(17 * _STEPS // 5),
-            "learning-rate-cuts": f"{13 * _STEPS // 5}=0.1",
+            "learning_rate_cuts": f"{13 * _STEPS // 5}:0.1",
         },
-        "resnet50_3k": {"labels": "8"},
-        "resnet50_400": {"labels": "4"},
-        "resnet50_bottleneck_30k": {"network": "bottleneck_units=32"},
-        "resnet50_bottleneck_3k": {"labels": "8", "network": "bottleneck_units=32"},
-        "resnet50_bottleneck_400": {"labels": "4", "network": "bottleneck_units=32"},
-        "resnet50_7m_videos": {"training-subset": "480"},
-        "resnet50_700k_videos": {"training-subset": "150"},
-        "resnet50_70k_videos": {"training-subset": "48"},
-        "resnet50_23k_videos": {"training-subset": "16"},
+        "resnet50_3k": {"num_labels": "8"},
+        "resnet50_400": {"num_labels": "4"},
+        "resnet50_bottleneck_30k": {"bottleneck_units": "32"},
+        "resnet50_bottleneck_3k": {"num_labels": "8", "bottleneck_units": "32"},
+        "resnet50_bottleneck_400": {"num_labels": "4", "bottleneck_units": "32"},
+        "resnet50_7m_videos": {"training_subset": "480"},
+        "resnet50_700k_videos": {"training_subset": "150"},
+        "resnet50_70k_videos": {"training_subset": "48"},
+        "resnet50_23k_videos": {"training_subset": "16"},
         "audio_set_log_mel": _EVENTS,
         "audio_set_embeddings": _EVENTS,
     },
     # All labels in Tables 2 and 4; and as many steps in Table 4 as in Table 2, not 3.2 times.
     stand_ins={"resnet50_30k": "resnet50", "resnet50_70m_videos": "resnet50"},
-    clip_flags={"width": "0.25", "precision": "bfloat16", "batch-size": "64", "steps": "600"},
+    clip_settings={"width": "0.25", "precision": "bfloat16", "batch_size": "64", "steps": "600"},
     # 240 clips are heard 64 times each, never twice alike.
-    clip_flags_of={
+    clip_settings_of={
         "modern": {
             "steps": "1200",
-            "options": "mixup=0.3 time_shift_seconds=0.48 band_shift=3 gain_decibels=9",
+            **{"mixup": "0.3", "time_shift_seconds": "0.48"},
+            **{"band_shift": "3", "gain_decibels": "9"},
         }
     },
     soundtracks=2_000,
@@ -106,23 +119,23 @@ SMALL = Scale(
 
 TINY = Scale(
     name="tiny",
-    flags={"width": "0.1", "batch-size": "16", "steps": "6"},
+    settings={"width": "0.1", "batch_size": "16", "steps": "6"},
     of_recipe={
-        "fully_connected": {"learning-rate": "1e-3", "steps": "40"},
-        "resnet50_17m": {"steps": "12", "learning-rate-cuts": "9=0.1"},
-        "resnet50_3k": {"labels": "10"},
-        "resnet50_400": {"labels": "5"},
-        "resnet50_bottleneck_3k": {"labels": "10"},
-        "resnet50_bottleneck_400": {"labels": "5"},
-        "resnet50_7m_videos": {"training-subset": "8"},
-        "resnet50_700k_videos": {"training-subset": "4"},
-        "resnet50_70k_videos": {"training-subset": "2"},
-        "resnet50_23k_videos": {"training-subset": "1"},
-        "audio_set_log_mel": {"learning-rate": "1e-3", "steps": "40"},
-        "audio_set_embeddings": {"learning-rate": "1e-3", "steps": "40"},
+        "fully_connected": {"learning_rate": "1e-3", "steps": "40"},
+        "resnet50_17m": {"steps": "12", "learning_rate_cuts": "9:0.1"},
+        "resnet50_3k": {"num_labels": "10"},
+        "resnet50_400": {"num_labels": "5"},
+        "resnet50_bottleneck_3k": {"num_labels": "10"},
+        "resnet50_bottleneck_400": {"num_labels": "5"},
+        "resnet50_7m_videos": {"training_subset": "8"},
+        "resnet50_700k_videos": {"training_subset": "4"},
+        "resnet50_70k_videos": {"training_subset": "2"},
+        "resnet50_23k_videos": {"training_subset": "1"},
+        "audio_set_log_mel": {"learning_rate": "1e-3", "steps": "40"},
+        "audio_set_embeddings": {"learning_rate": "1e-3", "steps": "40"},
     },
     stand_ins={"resnet50_30k": "resnet50", "resnet50_70m_videos": "resnet50"},
-    clip_flags={"width": "0.1", "batch-size": "16", "steps": "6"},
+    clip_settings={"width": "0.1", "batch_size": "16", "steps": "6"},
     soundtracks=16,
     subsets="1,2,4,8",
     few_labels=5,

@@ -8,7 +8,7 @@ from typing import Any
 
 from evaluation.paper import corpus, experiment, steps
 from evaluation.paper.experiment import Run
-from evaluation.paper.scales import SCALES, Flags, Scale
+from evaluation.paper.scales import Scale, Settings
 from evaluation.paper.steps import Step
 from features.contracts import folders
 from features.errors import OK, InputError
@@ -37,8 +37,8 @@ class Row:
       paper: its figures; None where it has none.
       hours: that the paper trained.
       network: a recipe with the same network, if that is another.
-      name: of a row that trains the recipe with flags of its own.
-      flags: these, of training.train.
+      name: of a row that trains the recipe with settings of its own.
+      settings: fields of the recipe.
     """
 
     recipe: str
@@ -48,7 +48,7 @@ class Row:
     hours: float | None = None
     network: str | None = None
     name: str | None = None
-    flags: Flags = dataclasses.field(default_factory=dict)
+    settings: Settings = dataclasses.field(default_factory=dict)
 
     @property
     def key(self) -> str:
@@ -88,7 +88,7 @@ class Table:
 def main(table: Table, argv: Sequence[str] | None) -> int:
     """Run the command of a table; returns its exit code."""
     args = _parser(table).parse_args(argv)
-    scale, folder = SCALES[args.scale], files.absolute(args.output)
+    scale, folder = experiment.scale_of(args), files.absolute(args.output)
     asked = _asked(table, args.rows)
     source = corpus.corpus_of(args, scale, folder, statistics=table.statistics)
     runs = {row.key: _run(row, scale, source.features, folder) for row in table.rows}
@@ -168,7 +168,7 @@ def _run(row: Row, scale: Scale, features: str, folder: str) -> Run:
         name=row.name or recipe,
         recipe=recipe,
         network=scale.run_of(row.network or row.recipe),
-        flags={**scale.flags_of(recipe), **row.flags},
+        settings={**scale.settings_of(recipe), **row.settings},
         features=features,
         folder=folder,
     )
@@ -224,7 +224,7 @@ def _rates(rows: Sequence[Row], runs: Mapping[str, Run]) -> str:
     lines = []
     for row in rows:
         run = runs[row.key]
-        patches = run.num_steps(row.steps) * int(run.flags.get("batch-size", 128))
+        patches = run.num_steps(row.steps) * int(run.settings.get("batch_size", 128))
         lines.append(
             f"  {row.key:{width}}  {_rounded(patches):>7} patches, "
             f"{_rounded(round(run.patches_per_second)):>7} a second"

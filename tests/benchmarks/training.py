@@ -104,7 +104,7 @@ def run(
     """(patches/s, [(seconds since the first point, validation loss)]) of a command."""
     command = [sys.executable, "-m", "training.train", "fully_connected", *flags]
     command += ["--cluster=local", f"--features={features}", f"--output={output}"]
-    command += [f"--steps={RUN_STEPS}", f"--checkpoint-minutes={CHECKPOINT_MINUTES}"]
+    command += [f"--steps={RUN_STEPS}", f"--set=checkpoint_minutes={CHECKPOINT_MINUTES}"]
     subprocess.run([*command, "--learning-rate=3e-4"], check=True, capture_output=True)
     rate = json.loads((output / "run.json").read_text())["metrics"]["patches_per_second"]
     return rate, validation_losses(output)

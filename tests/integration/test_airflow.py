@@ -99,7 +99,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> list[list[str]]:
     manifest, output = folder / "manifest.csv", f"--output={folder}"
     run("pipelines.prepare_dataset", f"--manifest={manifest}", f"{output}/dataset")
     run("pipelines.extract_features", f"--dataset={folder}/dataset", f"{output}/features")
-    flags = ["--steps=5", "--batch-size=32", "--network", "num_layers=1", "units=16"]
+    flags = ["--steps=5", "--batch-size=32", "--set", "num_layers=1", "units=16"]
     features = f"--features={folder}/features"
     run("training.train", "fully_connected", features, f"{output}/run", *flags)
     with manifest.open(newline="") as file:

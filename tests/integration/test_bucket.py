@@ -33,7 +33,7 @@ def bucket(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         # some of them, so that the job fails and has to be run again.
         prepare(f"{ROOT}/corpus/manifest.csv", ROOT)
         served.set_faults(FAULT_EVERY)
-        small = ["--batch-size=16", "--width=0.05", "--steps=5"]
+        small = ["--batch-size=16", "--set=width=0.05", "--steps=5"]
         extract(ROOT)
         flags = ["--features", f"{ROOT}/features", "--output", f"{ROOT}/run"]
         assert train.main(["fully_connected", *flags, *small]) == 0

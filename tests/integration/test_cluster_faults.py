@@ -24,8 +24,8 @@ def command(features: Path, output: Path, *more: str) -> list[str]:
     return [
         *(sys.executable, "-m", "training.train", "fully_connected"),
         *(f"--features={features}", f"--output={output}", f"--steps={STEPS}"),
-        *("--batch-size=32", "--width=0.5", "--learning-rate=1e-5", "--checkpoint-minutes=0.01"),
-        *("--normalise", "--wait-seconds=60", *more),
+        *("--batch-size=32", "--learning-rate=1e-5", "--wait-seconds=60"),
+        *("--set", "width=0.5", "checkpoint_minutes=0.01", "normalise=true", *more),
     ]
 
 
@@ -157,7 +157,7 @@ def test_sigterm_saves_and_the_same_command_goes_on_and_a_killed_supervisor_leav
     features: Path, tmp_path: Path, start: Callable[..., Run]
 ) -> None:
     flags = (features, tmp_path / "run", "--cluster=local", "--workers=1")
-    run = start(*flags, "--checkpoint-minutes=100")
+    run = start(*flags, "--set=checkpoint_minutes=100")
     # The first points of the curves of the chief, who has saved nothing yet.
     run.wait_for(lambda: any(file.stat().st_size > 500 for file in run.output.glob("events/*")))
     assert run.step() == 0
@@ -183,7 +183,7 @@ def test_a_worker_says_which_videos_are_not_finite(
     features: Path, tmp_path: Path, start: Callable[..., Run]
 ) -> None:
     flags = ("--cluster=local", "--workers=1", "--learning-rate=1e30")
-    run = start(features, tmp_path / "run", *flags, "--checkpoint-minutes=100")
+    run = start(features, tmp_path / "run", *flags, "--set=checkpoint_minutes=100")
     assert run.end() == 1
     assert re.search(r"error: not finite in step \d+: .* its videos: train-\d", run.log.read_text())
     assert run.roles() == {}

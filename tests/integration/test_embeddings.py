@@ -35,7 +35,7 @@ from pipelines import (
 from tests.conftest import Corpus
 from training import convert, train
 
-SHORT = ["--batch-size=16", "--width=0.1", "--learning-rate=1e-3"]
+SHORT = ["--batch-size=16", "--set=width=0.1", "--learning-rate=1e-3"]
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def folders(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
     extract(root, root / "embeddings")
     assert band_statistics.main(["--features", f"{root}/embeddings"]) == OK
     flags = ["--features", f"{root}/embeddings", "--output", f"{root}/embedding_run"]
-    train.main(["audio_set_embeddings", *flags, "--steps=60", "--normalise", *SHORT])
+    train.main(["audio_set_embeddings", *flags, "--steps=60", "--set=normalise=true", *SHORT])
     flags = ["--features", f"{root}/embeddings", "--run", f"{root}/embedding_run"]
     score_videos.main([*flags, "--output", f"{root}/scores", "--frame-scores"])
     return root

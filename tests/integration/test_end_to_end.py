@@ -30,7 +30,7 @@ from training import train
 def folders(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """dataset, features, run, scores and report, made one after the other."""
     root = tmp_path_factory.mktemp("end_to_end")
-    small = ["--batch-size=16", "--learning-rate=3e-4", "--width=0.2"]
+    small = ["--batch-size=16", "--learning-rate=3e-4", "--set=width=0.2"]
     commands = (
         (prepare_dataset, "dataset", ["--manifest", str(corpus.manifest)]),
         (extract_features, "features", ["--dataset", f"{root}/dataset"]),

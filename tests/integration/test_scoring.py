@@ -34,7 +34,7 @@ def folders(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
     extract_features.main(["--dataset", f"{root}/dataset", "--output", f"{root}/features"])
     train.main(
         ["fully_connected", "--features", f"{root}/features", "--output", f"{root}/run",
-         "--steps=60", "--batch-size=16", "--learning-rate=1e-3", "--width=0.1"]
+         "--steps=60", "--batch-size=16", "--learning-rate=1e-3", "--set=width=0.1"]
     )  # fmt: skip
     score(root, root / "scores", "--frame-scores", "--embeddings")
     return root

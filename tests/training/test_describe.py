@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from features.errors import InputError
-from training import recipes
+from training import overrides, recipes
 from training.describe import main
 
 
@@ -69,7 +69,7 @@ def test_every_recipe_is_described(descriptions: dict[str, Any]) -> None:
 
 
 def test_another_network_or_label_set_is_not_compared(capsys: pytest.CaptureFixture) -> None:
-    flags = ["--network", "num_layers=2", "units=500", "--labels=10", "--json"]
+    flags = ["--set", "num_layers=2", "units=500", "num_labels=10", "--json"]
     assert main(["fully_connected", *flags]) == 0
     described = json.loads(capsys.readouterr().out)["fully_connected"]
     assert described["weights"] == 96 * 64 * 500 + 500 * 500 + 500 * 10
@@ -83,20 +83,43 @@ def test_the_table_has_the_papers_figures(capsys: pytest.CaptureFixture) -> None
     ]
 
 
+def test_fields_are_listed_with_what_the_paper_reports(capsys: pytest.CaptureFixture) -> None:
+    main(["alexnet", "--steps=300", "--set", "width=0.25", "mixup=0.3"])
+    _, text = capsys.readouterr().out.split("\n\n")
+    lines = text.splitlines()
+    assert lines[0] == (
+        "alexnet: Table 2, row 2 of the paper: AUC 0.894, d-prime 1.764, mAP 0.115, 82 h on 20 GPUs"
+    )
+    fields = overrides.fields_of(recipes.alexnet())
+    assert [line.split("=")[0].strip() for line in lines[1::2]] == list(fields)
+    for expected in ("steps=300", "report_steps=6", "width=0.25", "mixup=0.3", "precision=float32"):
+        assert f"  {expected}" in lines
+    assert (
+        "      of activations; weights and loss are always float32 (float32 or bfloat16)" in lines
+    )
+
+
 def test_bad_input_is_named() -> None:
     with pytest.raises(InputError, match="did you mean resnet50"):
         main(["resnet"])
-    with pytest.raises(InputError, match="--labels must be positive; received 0"):
-        main(["resnet50", "--labels=0"])
+    with pytest.raises(InputError, match="num_labels must be positive; received 0"):
+        main(["resnet50", "--set=num_labels=0"])
+    with pytest.raises(InputError, match="give their number: --set num_labels=N"):
+        main(["resnet50", "--set=num_labels=null"])
 
 
 def test_the_speed_is_that_of_steps_on_this_machine(capsys: pytest.CaptureFixture) -> None:
-    small = ["fully_connected", "--speed", "--batch-size=32", "--precision=bfloat16"]
+    small = [
+        "fully_connected",
+        "--speed",
+        "--batch-size=32",
+        "--json",
+        "--set",
+        "precision=bfloat16",
+    ]
     rates = []
     for units in (8, 3_000):
-        assert main([*small, "--network", f"units={units}", "--json"]) == 0
+        assert main([*small, f"units={units}"]) == 0
         described = json.loads(capsys.readouterr().out)["fully_connected"]
         rates.append(described["patches_per_second"])
     assert rates[0] > rates[1] > 0  # 28M weights instead of 3M
-    with pytest.raises(InputError, match="--batch-size must be positive; received 0"):
-        main(["resnet50", "--batch-size=0"])

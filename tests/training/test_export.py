@@ -70,7 +70,8 @@ def run_folder(features_folder: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 def export_network(name: str, features_folder: Path, output: Path) -> tf_keras.Model:
     features = open_features(str(features_folder), num_labels=None, training_subset=None)
-    recipe = overrides.with_network(recipes.find_recipe(name), ["width=0.05", "bottleneck_units=16"])
+    small = {"width": "0.05", "bottleneck_units": "16"}
+    recipe = overrides.override(recipes.find_recipe(name), small)
     recipe = dataclasses.replace(recipe, precision="bfloat16")
     model = build_model(
         recipe.model,

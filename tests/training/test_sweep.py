@@ -21,7 +21,7 @@ GOOD, SLOW, BAD = "3e-3", "1e-7", "1e30"
 
 
 def command(features: Path, output: Path, *more: str) -> list[str]:
-    sizes = ["--batch-size=32", "--width=0.05", "--steps=40"]
+    sizes = ["--batch-size=32", "--set=width=0.05", "--steps=40"]
     return ["fully_connected", f"--features={features}", f"--output={output}", *sizes, *more]
 
 
@@ -81,13 +81,22 @@ def test_what_training_would_refuse_is_refused_before_any_run(
 
     refused("nothing to sweep over", "--learning-rate", "1e-3")
     refused("nothing to sweep over", "--learning-rate", "1e-3", "1e-3")
-    refused("has no field 'depth'; it has .*num_layers", "--network", "depth=2,3")
+    refused("has no field 'layers'; did you mean num_layers", "--set", "layers=2,3")
     refused("learning_rate must be positive; received -1", "--learning-rate", "1e-3", "-1")
+    refused(
+        "learning_rate is set by --set and by --learning-rate",
+        "--set",
+        "learning_rate=1,2",
+        "--learning-rate",
+        "1e-3",
+    )
+    refused("--set takes FIELD=VALUE; received 'mixup'", "--set", "mixup")
     refused("--workers must be at least 1; received 0", "--workers", "1", "0")
     refused("--jobs must be at least 1", "--jobs=0", "--learning-rate", "1e-3", "1e-4")
-    cuts = ["--learning-rate-cuts", "1300", "--seed", "1", "2"]
-    refused("--learning-rate-cuts: received '1300'", *cuts)
-    refused("has no training subset '7'", "--training-subset", "7", "--seed", "1", "2")
+    refused(
+        "learning_rate_cuts must be STEP:FACTOR", "--set", "learning_rate_cuts=1300", "seed=1,2"
+    )
+    refused("has no training subset '7'", "--set", "training_subset=7", "seed=1,2")
 
 
 def test_runs_of_another_sweep_are_refused(
@@ -97,7 +106,7 @@ def test_runs_of_another_sweep_are_refused(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(subprocess, "Popen", none_is_started)
-    layers = ["--network", "num_layers=1,2"]
+    layers = ["--set", "num_layers=1,2"]
     with pytest.raises(JobFailedError, match="0 runs were going on"):
         main(command(features_folder, tmp_path, *layers))
     with pytest.raises(ContractError, match=r"num_layers=1 holds another run: recipe\.seed is 1"):

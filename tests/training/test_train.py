@@ -31,7 +31,7 @@ STEPS = 40
 
 
 def command(features: Path, output: Path, *more: str) -> list[str]:
-    sizes = ["--batch-size=32", "--width=0.05", "--learning-rate=3e-3", f"--steps={STEPS}"]
+    sizes = ["--batch-size=32", "--set=width=0.05", "--learning-rate=3e-3", f"--steps={STEPS}"]
     return ["fully_connected", f"--features={features}", f"--output={output}", *sizes, *more]
 
 
@@ -153,7 +153,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(
     assert max(scalars(tmp_path)["loss"]) == STEPS + 10
 
 
-@pytest.mark.parametrize("more", [[], ["--options", "average_decay=0.9", "cosine=true"]])
+@pytest.mark.parametrize("more", [[], ["--set", "average_decay=0.9", "cosine=true"]])
 def test_a_run_that_died_before_its_end_was_recorded_is_finished(
     features_folder: Path, tmp_path: Path, more: list[str]
 ) -> None:
@@ -176,7 +176,7 @@ def test_another_recipe_or_other_features_are_refused(
     with pytest.raises(ContractError, match=r"recipe\.seed is 1, expected 0; .*--output"):
         main(command(features_folder, run_folder, "--seed=1"))
     with pytest.raises(ContractError, match=r"recipe\.model\.width is 0\.1, expected 0\.05"):
-        main(command(features_folder, run_folder, "--width=0.1"))
+        main(command(features_folder, run_folder, "--set=width=0.1"))
     make_features(tmp_path, shards={"train": 1})
     with pytest.raises(ContractError, match="features_fingerprint is"):
         main(command(tmp_path, run_folder))

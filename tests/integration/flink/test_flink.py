@@ -80,7 +80,7 @@ def local(cluster: FlinkCluster, corpus: Corpus, tmp_path_factory: pytest.TempPa
     """All folders as FnApiRunner makes them, and the run that is scored with."""
     root = tmp_path_factory.mktemp("local")
     prepare_and_extract(corpus, root)
-    network = ["fully_connected", "--steps=20", "--batch-size=16", "--width=0.1"]
+    network = ["fully_connected", "--steps=20", "--batch-size=16", "--set=width=0.1"]
     train.main([*network, "--features", f"{root}/features", "--output", f"{root}/run"])
     embed_score_and_evaluate(root, root / "run")
     return root

@@ -16,7 +16,7 @@ from training.recipes import fully_connected
 
 STEPS = 30
 OPTIONS = (
-    *("--options", "mixup=0.5", "time_shift_seconds=0.1", "band_shift=2", "masks=1"),
+    *("--set", "mixup=0.5", "time_shift_seconds=0.1", "band_shift=2", "masks=1"),
     *("gain_decibels=3", "label_balance=0.5"),
     *("warm_up=0.1", "cosine=true", "weight_decay=0.01", "average_decay=0.9"),
 )
@@ -26,7 +26,14 @@ def start(features: Path, output: Path, *more: str, recipe: str = "fully_connect
     command = [
         *(sys.executable, "-m", "training.train", recipe),
         *(f"--features={features}", f"--output={output}", f"--steps={STEPS}"),
-        *("--batch-size=32", "--width=0.05", "--learning-rate=1e-4", "--normalise", *more),
+        *(
+            "--batch-size=32",
+            "--learning-rate=1e-4",
+            "--set",
+            "width=0.05",
+            "normalise=true",
+            *more,
+        ),
     ]
     return subprocess.Popen(
         command,
@@ -88,7 +95,7 @@ def test_all_options_train_on_parameter_servers(features_folder: Path, tmp_path:
 def test_a_network_with_batch_normalization_trains_on_two_devices(
     features_folder: Path, tmp_path: Path
 ) -> None:
-    flags = ["--devices=2", "--steps=3", "--batch-size=8", "--options", "average_decay=0.9"]
+    flags = ["--devices=2", "--steps=3", "--batch-size=8", "--set", "average_decay=0.9"]
     process = start(features_folder, tmp_path, *flags, recipe="alexnet")
     text, _ = process.communicate(timeout=120)
     assert process.returncode == 0, text

@@ -33,14 +33,14 @@ def features(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def command(features: Path, output: Path, *more: str) -> list[str]:
-    sizes = ["--batch-size=32", "--width=0.05", "--steps=10"]
+    sizes = ["--batch-size=32", "--set=width=0.05", "--steps=10"]
     return ["fully_connected", f"--features={features}", f"--output={output}", *sizes, *more]
 
 
 @pytest.fixture(scope="module")
 def run_folder(features: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("run")
-    assert main(command(features, output, "--normalise")) == 0
+    assert main(command(features, output, "--set=normalise=true")) == 0
     return output
 
 
@@ -99,7 +99,7 @@ def test_features_without_statistics_of_theirs_are_refused(tmp_path: Path) -> No
     path = features / folders.BAND_STATISTICS
     document = json.loads(path.read_text())
     path.write_text(json.dumps({**document, "features_fingerprint": "before"}))
-    flags = command(features, tmp_path / "run", "--normalise")
+    flags = command(features, tmp_path / "run", "--set=normalise=true")
     with pytest.raises(InputError, match=r"features_fingerprint of band_.* is 'before', expected"):
         main(flags)
     path.unlink()

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from training import recipes
+from training import overrides, recipes
 from training.config import ModelConfig, ResNet50
 from training.loops.loss import sigmoid_cross_entropy
 from training.models.build import build_model
@@ -18,7 +18,8 @@ NETWORKS = ("fully_connected", "alexnet", "vgg", "inception_v3", "resnet50")
 
 
 def network(name: str, *fields: str) -> ModelConfig:
-    return recipes.with_network(recipes.find_recipe(name), fields).model
+    settings = dict(field.split("=") for field in fields)
+    return overrides.override(recipes.find_recipe(name), settings).model
 
 
 @functools.cache
