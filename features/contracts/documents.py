@@ -272,6 +272,16 @@ class Features(Document):
     splits: Mapping[str, FeaturesSplit]
     work: Work | None = None
 
+    def _to_plain(self) -> dict[str, Any]:
+        document = super()._to_plain()
+        if self.run is None:
+            return document
+        # Format version 1 has the front end of embeddings after the subsets.
+        moved = {key: document.pop(key) for key in ("front_end", "front_end_fingerprint")}
+        place = list(document).index("num_videos_planned")
+        items = list(document.items())
+        return dict([*items[:place], *moved.items(), *items[place:]])
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EmbeddingsPlan(Document):

@@ -1,8 +1,9 @@
-"""The JSON at the root of every folder that one job leaves to the next.
+"""Folders that one job leaves to the next: their documents, fingerprints, and who writes them.
 
-It is written last: a folder without it is unfinished, and running its command again finishes it.
-It says what made the folder, fingerprints what it was made from, and holds counts that add up. A
-reader checks format and fingerprints first and names the field and both values where they differ.
+The document at the root of a folder is written last: a folder without it is unfinished, and running
+the command again finishes the folder. The document names the command, has the fingerprints of the
+inputs, and counts that add up. A reader checks the fingerprints first, and names the field and both
+values if they differ.
 """
 
 import contextlib
@@ -31,7 +32,7 @@ SWEEP = "sweep.json"
 # Beside the root JSON of FEATURES.
 BAND_STATISTICS = "band_statistics.json"
 
-# Which command makes which folder or file, for the message that it is not there.
+# Which command writes which file, for messages about a missing or invalid file.
 MAKERS = {
     DATASET: "python -m pipelines.prepare_dataset",
     FEATURES: "python -m pipelines.extract_features",
@@ -49,12 +50,12 @@ _Document = TypeVar("_Document", bound=Document)
 
 
 def canonical_json(value: Any) -> str:
-    """One text for one value: sorted keys, no spaces."""
+    """JSON that is the same for equal values: sorted keys, no spaces."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def fingerprint(value: Any) -> str:
-    """16 hex digits that stand for a JSON-like value or a dataclass."""
+    """16 hex digits that identify a JSON-like value or a dataclass."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         value = dataclasses.asdict(value)
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:16]
@@ -173,15 +174,15 @@ def read_root(folder: str, name: str) -> dict[str, Any]:
 
 
 def claim_output(folder: str, name: str, inputs: Sequence[str]) -> None:
-    """Make sure that a job may write its folder, before any work.
+    """Check that a job may write its folder, before any work.
 
     Args:
-      folder: the output.
-      name: the root JSON that it will carry.
+      folder: the output of the job.
+      name: of the document at the root of the output.
       inputs: folders that the job reads.
 
     Raises:
-      InputError: the folder is an input, is another job's, or cannot be written.
+      InputError: the folder is an input, belongs to another job, or cannot be written.
     """
     if any(folder.rstrip("/") == source.rstrip("/") for source in inputs):
         raise InputError(f"--output {folder} is an input of this job; name another folder")
@@ -199,10 +200,10 @@ def claim_output(folder: str, name: str, inputs: Sequence[str]) -> None:
 
 
 def require_equal(field: str, *, expected: Any, received: Any, where: str, cure: str) -> None:
-    """Refuse to go on where a field of two folders differs.
+    """Raise an error if a field differs between two folders.
 
     Raises:
-      ContractError: it does; the message names the field, both values and the cure.
+      ContractError: the values differ; the message names the field, both values and the cure.
     """
     if expected != received:
         raise ContractError(f"{where}: {field} is {received!r}, expected {expected!r}; {cure}")

@@ -71,11 +71,15 @@ class Document:
 
     def to_json(self) -> bytes:
         """The content of the file."""
-        document = to_plain(self)
+        document = self._to_plain()
         if self.VERSION is not None:
             document = {"format_version": self.VERSION, **document}
         text = json.dumps(document, indent=self.INDENT, ensure_ascii=False)
         return (text + self.END).encode()
+
+    def _to_plain(self) -> dict[str, Any]:
+        """The keys of the file in order, without the version."""
+        return to_plain(self)
 
 
 def convert(value: Any, to: type[_Value], *, where: str, cure: str) -> _Value:

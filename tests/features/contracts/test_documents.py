@@ -68,13 +68,8 @@ def test_every_document_has_a_sample() -> None:
 @pytest.mark.parametrize("name", SAMPLES)
 def test_reads_and_writes_what_the_earlier_version_wrote(name: str) -> None:
     stored = sample(name)
-    document = SAMPLES[name].from_json(stored, name)
-    written = document.to_json()
-    assert SAMPLES[name].from_json(written, name) == document
-    if name == "features_of_embeddings.json":  # the front end stood after the subsets
-        assert json.loads(written) == json.loads(stored)
-    else:
-        assert written == stored
+    written = SAMPLES[name].from_json(stored, name).to_json()
+    assert written == stored
 
 
 def test_values_are_typed() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from features.errors import ContractError
 from features.front_end.front_end import FrontEnd, PatchStorage
 from features.front_end.params import LogMelParams
 
@@ -73,6 +74,20 @@ def leaves(document: dict[str, Any], *path: str) -> Iterator[tuple[str, ...]]:
 
 FRONT_END = FrontEnd(resampler="soxr 0.1.3 HQ")
 FIELDS = list(leaves(FRONT_END.to_json()))
+
+
+def test_an_invalid_front_end_is_refused_by_field() -> None:
+    document = FRONT_END.to_json()
+    del document["log_mel"]["hop_seconds"]
+    assert FrontEnd.from_json(document) == FRONT_END  # has the default
+    document["log_mel"]["hop_seconds"] = "10 ms"
+    with pytest.raises(ContractError) as refusal:
+        FrontEnd.from_json(document, "/run/export/assets/front_end.json")
+    assert str(refusal.value).startswith(
+        "/run/export/assets/front_end.json: field log_mel.hop_seconds: expected `float`, got `str`"
+    )
+    with pytest.raises(ContractError, match="field resampler is missing"):
+        FrontEnd.from_json({})
 
 
 class TestFingerprint:
