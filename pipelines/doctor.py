@@ -1,4 +1,4 @@
-"""Looks at this machine, the installation and the runner before a job is started.
+"""Check this machine, the installation and the runner before a job is started.
 
 python -m pipelines.doctor --runner=FlinkRunner --flink_master=HOST:8081 --output gs://bucket/out
 """
@@ -14,16 +14,10 @@ import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+# These import no package that may be missing or broken.
 from pipelines.checks import installation, stores
-
-# Nothing here may need a third party or a package of ours that could be broken or shadowed.
 from pipelines.runtime import machine, runners
-from pipelines.runtime.finding import (
-    Finding,
-    Level,
-    examine,
-    problem,
-)
+from pipelines.runtime.finding import Finding, Level, examine, problem
 
 if TYPE_CHECKING:
     from apache_beam.options.pipeline_options import PipelineOptions
@@ -31,12 +25,12 @@ if TYPE_CHECKING:
 Checks = Iterator[tuple[str, Callable[[], Finding]]]
 
 _DESCRIPTION = """\
-Look at this machine, the installation and the runner before a job is started:
+Check this machine, the installation and the runner before a job is started:
 versions, codecs, checksums, folders, credentials, memory, disk, Java, Flink and
-Dataflow. Each finding comes with its cure. Nothing is left behind.
+Dataflow. Each finding says what to do. The checks leave no files behind.
 """
 _EPILOG = """\
-Give the flags of the Beam runner that the job will have, for example
+Give the flags of the Beam runner as for the job, for example
   --runner=FnApiRunner                    this machine (default)
   --runner=FlinkRunner --flink_master=HOST:8081 --flink_version=1.20
   --runner=DataflowRunner --project=P --region=R --temp_location=gs://B/tmp
@@ -54,15 +48,15 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--output", help="the folder that the job will write: a small file is written into it")
-    add("--workers", metavar="N", type=int, help="as the job will have them")
+    add("--output", help="output folder of the job; the check writes a file and deletes it")
+    add("--workers", metavar="N", type=int, help="workers of the job")
     add("--json", action="store_true", help="print the findings as JSON")
     add(
         "--limit-seconds",
         metavar="SECONDS",
         type=float,
         default=60.0,
-        help="for one check, which is then given up; default: 60",
+        help="time limit of each check; default: 60",
     )
     return parser
 
@@ -72,29 +66,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     args, _ = parser.parse_known_args(argv)
     run = functools.partial(examine, limit_seconds=args.limit_seconds)
-    findings = [run(name, check) for name, check in _of_installation()]
+    findings = [run("versions", installation.versions)]
     try:
         from pipelines.runtime import launch
-    except Exception as error:  # noqa: BLE001 - whatever a broken environment raises
+    except Exception as error:  # noqa: BLE001 - a broken environment may raise anything
         found = f"the jobs cannot be imported: {type(error).__name__}: {error}"
         cure = f"{installation.INSTALL_AGAIN}; nothing else was checked"
         findings.append(problem("imports", found, cure))
     else:
         args, options = launch.parse(parser, argv)
         findings += [
-            run(name, check) for name, check in _of_job(options, args.output, args.workers)
+            run(name, check) for name, check in _list_checks(options, args.output, args.workers)
         ]
     print(json.dumps(_as_json(findings), indent=2) if args.json else _as_text(findings))
     return int(any(finding.level is Level.PROBLEM for finding in findings))
 
 
-def _of_installation() -> Checks:
-    yield "import names", installation.import_names
-    yield "versions", installation.versions
-
-
-def _of_job(options: "PipelineOptions", output: str | None, num_workers: int | None) -> Checks:
-    """The checks that a job with these options needs."""
+def _list_checks(options: "PipelineOptions", output: str | None, num_workers: int | None) -> Checks:
+    """The checks for a job with these options."""
     from apache_beam.io.filesystems import FileSystems
     from apache_beam.options.pipeline_options import (
         DirectOptions,
@@ -104,7 +93,7 @@ def _of_job(options: "PipelineOptions", output: str | None, num_workers: int | N
 
     from pipelines.runtime import process_pool
 
-    FileSystems.set_options(options)  # as a pipeline does: whose credentials gs:// gets
+    FileSystems.set_options(options)  # credentials for gs://, as a pipeline sets them
     runner = options.view_as(StandardOptions).runner
     google = options.view_as(GoogleCloudOptions)
     kind = runners.kind_of(runner)
@@ -114,7 +103,6 @@ def _of_job(options: "PipelineOptions", output: str | None, num_workers: int | N
     if kind == "flinkrunner":
         for name, check in (
             ("Java", runners.java),
-            ("job server jar", runners.job_server_jar),
             ("Flink cluster", runners.flink_cluster),
             ("Flink workers", runners.flink_workers),
         ):
@@ -123,11 +111,11 @@ def _of_job(options: "PipelineOptions", output: str | None, num_workers: int | N
         yield "Dataflow options", functools.partial(runners.dataflow_options, options)
         yield "Dataflow workers", functools.partial(runners.dataflow_workers, options)
     else:  # the workers are on this machine
-        of_runner = options.view_as(DirectOptions).direct_num_workers or os.cpu_count() or 1
-        if of_runner == 1:  # ours then
-            of_runner = num_workers or process_pool.default_workers()
-        yield "memory", functools.partial(machine.memory, of_runner)
-        yield "temporary files", functools.partial(machine.spool_disk, of_runner)
+        num_processes = options.view_as(DirectOptions).direct_num_workers or os.cpu_count() or 1
+        if num_processes == 1:  # `--workers` counts
+            num_processes = num_workers or process_pool.default_workers()
+        yield "memory", functools.partial(machine.memory, num_processes)
+        yield "temporary files", functools.partial(machine.spool_disk, num_processes)
     folders = {
         "--output": output,
         "--temp_location": google.temp_location,
@@ -150,7 +138,7 @@ def _as_json(findings: Sequence[Finding]) -> dict:
 
 
 def _as_text(findings: Sequence[Finding]) -> str:
-    """A paragraph a finding, at most 80 columns wide but for words that are longer."""
+    """A paragraph for each finding, 80 columns wide unless a word is longer."""
     lines = []
     for finding in findings:
         wrap = functools.partial(

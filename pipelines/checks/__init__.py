@@ -1,4 +1,4 @@
-"""What `pipelines.doctor` looks at before a job is started: one function a check.
+"""Checks of `pipelines.doctor`, one function each.
 
-What may be broken is imported inside the check that would notice, so that the others still speak.
+A check imports what may be broken inside the function, so that the other checks still run.
 """

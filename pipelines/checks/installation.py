@@ -1,20 +1,14 @@
-"""Whether the packages that are imported are ours, of versions that go together, and fast."""
+"""Checks of the installation: versions that fit together, fast checksums, working codecs."""
 
-import collections
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from importlib import metadata, util
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.runtime.finding import (
-    Finding,
-    ok,
-    problem,
-    warning,
-)
+from pipelines.runtime.finding import Finding, ok, problem, warning
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,110 +17,35 @@ if TYPE_CHECKING:
     from features.front_end.params import LogMelParams
     from pipelines.corpus.encoding import MediaFormat
 
-OUR_DISTRIBUTION = "soundtrack-classification"
-OUR_PACKAGES = ("features", "pipelines", "training", "evaluation")
-INSTALL_AGAIN = "install again into a new environment, from requirements.lock"
+INSTALL_AGAIN = "install into a new environment from requirements.lock"
 
-_SHOWN = 3
-# google_crc32c in C does thousands of megabytes a second, in Python 8.
+_NUM_LISTED = 3
+# google_crc32c checks thousands of megabytes a second in C, and 8 in Python.
 _MIN_CHECKSUM_MB_PER_SECOND = 200.0
 _CHECKSUM_BYTES, _CHECKSUM_SECONDS = 1 << 16, 0.05
 _PROBE_SECONDS, _PROBE_HERTZ, _DECODE_LIMIT_SECONDS = 1.0, 1000.0, 20.0
 
 
-def import_names(root: Path = Path(__file__).parents[2]) -> Finding:
-    """Whether our import names, which are general words, lead to the code in `root`."""
-    name = "import names"
-    for package in OUR_PACKAGES:
-        spec = util.find_spec(package)
-        places = list(spec.submodule_search_locations or [str(spec.origin)]) if spec else []
-        if places != [str(root / package)]:
-            return problem(
-                name,
-                f"`import {package}` finds {', '.join(places) or 'nothing'} instead of "
-                f"{root / package}",
-                f"remove its folder from PYTHONPATH (sys.path), or put {root} before it",
-            )
-    owners = metadata.packages_distributions()
-    others = {
-        package: sorted(set(owners.get(package, ())) - {OUR_DISTRIBUTION})
-        for package in OUR_PACKAGES
-    }
-    claims = [f"{', '.join(names)} has {package}" for package, names in others.items() if names]
-    if claims:
-        return problem(
-            name,
-            f"another distribution installs a package of the same name: {'; '.join(claims)}",
-            f"`python -m pip uninstall {next(names[0] for names in others.values() if names)}`, or "
-            "keep it in an environment of its own",
-        )
-    return ok(name, f"{', '.join(OUR_PACKAGES)} are those in {root}")
-
-
-def versions(distribution: str = OUR_DISTRIBUTION) -> Finding:
-    """Whether all that a distribution requires, directly or not, is there in a fitting version."""
+def versions() -> Finding:
+    """Check with `pip check` that every installed package has the packages that it requires."""
     name = "versions"
-    try:
-        metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return problem(
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        return ok(name, "`pip check` found no conflict")
+    if not done.stdout:  # pip itself does not run
+        return warning(
             name,
-            f"{distribution} is not installed here ({sys.executable})",
-            "`make test` makes .venv; elsewhere `pip install -r requirements.lock`, then "
-            "`pip install --no-deps --editable .`",
+            f"not checked: {done.stderr.strip().splitlines()[-1]}",
+            "`python -m ensurepip` installs pip",
         )
-    needed: set[str] = set()
-    clashes = [*_clashes(distribution, needed), *_doubles(needed)]
-    if clashes:
-        more = f"; and {len(clashes) - _SHOWN} more" if len(clashes) > _SHOWN else ""
-        return problem(name, "; ".join(clashes[:_SHOWN]) + more, INSTALL_AGAIN)
-    shown = ("apache-beam", "av", "numpy", "protobuf", "tensorflow", "tensorflow-transform")
-    found = ", ".join(f"{one} {metadata.version(one)}" for one in shown if one in needed)
-    return ok(name, f"{len(needed)} distributions fit together: {found}")
-
-
-def _clashes(distribution: str, needed: set[str]) -> Iterator[str]:
-    """What is missing or does not fit; collects in `needed` the names of all that is required."""
-    from packaging.requirements import Requirement
-    from packaging.utils import canonicalize_name
-
-    seen: set[tuple[str, str]] = set()  # a distribution and one of its extras, or ""
-    waiting = [(distribution, "")]
-    while waiting:
-        owner, owner_extra = waiting.pop()
-        for text in metadata.requires(owner) or ():
-            required = Requirement(text)
-            if required.marker and not required.marker.evaluate({"extra": owner_extra}):
-                continue
-            one = canonicalize_name(required.name)
-            try:
-                version = metadata.version(one)
-            except metadata.PackageNotFoundError:
-                yield f"{owner} needs {one}{required.specifier}, which is not installed"
-                continue
-            if not required.specifier.contains(version, prereleases=True):
-                yield f"{owner} needs {one}{required.specifier} and {version} is installed"
-            needed.add(one)
-            new = {(one, extra) for extra in ("", *required.extras)} - seen
-            seen |= new
-            waiting.extend(new)
-
-
-def _doubles(needed: set[str]) -> Iterator[str]:
-    """Which distributions sys.path has in several versions: code and description may differ."""
-    from packaging.utils import canonicalize_name
-
-    found: dict[str, dict[str, str]] = collections.defaultdict(dict)
-    for one in metadata.distributions():
-        found[canonicalize_name(one.name)][one.version] = str(one.locate_file(""))
-    for name in sorted(needed):
-        if len(found[name]) > 1:
-            places = ", ".join(f"{version} in {place}" for version, place in found[name].items())
-            yield f"{name} is there more than once: {places}"
+    conflicts = done.stdout.strip().splitlines()
+    more = f" and {len(conflicts) - _NUM_LISTED} more" if len(conflicts) > _NUM_LISTED else ""
+    return problem(name, " ".join(conflicts[:_NUM_LISTED]) + more, INSTALL_AGAIN)
 
 
 def checksums() -> Finding:
-    """Whether the checksums of TFRecords are computed in C."""
+    """Check that the checksums of TFRecords are computed in C."""
     import google_crc32c
 
     name = "checksums"
@@ -147,13 +66,17 @@ def checksums() -> Finding:
         return warning(
             name,
             f"{found}; at least {_MIN_CHECKSUM_MB_PER_SECOND:g} was expected",
-            "see whether the machine is busy; expect jobs to be as slow",
+            "see whether the machine is busy; jobs will be as slow",
         )
     return ok(name, found)
 
 
 def codecs(formats: "Sequence[MediaFormat] | None" = None) -> Finding:
-    """Whether a second of a tone in every format comes back from the decoder's child process."""
+    """Check that the decoder process decodes a second of a tone in every format.
+
+    Args:
+      formats: to check; None for those of the demo corpus.
+    """
     import av.error
 
     from features.front_end.front_end import FrontEnd
@@ -163,8 +86,8 @@ def codecs(formats: "Sequence[MediaFormat] | None" = None) -> Finding:
 
     name = "codecs"
     front_end = FrontEnd(resampler=RESAMPLER)
-    played = _played_band(front_end.log_mel)
-    decoded, untried, failed = [], [], []
+    expected = _expected_band(front_end.log_mel)
+    decoded, unchecked, failed = [], [], []
     with tempfile.TemporaryDirectory() as folder:
         for kind in encoding.FORMATS if formats is None else formats:
             title = f"{kind.suffix[1:]}/{kind.codec}"
@@ -172,25 +95,25 @@ def codecs(formats: "Sequence[MediaFormat] | None" = None) -> Finding:
             try:
                 _write_tone(path, kind)
             except (av.error.FFmpegError, ValueError) as error:  # no such encoder or muxer
-                untried.append(f"{title} ({error})")
+                unchecked.append(f"{title} ({error})")
                 continue
             try:
-                heard = _heard_band(path, front_end)
-                if heard == played:
+                found_band = _decoded_band(path, front_end)
+                if found_band == expected:
                     decoded.append(title)
                 else:
-                    failed.append(f"{title} (the tone is in mel band {heard}, not {played})")
+                    failed.append(f"{title} (tone in mel band {found_band}, not {expected})")
             except AudioError as error:
                 failed.append(f"{title} ({error.outcome}: {error.detail})")
-    reinstall = "`python -m pip install --force-reinstall av`, its wheel from PyPI has them all"
+    reinstall = "`python -m pip install --force-reinstall av`: the wheel on PyPI has all codecs"
     if failed:
         return problem(name, f"not decoded: {', '.join(failed)}", reinstall)
     found = f"decoded: {', '.join(decoded)}"
-    if untried:
+    if unchecked:
         return warning(
             name,
-            f"{found}; not tried, for want of an encoder: {', '.join(untried)}",
-            f"try a file of your own with pipelines.explain_framing; or {reinstall}",
+            f"{found}; not checked, because there is no encoder: {', '.join(unchecked)}",
+            f"extract features of such a file as a test; or {reinstall}",
         )
     return ok(name, found)
 
@@ -210,15 +133,15 @@ def _write_tone(path: Path, kind: "MediaFormat") -> None:
     write_media(path, samples, sample_rate=kind.sample_rate, codec=kind.codec, video=kind.video)
 
 
-def _played_band(params: "LogMelParams") -> int:
-    """The mel band in which the tone is, without any file."""
+def _expected_band(params: "LogMelParams") -> int:
+    """The mel band of the tone, computed without a file."""
     from features.front_end.logmel import log_mel_patches
 
     return int(log_mel_patches(_tone(params.sample_rate_hz), params).mean(axis=(0, 1)).argmax())
 
 
-def _heard_band(path: Path, front_end: "FrontEnd") -> int:
-    """The loudest mel band of a file, decoded the way a worker does."""
+def _decoded_band(path: Path, front_end: "FrontEnd") -> int:
+    """The loudest mel band of a file, decoded as workers decode."""
     import numpy as np
 
     from pipelines.runtime.decoder import decoder_process

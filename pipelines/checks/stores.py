@@ -1,23 +1,23 @@
-"""Whether the folders of a job can be written, and gs:// with whose credentials."""
+"""Checks of storage: writable folders, and credentials for gs://."""
 
 import os
 import re
 import uuid
 from pathlib import Path
 
-from pipelines.runtime.finding import (
-    Finding,
-    ok,
-    problem,
-    warning,
-)
+from pipelines.runtime.finding import Finding, ok, problem, warning
 
 _EMULATOR = "STORAGE_EMULATOR_HOST"
 _CLOUD_SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 
 
 def folder(flag: str, path: str) -> Finding:
-    """Write, read, rename and delete a small file in a folder, by the road that jobs take."""
+    """Check that jobs can write, rename, read and delete a file in a folder.
+
+    Args:
+      flag: that names the folder, for the finding.
+      path: of the folder.
+    """
     from features.storage import files
 
     name = f"{flag} {path}"
@@ -32,25 +32,29 @@ def folder(flag: str, path: str) -> Finding:
     absent = _absent_folders(place)
     try:
         file = files.join(place, f".doctor-{uuid.uuid4().hex[:12]}")
-        files.write_bytes(file, content)  # under another name first, then renamed
+        files.write_bytes(file, content)  # writes under another name and renames
         received = files.read_bytes(file)
         files.delete(file)
-    except Exception as error:  # noqa: BLE001 - each store has its own
+    except Exception as error:  # noqa: BLE001 - every store has errors of its own
         return problem(name, f"{type(error).__name__}: {error}", _cure(place, error))
     finally:
-        for one in absent:
-            if one.is_dir() and not any(one.iterdir()):
-                one.rmdir()
+        for created in absent:
+            if created.is_dir() and not any(created.iterdir()):
+                created.rmdir()
     if received != content:
-        return problem(name, "what is read is not what was written", "use another disk or bucket")
+        return problem(
+            name,
+            "the file that was read differs from what was written",
+            "use another disk or bucket",
+        )
     return ok(name, "written, renamed, read and deleted")
 
 
 def _absent_folders(place: str) -> list[Path]:
-    """The folders that a probe would create, deepest first: they are not there to stay."""
+    """The folders that the check would create and has to remove, deepest first."""
     if "://" in place:
         return []
-    return [one for one in (Path(place), *Path(place).parents) if not one.exists()]
+    return [path for path in (Path(place), *Path(place).parents) if not path.exists()]
 
 
 def _cure(place: str, error: Exception) -> str:
@@ -59,8 +63,8 @@ def _cure(place: str, error: Exception) -> str:
         return "use a local path or gs://BUCKET/FOLDER; other stores need an extra of apache-beam"
     if place.startswith("gs://"):
         return (
-            "see that the bucket exists and that your account may create, get and delete its "
-            "objects (role roles/storage.objectAdmin)"
+            "make sure that the bucket exists and that your account may create, get and delete "
+            "objects in it (role roles/storage.objectAdmin)"
         )
     if isinstance(error, PermissionError) or "read-only" in text:
         return f"let this user write there (`id`, `ls -ld {place}`), or choose another folder"
@@ -72,10 +76,10 @@ def _cure(place: str, error: Exception) -> str:
 
 
 def credentials(*, emulated: bool) -> Finding:
-    """Whether Google's libraries find credentials, and whether these give a token.
+    """Check that Google's libraries find credentials and get a token with them.
 
     Args:
-      emulated: whether requests may go to an emulator, which needs none.
+      emulated: whether requests may go to an emulator, which needs no credentials.
     """
     name = "credentials"
     emulator = os.environ.get(_EMULATOR)

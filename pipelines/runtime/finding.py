@@ -1,4 +1,4 @@
-"""What a check found, how bad it is, and what to do about it."""
+"""Result of a check: what it found, how bad that is, and what to do."""
 
 import dataclasses
 import enum
@@ -7,22 +7,22 @@ from collections.abc import Callable
 
 
 class Level(enum.StrEnum):
-    """How bad a finding is."""
+    """Severity of a finding."""
 
     OK = "ok"
     WARNING = "warning"  # a job would run, slower or elsewhere than expected
-    PROBLEM = "problem"  # a job would fail, or give something wrong
+    PROBLEM = "problem"  # a job would fail, or give wrong results
 
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """What a check found.
+    """Result of a check.
 
     Attributes:
-        check: what was looked at.
-        level: how bad it is.
-        found: what was found, with its numbers.
-        cure: what to do; empty where nothing need be done.
+      check: name of the check.
+      level: severity.
+      found: what was found, with numbers.
+      cure: what to do; empty if nothing has to be done.
     """
 
     check: str
@@ -32,34 +32,34 @@ class Finding:
 
 
 def ok(check: str, found: str) -> Finding:
-    """A finding that asks for nothing."""
+    """Make a finding that needs no action."""
     return Finding(check, Level.OK, found)
 
 
 def warning(check: str, found: str, cure: str) -> Finding:
-    """A job would run, slower or elsewhere than expected."""
+    """Make a finding for a job that would run, slower or elsewhere than expected."""
     return Finding(check, Level.WARNING, found, cure)
 
 
 def problem(check: str, found: str, cure: str) -> Finding:
-    """A job would fail, or give something wrong."""
+    """Make a finding for a job that would fail, or give wrong results."""
     return Finding(check, Level.PROBLEM, found, cure)
 
 
 def examine(name: str, check: Callable[[], Finding], limit_seconds: float) -> Finding:
-    """Run a check to its end or its time limit; one that fails is a problem, never an exception.
+    """Run a check; a check that raises or exceeds the time limit is a problem, not an exception.
 
-    What does not answer in time is left behind in a thread that ends with this process.
+    A check that exceeds the limit stays in a thread that ends with this process.
     """
     answers: list[Finding] = []
 
     def run() -> None:
         try:
             answers.append(check())
-        except Exception as error:  # noqa: BLE001 - what cannot be checked cannot be relied on
+        except Exception as error:  # noqa: BLE001 - becomes a finding
             found = f"the check failed with {type(error).__name__}: {error}"
             answers.append(
-                problem(name, found, "see the message; if it is an import, install again")
+                problem(name, found, "see the message; if an import failed, install again")
             )
 
     thread = threading.Thread(target=run, daemon=True)
@@ -70,5 +70,5 @@ def examine(name: str, check: Callable[[], Finding], limit_seconds: float) -> Fi
     return problem(
         name,
         f"no answer within {limit_seconds:g} s",
-        "look whether the network, a proxy or a mount hangs; --limit-seconds waits longer",
+        "see whether the network, a proxy or a mount hangs; --limit-seconds waits longer",
     )

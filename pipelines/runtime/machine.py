@@ -1,32 +1,27 @@
-"""Whether this machine has the memory and the disk that its workers need."""
+"""Checks of this machine: memory and disk for its workers."""
 
 import os
 import shutil
 import tempfile
 from pathlib import Path
 
-from pipelines.runtime.finding import (
-    Finding,
-    ok,
-    problem,
-    warning,
-)
+from pipelines.runtime.finding import Finding, ok, problem, warning
 
 # Measured on a soundtrack of 3 hours (docs/benchmarks.md, "Memory"): 386 MB.
 MB_PER_WORKER = 400
-# A shard is 150 MB on average; one of long videos is gigabytes.
+# A shard has 150 MB on average; a shard of long videos has gigabytes.
 _SPOOL_MB, _AMPLE_SPOOL_MB = 150, 2000
 
 
 def memory(num_workers: int, root: Path = Path("/")) -> Finding:
-    """Whether the memory that is free, or left to this container, is enough for the workers."""
+    """Check that the free memory of this machine, or container, is enough for the workers."""
     name = "memory"
     available = available_memory_mb(root)
     if available is None:
         return warning(
             name,
             f"unknown on this system; {num_workers} workers need {num_workers * MB_PER_WORKER} MB",
-            "look it up yourself",
+            "compare with the memory of the machine",
         )
     needed = num_workers * MB_PER_WORKER
     found = f"{available} MB available, {num_workers} workers need {needed}"
@@ -38,10 +33,10 @@ def memory(num_workers: int, root: Path = Path("/")) -> Finding:
 
 
 def available_memory_mb(root: Path = Path("/")) -> int | None:
-    """What the system has, or what its control group leaves to this container if that is less."""
+    """Free memory of the system, or of the control group of this container if that is less."""
     try:
         lines = (root / "proc/meminfo").read_text().splitlines()
-    except FileNotFoundError:  # only Linux has it
+    except FileNotFoundError:  # not Linux
         return None
     available = (
         next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable")) >> 10
@@ -51,7 +46,7 @@ def available_memory_mb(root: Path = Path("/")) -> int | None:
         limit = (group / "memory.max").read_text().strip()
         used = int((group / "memory.current").read_text())
         stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-    except FileNotFoundError:  # no control groups, or of the first version
+    except FileNotFoundError:  # no control groups, or version 1
         return available
     if limit == "max":
         return available
@@ -59,7 +54,7 @@ def available_memory_mb(root: Path = Path("/")) -> int | None:
 
 
 def spool_disk(num_workers: int) -> Finding:
-    """Whether temporary files have room: a worker keeps the patches of its shard in one."""
+    """Check the room for temporary files: a worker keeps the patches of a shard in such a file."""
     name = "temporary files"
     wanted = os.environ.get("TMPDIR")
     try:
@@ -76,7 +71,7 @@ def spool_disk(num_workers: int) -> Finding:
     if wanted and Path(wanted).absolute() != Path(folder).absolute():
         return warning(
             name,
-            f"{found}; TMPDIR is {wanted}, which cannot be written and is passed over",
+            f"{found}; TMPDIR is {wanted}, which cannot be written and is ignored",
             "create that folder, or set TMPDIR to one that can be written",
         )
     if free < _AMPLE_SPOOL_MB * num_workers:

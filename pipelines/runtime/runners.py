@@ -1,40 +1,32 @@
-"""Whether the runner is the one that was meant, and has what it needs."""
+"""Checks of the runner: that it is the intended one, and that it has what it needs."""
 
 import json
 import re
 import shutil
 import subprocess
 import urllib.request
-import zipfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.runtime.finding import (
-    Finding,
-    ok,
-    problem,
-    warning,
-)
+from pipelines.runtime.finding import Finding, ok, problem, warning
 
 if TYPE_CHECKING:
     from apache_beam.options.pipeline_options import PipelineOptions
 
 _TESTED = ("fnapirunner", "flinkrunner", "dataflowrunner")
 _EMBEDDED = ("[auto]", "[local]")
-# Of a job server whose jar is not at hand. Flink 2 needs no more.
+# What Beam's job servers for Flink 1 and 2 need.
 _MIN_JAVA = 11
-_CLASS_FILE_OF_JAVA_0 = 44
 _ANSWER_SECONDS = 10.0
 
 
 def kind_of(runner: str) -> str:
-    """A runner's name as Beam understands it: case and package do not matter."""
+    """Normalise the name of a runner as Beam does: case and package do not matter."""
     kind = runner.rpartition(".")[2].lower()
     return kind if kind.endswith("runner") else f"{kind}runner"
 
 
 def runner_named(runner: str) -> Finding:
-    """Whether Beam knows the runner and will not choose another in its place."""
+    """Check that Beam knows the runner and will not choose another in its place."""
     from apache_beam.runners import create_runner
 
     name = "runner"
@@ -58,89 +50,17 @@ def runner_named(runner: str) -> Finding:
     return ok(name, runner)
 
 
-def job_server_jar(options: "PipelineOptions") -> Finding:
-    """Whether the jar that submits to Flink is here and whole, or can be downloaded."""
-    name = "job server jar"
-    path, url = _jar(options)
-    if path.exists():
-        try:
-            needed = _java_of_jar(path)
-        except (zipfile.BadZipFile, KeyError, OSError, ValueError) as error:
-            return problem(
-                name,
-                f"{path} is no whole job server: {type(error).__name__}: {error}",
-                f"delete it and download it again: `curl -Lo {path} {url}`",
-            )
-        return ok(name, f"{path}, for Java {needed} or later")
-    if "://" not in url:
-        return problem(name, f"{path} does not exist", "give another --flink_job_server_jar")
-    by_hand = f"on a machine with internet `curl -LO {url}`, then put it into {path.parent}"
-    found = f"not in {path.parent}"
-    for place in _sources(url):  # as Beam tries them
-        try:
-            request = urllib.request.Request(place, method="HEAD")
-            with urllib.request.urlopen(request, timeout=_ANSWER_SECONDS) as answer:
-                megabytes = int(answer.headers.get("Content-Length", 0)) // 10**6
-        except OSError as error:
-            found += f"; {place}: {error}"
-        else:
-            found = f"not in {path.parent}; the first job downloads {megabytes} MB from {place}"
-            return warning(name, found, by_hand)
-    return problem(name, found, by_hand)
-
-
-def _sources(url: str) -> list[str]:
-    """A jar's address and, for one of Maven Central, that of its mirror."""
-    from apache_beam.utils.subprocess_server import JavaJarServer
-
-    central, mirror = JavaJarServer.MAVEN_CENTRAL_REPOSITORY, JavaJarServer.GOOGLE_MAVEN_MIRROR
-    return [url, url.replace(central, mirror)] if url.startswith(central) else [url]
-
-
-def _jar(options: "PipelineOptions") -> tuple[Path, str]:
-    """Where the job server's jar is, or would be after a download, and where it comes from."""
-    from apache_beam.options.pipeline_options import JobServerOptions
-    from apache_beam.runners.portability.flink_runner import FlinkJarJobServer
-    from apache_beam.utils.subprocess_server import JavaJarServer
-
-    source = FlinkJarJobServer(options).path_to_jar()
-    if "://" not in source:
-        return Path(source), source
-    cache = options.view_as(JobServerOptions).jar_cache_dir or JavaJarServer.JAR_CACHE
-    return Path(cache, source.rpartition("/")[2]), source
-
-
-def _java_of_jar(path: Path) -> int:
-    """The Java version that a jar's main class was compiled for.
-
-    Raises:
-      zipfile.BadZipFile, KeyError, ValueError: this is no jar with a main class.
-    """
-    with zipfile.ZipFile(path) as jar:
-        manifest = jar.read("META-INF/MANIFEST.MF").decode()
-        main = re.search(r"^Main-Class: (\S+)", manifest, re.MULTILINE)
-        if main is None:
-            raise ValueError("its manifest names no main class")
-        header = jar.read(main[1].replace(".", "/") + ".class")[:8]
-    return int.from_bytes(header[6:8], "big") - _CLASS_FILE_OF_JAVA_0
-
-
 def java(options: "PipelineOptions") -> Finding:
-    """Whether the Java that Beam would start the job server with is there and recent enough."""
+    """Check that Beam finds a Java that is recent enough for its Flink job server."""
     from apache_beam.options.pipeline_options import JobServerOptions
 
     name = "Java"
     launcher = options.view_as(JobServerOptions).job_server_java_launcher
     command = shutil.which(launcher)
-    path, _ = _jar(options)
-    try:
-        needed = _java_of_jar(path)
-    except (zipfile.BadZipFile, KeyError, OSError, ValueError):  # the jar's own check says so
-        needed = _MIN_JAVA
     install = (
-        f"install Java {needed} or later (Debian: apt install openjdk-17-jre-headless) and put "
-        "it first in PATH, or give --job_server_java_launcher=/path/to/java; JAVA_HOME does not "
-        "count"
+        f"install Java {_MIN_JAVA} or later (Debian: apt install openjdk-17-jre-headless) and put "
+        "it first in PATH, or give --job_server_java_launcher=/path/to/java; Beam does not look at "
+        "JAVA_HOME"
     )
     if command is None:
         return problem(name, f"no `{launcher}` in PATH", install)
@@ -156,13 +76,13 @@ def java(options: "PipelineOptions") -> Finding:
         answer = (done.stderr + done.stdout).strip()[:200]
         return problem(name, f"`{command} -version` answers {answer!r}", install)
     found = f"{command} is Java {version[1]}"
-    if int(version[1]) < needed:
-        return problem(name, f"{found}, the job server needs {needed}", install)
+    if int(version[1]) < _MIN_JAVA:
+        return problem(name, f"{found}, the job server needs {_MIN_JAVA}", install)
     return ok(name, found)
 
 
 def flink_cluster(options: "PipelineOptions") -> Finding:
-    """Whether a Flink cluster answers, is of the version given, and has slots enough."""
+    """Check that a Flink cluster answers, has the given version, and has enough slots."""
     from apache_beam.options.pipeline_options import FlinkRunnerOptions
     from apache_beam.runners.portability.flink_runner import FlinkRunner
 
@@ -182,7 +102,7 @@ def flink_cluster(options: "PipelineOptions") -> Finding:
     except (OSError, ValueError, KeyError) as error:
         return problem(
             name,
-            f"{address}/overview gives no answer of Flink: {type(error).__name__}: {error}",
+            f"{address}/overview is no answer of Flink: {type(error).__name__}: {error}",
             "start the cluster, or give the address of its REST port as --flink_master=HOST:8081",
         )
     found = f"{address}, Flink {version}, {slots} slots"
@@ -202,7 +122,7 @@ def flink_cluster(options: "PipelineOptions") -> Finding:
 
 
 def flink_workers(options: "PipelineOptions") -> Finding:
-    """Whether the job says where Python runs and how often."""
+    """Check that the flags say where the Python workers run, and how many."""
     from apache_beam.options.pipeline_options import FlinkRunnerOptions, PortableOptions
 
     name = "Flink workers"
@@ -226,14 +146,14 @@ def flink_workers(options: "PipelineOptions") -> Finding:
     if flink.parallelism < 1:
         return warning(
             name,
-            "no --parallelism: it is the cluster's default, 1 where that is not set",
+            "no --parallelism: the default of the cluster counts, 1 if the cluster has none",
             "--parallelism=N, the number of slots to use",
         )
     return ok(name, f"{environment or 'LOOPBACK'}, parallelism {flink.parallelism}")
 
 
 def dataflow_options(options: "PipelineOptions") -> Finding:
-    """Whether what Dataflow requires is given; nothing is asked of the cloud."""
+    """Check the options that Dataflow requires, without a request to the cloud."""
     from apache_beam.options.pipeline_options import GoogleCloudOptions
     from apache_beam.options.pipeline_options_validator import PipelineOptionsValidator
     from apache_beam.runners.dataflow.dataflow_runner import DataflowRunner
@@ -241,10 +161,10 @@ def dataflow_options(options: "PipelineOptions") -> Finding:
     name = "Dataflow options"
     google = options.view_as(GoogleCloudOptions)
     validator = PipelineOptionsValidator(options, None)
-    # Not `validate`, which would create a bucket where none is given.
-    # Beam calls an endpoint with a port invalid, and uses it all the same.
+    # Not `validate`, which would create a bucket if none is given.
+    # Beam calls an endpoint with a port invalid, but uses it.
     endpoint = validator.ERR_INVALID_ENDPOINT % google.dataflow_endpoint
-    wrong = [one for one in validator.validate_cloud_options(google) if one != endpoint]
+    wrong = [error for error in validator.validate_cloud_options(google) if error != endpoint]
     wrong += validator.validate_gcs_path(google, "temp_location")
     if google.staging_location is not None:
         wrong += validator.validate_gcs_path(google, "staging_location")
@@ -261,7 +181,7 @@ def dataflow_options(options: "PipelineOptions") -> Finding:
 
 
 def dataflow_workers(options: "PipelineOptions") -> Finding:
-    """Whether the workers will have this code, and one thread a process for decoding."""
+    """Check that the workers will have this code, and one thread for each process."""
     from apache_beam.options.pipeline_options import DebugOptions, SetupOptions, WorkerOptions
 
     name = "Dataflow workers"
