@@ -8,10 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from evaluation.metrics import jackknife, ranking, summary
+from evaluation.metrics import jackknife, summary
 from evaluation.metrics.jackknife import LeftOut
 from evaluation.metrics.passes import FirstPass
-from evaluation.metrics.ranking import Ranks
 from evaluation.metrics.selection import (
     Opened,
     Selection,
@@ -19,9 +18,11 @@ from evaluation.metrics.selection import (
     video_hashes,
 )
 from evaluation.metrics.summary import Headline, json_number
+from features import ranking
 from features.contracts import folders
 from features.contracts.labels import Vocabulary
 from features.errors import InputError
+from features.ranking import Ranks
 from features.storage import files
 from pipelines.runtime.failure import fail
 

@@ -16,8 +16,8 @@ import numpy as np
 import scipy.special
 import scipy.stats
 
-from evaluation.metrics import ranking
-from evaluation.metrics.ranking import Block, Positives, Ranks
+from features import ranking
+from features.ranking import Block, Positives, Ranks
 
 CONFIDENCE = 0.95
 # As many at most are left out, one at a time; all, for the paper's 400 labels.

@@ -16,13 +16,13 @@ import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet as pq
 
-from evaluation.metrics import ranking
-from evaluation.metrics.ranking import Block, ClassMetrics
 from evaluation.metrics.selection import Opened
 from evaluation.scoring.shard import FRAMES, PARQUET_SUFFIX, read_vectors
+from features import ranking
 from features.contracts import sharding
 from features.contracts.labels import Vocabulary
 from features.errors import InputError
+from features.ranking import Block, ClassMetrics
 from features.storage import files
 
 _COLUMNS = ("id", "label", "start", "end")
@@ -190,20 +190,18 @@ def localise(frames: Frames) -> Localisation:
     ap_within, prior_within = np.full((2, num_labels), np.nan)
     for label in np.flatnonzero(has_label.any(axis=0)):
         rows = has_label[frames.video, label]
-        within = _figures(frames.scores[rows, label, None], frames.active[rows, label, None])
+        within = _measure(frames.scores[rows, label, None], frames.active[rows, label, None])
         ap_within[label], prior_within[label] = within.ap[0], within.priors[0]
     return Localisation(
-        patches=_figures(frames.scores, frames.active),
-        ap_of_soundtrack=_figures(means[frames.video], frames.active).ap,
+        patches=_measure(frames.scores, frames.active),
+        ap_of_soundtrack=_measure(means[frames.video], frames.active).ap,
         ap_within=ap_within,
         prior_within=np.where(np.isnan(ap_within), np.nan, prior_within),
     )
 
 
-def _figures(scores: np.ndarray, active: np.ndarray) -> ClassMetrics:
-    block = Block(scores, *np.nonzero(active))
-    positives = ranking.gather_positives(block)
-    return ranking.class_metrics(positives, ranking.rank_positives(scores, positives))
+def _measure(scores: np.ndarray, active: np.ndarray) -> ClassMetrics:
+    return ranking.measure_classes(Block(scores, *np.nonzero(active)))
 
 
 def means(figures: Localisation) -> dict[str, Any]:

@@ -14,13 +14,14 @@ import apache_beam as beam
 import numpy as np
 from apache_beam.pvalue import AsSingleton
 
-from evaluation.metrics import jackknife, ranking
+from evaluation.metrics import jackknife
 from evaluation.metrics.jackknife import LeftOut
-from evaluation.metrics.ranking import Positives, Ranks
 from evaluation.metrics.selection import ScoredVideos, Selection, read_block
+from features import ranking
 from features.contracts.labels import Vocabulary
 from features.contracts.sharding import ShardKey
 from features.errors import InputError
+from features.ranking import Positives, Ranks
 from pipelines.runtime.failure import fail
 
 

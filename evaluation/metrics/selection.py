@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from evaluation.metrics.ranking import Block
 from evaluation.scoring.shard import (
     PARQUET_SUFFIX,
     SCORES,
@@ -23,6 +22,7 @@ from features.contracts.labels import Vocabulary, read_vocabulary
 from features.contracts.sharding import ShardKey, unit_hash
 from features.contracts.shards import SIDECAR_SUFFIX
 from features.errors import InputError
+from features.ranking import Block
 from features.storage import files
 
 # Scores held at a time; longer columns cost less, because there are fewer to look positives up in.

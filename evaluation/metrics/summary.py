@@ -8,13 +8,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from evaluation.metrics import jackknife, ranking
+from evaluation.metrics import jackknife
 from evaluation.metrics.jackknife import LeftOut
 from evaluation.metrics.passes import FirstPass
-from evaluation.metrics.ranking import ClassMetrics, Ranks
+from features import ranking
 from features.contracts import folders
 from features.contracts.labels import Vocabulary
 from features.errors import InputError
+from features.ranking import ClassMetrics, Ranks
 from features.storage import files
 from pipelines.runtime.failure import fail
 

@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 import sklearn.metrics
 
-from evaluation.metrics import jackknife, ranking
-from evaluation.metrics.ranking import Block, ClassMetrics
+from evaluation.metrics import jackknife
+from features import ranking
+from features.ranking import Block, ClassMetrics
 from tests.benchmarks.measurement import Lane, is_quick, markdown, median_of, report
 
 TARGETS = {"sklearn_over_ours": ">= 40", "max_difference": "<= 1e-9"}

@@ -15,12 +15,12 @@ import pytest
 import sklearn.metrics
 
 from evaluation import evaluate, score_videos, soundtrack, tag
-from evaluation.metrics.ranking import d_prime
 from evaluation.paper import figure1, figure2
 from evaluation.scoring.shard import read_vectors
 from features.contracts import folders as contract
 from features.contracts.labels import read_vocabulary
 from features.errors import InputError
+from features.ranking import d_prime
 from pipelines import extract_features, prepare_dataset
 from tests.conftest import TONES, Corpus
 from training import train

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
+from features import ranking
 from features.front_end.front_end import PatchStorage
 from training.input.batches import decode_patches
 from training.loops.loss import NO_LABEL, sigmoid_cross_entropy
@@ -71,7 +72,8 @@ def measure(scores: np.ndarray, label_ids: np.ndarray, *, loss: float) -> Valida
     is_label = label_ids != NO_LABEL
     labelled = is_label.any(axis=1)
     hits = (label_ids == scores.argmax(axis=1)[:, None]).any(axis=1)
-    precisions = average_precisions(scores, label_ids)
+    block = ranking.Block(scores, np.nonzero(is_label)[0], label_ids[is_label])
+    precisions = ranking.measure_classes(block).ap
     measurable = precisions[np.isfinite(precisions)]
     return ValidationMetrics(
         loss=loss,
@@ -80,33 +82,3 @@ def measure(scores: np.ndarray, label_ids: np.ndarray, *, loss: float) -> Valida
         num_patches=len(scores),
         num_classes=len(measurable),
     )
-
-
-def average_precisions(scores: np.ndarray, label_ids: np.ndarray) -> np.ndarray:
-    """Average precision of every class, ties as in scikit-learn.
-
-    It is the mean, over the positives of a class, of the precision among all patches that score at
-    least as high. So a class needs its own sorted column, and a look-up for its few positives.
-
-    Args:
-      scores: float [patches, labels].
-      label_ids: integers [patches, most labels of a patch], padded by NO_LABEL.
-
-    Returns:
-      float64 [labels]; NaN for classes without positives or without negatives.
-    """
-    num_patches, num_labels = scores.shape
-    rows, columns = np.nonzero(label_ids != NO_LABEL)
-    classes = label_ids[rows, columns]
-    rows = rows[np.argsort(classes, kind="stable")]
-    bounds = np.concatenate([[0], np.cumsum(np.bincount(classes, minlength=num_labels))])
-    result = np.full(num_labels, np.nan)
-    for label in range(num_labels):
-        positives = rows[bounds[label] : bounds[label + 1]]
-        if 0 < len(positives) < num_patches:
-            column = np.sort(scores[:, label])
-            wanted = np.sort(scores[positives, label])
-            at_least = num_patches - np.searchsorted(column, wanted, side="left")
-            positives_at_least = len(wanted) - np.searchsorted(wanted, wanted, side="left")
-            result[label] = np.mean(positives_at_least / at_least)
-    return result

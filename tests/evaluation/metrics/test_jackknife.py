@@ -5,9 +5,10 @@ import pytest
 import scipy.special
 import sklearn.metrics
 
-from evaluation.metrics import jackknife, ranking
+from evaluation.metrics import jackknife
 from evaluation.metrics.jackknife import LeftOut
-from evaluation.metrics.ranking import Block, Positives, Ranks
+from features import ranking
+from features.ranking import Block, Positives, Ranks
 
 
 def passes(scores: np.ndarray, truth: np.ndarray) -> tuple[Block, Positives, Ranks]:

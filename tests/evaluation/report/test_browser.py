@@ -4,8 +4,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from evaluation.metrics.ranking import d_prime
 from evaluation.report.page import render_report, render_soundtrack
+from features.ranking import d_prime
 from tests.evaluation.report.browser import Tab, needs_chromium, open_browser
 from tests.evaluation.report.test_page import (
     NAMES,

@@ -12,8 +12,8 @@ import pytest
 import sklearn.metrics
 
 from evaluation import compare, evaluate
-from evaluation.metrics.ranking import d_prime
 from features.errors import InputError
+from features.ranking import d_prime
 
 LABELS = [f"label {index}" for index in range(8)]
 NUM_VIDEOS = 120

@@ -1,9 +1,10 @@
-"""Exact AUC and average precision per class, without moving the scores (section 3.2).
+"""Exact AUC and average precision (AP) of each class, from blocks of scores (section 3.2).
 
-Both need only, for each positive, how many scores of its class lie below it and how many equal it.
-Pass 1 gathers the scores of the positives (about five a video). Pass 2 sorts each class's column of
-a block of videos and looks the positives up in it. The counts are integers that add up over blocks,
-so any cut into blocks and any order of merging give the same figures, and ties are exact.
+Both metrics need, for each positive, only how many scores of its class are lower and how many are
+equal. Pass 1 gathers the scores of the positives (about five per video). Pass 2 sorts the scores
+of each class in a block of videos and looks up the positives. The counts are integers that are
+added over blocks, so the metrics do not depend on the division into blocks or on the order of
+merging, and ties are exact. Scores need not be moved between machines.
 """
 
 import dataclasses
@@ -13,18 +14,18 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 import scipy.special
 
-# Of the copy of some classes' columns: the fastest of those tried on 2,000 to 32,000 videos, and no
-# more than so many scores.
-_CLASSES_AT_ONCE, _VIDEOS_AT_ONCE, _SCORES_AT_ONCE = 256, 512, 16_000_000
+# Tile sizes for transposing scores, the fastest in tests/benchmarks/metrics.py for 2,000 to 32,000
+# videos; and the most scores that are transposed at a time.
+_TILE_CLASSES, _TILE_VIDEOS, _MAX_SCORES = 256, 512, 16_000_000
 
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """Some videos: their scores and which classes they are of.
+    """Scores and labels of some videos.
 
     Attributes:
       scores: float32 [videos, classes].
-      video, label: int64 [positives], each class of each video.
+      video, label: int64 [positives], the row and the class of each positive.
     """
 
     scores: np.ndarray
@@ -34,23 +35,23 @@ class Block:
     def __post_init__(self) -> None:
         if len(self.label) and not 0 <= self.label.min() <= self.label.max() < self.num_classes:
             raise ValueError(
-                f"label {self.label.min()} or {self.label.max()} of a video is none of "
-                f"{self.num_classes} score columns"
+                f"labels are from {self.label.min()} to {self.label.max()}, but there are scores "
+                f"of {self.num_classes} classes: expected 0 to {self.num_classes - 1}"
             )
 
     @property
     def num_videos(self) -> int:
-        """How many videos."""
+        """Number of videos."""
         return len(self.scores)
 
     @property
     def num_classes(self) -> int:
-        """How many classes have a score."""
+        """Number of classes."""
         return self.scores.shape[1]
 
     @classmethod
     def of_lists(cls, scores: np.ndarray, labels: Sequence[np.ndarray]) -> "Block":
-        """From the classes of each video."""
+        """A block from the classes of each video, int64 [labels of the video] each."""
         video = np.repeat(np.arange(len(labels)), [len(classes) for classes in labels])
         label = np.concatenate([np.empty(0, np.int64), *labels]).astype(np.int64)
         return cls(scores, video, label)
@@ -58,11 +59,11 @@ class Block:
 
 @dataclasses.dataclass(frozen=True)
 class Positives:
-    """The scores of the positive examples, class after class.
+    """Scores of the positives, grouped by class.
 
     Attributes:
       offsets: int64 [classes + 1]; class c owns scores[offsets[c]:offsets[c + 1]].
-      scores: float32 [positives], rising within a class.
+      scores: float32 [positives], ascending within a class.
     """
 
     offsets: np.ndarray
@@ -70,23 +71,23 @@ class Positives:
 
     @property
     def counts(self) -> np.ndarray:
-        """int64 [classes], positives of each class."""
+        """Number of positives of each class, int64 [classes]."""
         return np.diff(self.offsets)
 
     @property
     def label(self) -> np.ndarray:
-        """int64 [positives], the class of each."""
+        """Class of each positive, int64 [positives]."""
         return np.repeat(np.arange(len(self.counts)), self.counts)
 
 
 @dataclasses.dataclass(frozen=True)
 class Ranks:
-    """For each positive, how many scores of its class are below it and how many equal it.
+    """Rank of each positive among the scores of its class.
 
     Attributes:
-      below: int64 [positives].
-      equal: int64 [positives], the positive itself included.
-      num_videos: over which they were counted.
+      below: int64 [positives], number of lower scores.
+      equal: int64 [positives], number of equal scores, the positive itself included.
+      num_videos: number of scores of a class.
       lowest, highest: float32 [classes], of all scores of a class.
       has_between: bool [classes], whether a class has a third value.
     """
@@ -101,11 +102,11 @@ class Ranks:
 
 @dataclasses.dataclass(frozen=True)
 class ClassMetrics:
-    """Figures per class, NaN where undefined: a class without a positive or without a negative.
+    """Metrics of each class.
 
     Attributes:
-      positives, negatives: int64 [classes].
-      auc, ap: float64 [classes].
+      positives, negatives: int64 [classes], numbers of videos.
+      auc, ap: float64 [classes]; NaN for a class without a positive or without a negative.
     """
 
     positives: np.ndarray
@@ -115,22 +116,22 @@ class ClassMetrics:
 
     @property
     def defined(self) -> np.ndarray:
-        """Which classes have figures, bool [classes]."""
+        """Whether a class has metrics, bool [classes]."""
         return (self.positives > 0) & (self.negatives > 0)
 
     @property
     def priors(self) -> np.ndarray:
-        """float64 [classes], the share of positives; the AP of any constant score."""
+        """Share of positives, float64 [classes]: the AP of constant scores."""
         return self.positives / (self.positives + self.negatives)
 
 
 def gather_positives(block: Block) -> Positives:
-    """Pass 1 for one block."""
+    """Pass 1 over one block."""
     return _by_class(block.label, block.scores[block.video, block.label], block.num_classes)
 
 
 def merge_positives(parts: Iterable[Positives]) -> Positives:
-    """Pass 1 over all blocks from pass 1 over each."""
+    """Merge the results of pass 1 over several blocks."""
     parts = list(parts)
     label = np.concatenate([part.label for part in parts])
     scores = np.concatenate([part.scores for part in parts])
@@ -144,7 +145,7 @@ def _by_class(label: np.ndarray, scores: np.ndarray, num_classes: int) -> Positi
 
 
 def rank_positives(scores: np.ndarray, positives: Positives) -> Ranks:
-    """Pass 2 for one block: look all positives up among the block's scores.
+    """Pass 2 over one block: look up the positives of all blocks among the scores of this block.
 
     Args:
       scores: float32 [videos, classes], at least one video.
@@ -166,14 +167,17 @@ def rank_positives(scores: np.ndarray, positives: Positives) -> Ranks:
 
 
 def _sorted_columns(scores: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """The first of some classes, and their scores, each rising; overwritten by the next classes."""
+    """Yield the index of a first class, and the sorted scores of some classes from there on.
+
+    The array [classes, videos] is overwritten by the next iteration.
+    """
     num_videos, num_classes = scores.shape
-    at_once = min(_CLASSES_AT_ONCE, num_classes, max(1, _SCORES_AT_ONCE // num_videos))
+    at_once = min(_TILE_CLASSES, num_classes, max(1, _MAX_SCORES // num_videos))
     columns = np.empty((at_once, num_videos), scores.dtype)
     for first in range(0, num_classes, at_once):
         part = columns[: num_classes - first]
-        for start in range(0, num_videos, _VIDEOS_AT_ONCE):
-            rows = slice(start, start + _VIDEOS_AT_ONCE)
+        for start in range(0, num_videos, _TILE_VIDEOS):
+            rows = slice(start, start + _TILE_VIDEOS)
             part[:, rows] = scores[rows, first : first + at_once].T
         part.sort(axis=1)
         yield first, part
@@ -182,40 +186,43 @@ def _sorted_columns(scores: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
 def _look_up(
     columns: np.ndarray, values: np.ndarray, offsets: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """How many of a class's scores are below each of its positives, and how many equal it.
+    """Count the scores of a class that are below and equal to each of its positives.
 
     Args:
-      columns: float32 [classes, videos], each rising.
-      values: float32 [positives], rising within a class.
-      offsets: int64 [classes + 1], where the positives of a class are.
+      columns: float32 [classes, videos], ascending along the videos.
+      values: float32 [positives], ascending within a class.
+      offsets: int64 [classes + 1], as in `Positives`.
+
+    Returns:
+      int64 [positives] below, int64 [positives] equal.
     """
     num_videos = columns.shape[1]
     below = np.empty(len(values), np.int64)
     for column, (start, end) in zip(columns, itertools.pairwise(offsets.tolist()), strict=True):
         below[start:end] = _count_below(column, values[start:end])
-    # Few are in this block at all, and of these most stand alone: the search is for the others.
+    # Most positives are in other blocks or equal no other score; only tied ones need a search.
     label = np.repeat(np.arange(len(columns)), np.diff(offsets))
     last = num_videos - 1
     equal = (columns[label, np.minimum(below, last)] == values) & (below <= last)
     tied = equal & (below < last) & (columns[label, np.minimum(below + 1, last)] == values)
     equal = equal.astype(np.int64)
-    for one in np.unique(label[tied]):
-        own = slice(offsets[one], offsets[one + 1])
-        equal[own] = np.searchsorted(columns[one], values[own], side="right") - below[own]
+    for place in np.unique(label[tied]):
+        own = slice(offsets[place], offsets[place + 1])
+        equal[own] = np.searchsorted(columns[place], values[own], side="right") - below[own]
     return below, equal
 
 
 def _count_below(column: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """How many of a rising column are below each of some rising values."""
+    """Count the scores of a sorted column that are below each of some sorted values."""
     if len(values) <= len(column):
         return np.searchsorted(column, values)
-    # A frequent class has more positives than the block has videos: look these up instead.
+    # A frequent class has more positives than the block has videos: look up the videos instead.
     above = np.searchsorted(values, column, side="right")  # the first value above each score
     return np.cumsum(np.bincount(above, minlength=len(values) + 1))[:-1]
 
 
 def _has_between(columns: np.ndarray) -> np.ndarray:
-    """Whether rising columns have a value other than their first and their last."""
+    """Whether sorted columns have a value other than the first and the last, bool [columns]."""
     first, last = columns[:, 0], columns[:, -1]
     middle = columns[:, columns.shape[1] // 2]
     found = (first < middle) & (middle < last)
@@ -226,9 +233,9 @@ def _has_between(columns: np.ndarray) -> np.ndarray:
 
 
 def add_ranks(total: Ranks, part: Ranks) -> Ranks:
-    """Pass 2 over several blocks from pass 2 over each; the arrays of `total` are overwritten.
+    """Add the results of pass 2 over two sets of blocks; the arrays of `total` are overwritten.
 
-    With 10M videos each part is as large as the total, so that a list of parts would not do.
+    Each part is as large as the total, so a list of parts of 10M videos would not fit in memory.
     """
     lowest = np.minimum(total.lowest, part.lowest)
     highest = np.maximum(total.highest, part.highest)
@@ -246,16 +253,16 @@ def add_ranks(total: Ranks, part: Ranks) -> Ranks:
 
 
 def class_metrics(positives: Positives, ranks: Ranks) -> ClassMetrics:
-    """AUC and average precision of each class from the two passes.
+    """Compute AUC and average precision of each class from the two passes.
 
-    AUC is the chance that a positive scores above a negative, a tie counting half. AP is the mean,
-    over positives, of the precision among all videos that score at least as high.
+    AUC is the probability that a positive scores higher than a negative; a tie counts half. AP is
+    the mean, over the positives, of the precision among all videos that score at least as high.
     """
     counts = positives.counts
     label = positives.label
     num_negatives = ranks.num_videos - counts
     own_below, own_equal = rank_among_own(positives)
-    # Of each positive: the negatives that it beats, and the precision at its score.
+    # For each positive: the number of negatives below it, and the precision at its score.
     wins = (ranks.below - own_below) + (ranks.equal - own_equal) / 2
     precision = (counts[label] - own_below) / (ranks.num_videos - ranks.below)
     with np.errstate(invalid="ignore"):  # 0 / 0 of undefined classes
@@ -267,8 +274,14 @@ def class_metrics(positives: Positives, ranks: Ranks) -> ClassMetrics:
     )
 
 
+def measure_classes(block: Block) -> ClassMetrics:
+    """Compute the metrics of each class of a single block of at least one video."""
+    positives = gather_positives(block)
+    return class_metrics(positives, rank_positives(block.scores, positives))
+
+
 def rank_among_own(positives: Positives) -> tuple[np.ndarray, np.ndarray]:
-    """For each positive, how many positives of its class are below it, and how many equal it."""
+    """Count the positives of the same class that are below and equal to each positive."""
     below = np.empty(len(positives.scores), np.int64)
     below_or_equal = np.empty_like(below)
     for start, end in itertools.pairwise(positives.offsets):
@@ -279,8 +292,8 @@ def rank_among_own(positives: Positives) -> tuple[np.ndarray, np.ndarray]:
 
 
 def d_prime(auc: np.ndarray | float) -> np.ndarray | float:
-    """The class separation d' = sqrt(2) F^-1(AUC), F the distribution function of a unit Gaussian.
+    """Class separation d' = sqrt(2) F^-1(AUC), F the cumulative distribution of a unit Gaussian.
 
-    All pairs in the paper's tables are d' of the mean AUC, not means of d' over classes.
+    In the paper's tables d' is that of the mean AUC, not the mean over classes.
     """
     return np.sqrt(2) * scipy.special.ndtri(auc)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import sklearn.metrics
 
-from evaluation.metrics import ranking
+from features import ranking
 
 # (AUC, d') of Tables 2, 3, 4 and section 4.4.
 PAPER_PAIRS = [
@@ -109,7 +109,7 @@ def test_a_third_value_is_seen_in_whichever_block_it_is(cuts: list[int]) -> None
 
 
 def test_label_without_a_score_column_is_refused() -> None:
-    with pytest.raises(ValueError, match="none of 2 score columns"):
+    with pytest.raises(ValueError, match="from 2 to 2, but there are scores of 2 classes"):
         ranking.Block.of_lists(np.zeros((1, 2), np.float32), [np.array([2])])
 
 
