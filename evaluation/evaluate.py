@@ -153,6 +153,7 @@ def _source(args: argparse.Namespace, output: str) -> str:
     if args.labels_file is None:
         raise InputError("--scores-file: give the labels of the videos too, with --labels-file")
     folders.claim_output(output, folders.METRICS, inputs=())
+    folders.check_writable(output)
     source = files.join(output, _SCORES_FOLDER)
     external.write_scores_folder(
         files.absolute(args.scores_file), files.absolute(args.labels_file), source

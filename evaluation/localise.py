@@ -43,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     source, output = files.absolute(args.scores), files.absolute(args.output)
     folders.claim_output(output, folders.LOCALISATION, inputs=(source,))
+    folders.check_writable(output)
     opened = open_scores(source, flag="--scores", num_labels=None, subset=None)
     if not opened.document["frame_scores"]:
         raise InputError(f"--scores {source} has no frame scores; score with --frame-scores first")

@@ -9,21 +9,20 @@ import uuid
 from collections.abc import Sequence
 
 import apache_beam as beam
-from apache_beam.pvalue import AsSingleton
 
 from features.contracts import folders
+from features.contracts.documents import BandStatistics, Features
 from features.contracts.sharding import TRAIN
 from features.errors import OK, InputError, run_command
-from features.front_end.front_end import FrontEnd
 from features.storage import files
 from pipelines.extraction import bands
 from pipelines.runtime import launch
 
-# A sample is drawn from so many shards at most.
+# The sample is drawn from this number of shards at most.
 _NUM_SHARDS = 256
 _DESCRIPTION = """\
 Compute mean and variance of each mel band over a sample of the training
-patches. Leaves band_statistics.json and a transform graph in the folder of the
+patches. Write band_statistics.json and a transform graph into the folder of the
 features; training can normalise its input by that graph.
 """
 
@@ -48,59 +47,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.patches < 1:
         raise InputError(f"--patches: received {args.patches}; give 1 or more")
     folder = files.absolute(args.features)
-    features = folders.read_root(folder, folders.FEATURES)
-    train = features["splits"].get(TRAIN, {"num_patches": 0})
-    if not train["num_patches"]:
+    features = folders.read_document(folder, Features)
+    train = features.splits.get(TRAIN)
+    if train is None or not train.num_patches:
         raise InputError(f"--features {folder}: split {TRAIN} has no patches; extract it first")
-    front_end = FrontEnd.from_json(features["front_end"])
-    shape = front_end.patch_shape
     shards = files.list_files(folder, f"{TRAIN}/*/patches-*.tfrecord")
-    shards = shards[:: math.ceil(len(shards) / _NUM_SHARDS)]
-    made = {
-        "made_by": folders.made_by(),
-        "features_fingerprint": train["fingerprint"],
-        "front_end_fingerprint": features["front_end_fingerprint"],
-    }
-    transform_dir = files.join(folder, "transform")
-    temp_dir = files.join(folder, f"transform_temp-{uuid.uuid4().hex[:12]}")
+    job = bands.BandsJob(
+        made_by=folders.made_by(),
+        features_fingerprint=train.fingerprint,
+        front_end=features.front_end,
+        shards=shards[:: math.ceil(len(shards) / _NUM_SHARDS)],
+        num_patches=args.patches,
+        folder=folder,
+        transform_dir=files.join(folder, "transform"),
+        temp_dir=files.join(folder, f"transform_temp-{uuid.uuid4().hex[:12]}"),
+    )
 
     def clear() -> None:
-        files.delete(files.join(folder, folders.BAND_STATISTICS))
+        files.delete(files.join(folder, BandStatistics.FILE))
         for part in ("transform_fn", "transformed_metadata"):
-            files.delete_folder(files.join(transform_dir, part))
+            files.delete_folder(files.join(job.transform_dir, part))
 
     def build(pipeline: beam.Pipeline) -> None:
-        batches = (
-            pipeline
-            | "Shards" >> beam.Create(shards)
-            | "Spread" >> beam.Reshuffle()
-            | "Read"
-            >> beam.FlatMap(bands.read_patches, math.ceil(args.patches / len(shards)), front_end)
-        )
-        num_patches = (
-            batches
-            | "BatchSizes" >> beam.Map(lambda batch: batch.num_rows)
-            | "NumPatches" >> beam.CombineGlobally(sum)
-        )
-        written = batches | "Bands" >> bands.AnalyzeBands(shape, transform_dir, temp_dir)
-        _ = (
-            pipeline
-            | "Made" >> beam.Create([made])
-            | "Finish"
-            >> beam.Map(
-                bands.finish,
-                written=AsSingleton(written),
-                num_patches=AsSingleton(num_patches),
-                patch_shape=shape,
-                transform_dir=transform_dir,
-                output=folder,
-            )
-        )
+        _ = pipeline | bands.ComputeBandStatistics(job)
 
-    launch.run(build, options, folder, clear=clear, temp_dir=temp_dir)
-    document = folders.read_root(folder, folders.BAND_STATISTICS)
-    print(f"{document['num_patches']} patches of {len(shards)} shards")
-    print(f"wrote {files.join(args.features, folders.BAND_STATISTICS)}")
+    launch.run(build, options, folder, clear=clear, temp_dir=job.temp_dir)
+    document = folders.read_document(folder, BandStatistics)
+    print(f"{document.num_patches} patches of {len(job.shards)} shards")
+    print(f"wrote {files.join(args.features, BandStatistics.FILE)}")
     return OK
 
 

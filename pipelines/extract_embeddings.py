@@ -5,37 +5,26 @@ python -m pipelines.extract_embeddings --features features --run run --output em
 
 import argparse
 import dataclasses
-import json
 from collections.abc import Sequence
 
-import apache_beam as beam
-
-from features.contracts import folders, sharding
+from features.contracts import folders
+from features.contracts.documents import EmbeddingsPlan, Features, FeaturesRequest, Run
 from features.contracts.export import export_fingerprint, find_export
 from features.errors import OK, InputError, run_command
 from features.front_end.front_end import Embedding, FrontEnd, PatchStorage
 from features.storage import files
 from pipelines.extraction import stages
-from pipelines.extraction.embeddings import Embedder, embed_shard
+from pipelines.extraction.embeddings import Embedder, EmbedShards
+from pipelines.extraction.totals import FeaturesJob
 from pipelines.runtime import launch
 from pipelines.runtime.model import ExportedModel, load_model
 
-# What is as in the features.
-_KEPT = (
-    "dataset",
-    "dataset_fingerprint",
-    "vocabulary",
-    "seed",
-    "keep_partial",
-    "patches_per_video",
-    "only_subset",
-    "subsets",
-)
 _DESCRIPTION = """\
 Give every patch of a folder of features to a trained network, and write a
-folder that has the network's layer before the last in place of each patch. It
-is read as features are: a fully connected network can be trained on it. Run the
-same command again after any interruption: finished shards are kept.
+folder that has the output of the network's second-to-last layer in place of
+each patch. The folder is read like features: a fully connected network can be
+trained on it. Run the same command again after any interruption: finished
+shards are kept.
 """
 
 
@@ -55,60 +44,44 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     args, options = launch.parse(_parser(), argv)
-    source, run = files.absolute(args.features), files.absolute(args.run)
-    output = files.absolute(args.output)
-    features = folders.read_root(source, folders.FEATURES)
+    run = files.absolute(args.run)
+    where = stages.FeaturesFolders(
+        source=files.absolute(args.features),
+        output=files.absolute(args.output),
+        shown_output=args.output,
+    )
+    features = folders.read_document(where.source, Features)
     export = find_export(run)
-    if export != run:  # of a run that has come to its end
-        folders.read_root(run, folders.RUN)
+    if export != run:  # the folder of a run, which has to be finished
+        folders.read_document(run, Run)
     model = load_model(export)
     folders.require_equal(
         "front_end_fingerprint",
         expected=model.front_end.fingerprint,
-        received=features["front_end_fingerprint"],
-        where=source,
+        received=features.front_end_fingerprint,
+        where=where.source,
         cure="give features of the front end that the network was trained on",
     )
-    folders.claim_output(output, folders.FEATURES, inputs=(source, run))
+    folders.claim_output(where.output, folders.FEATURES, inputs=(where.source, run))
     front_end = embedding_front_end(model, export)
-    plan = _plan(output, front_end)
-    made = {
-        "made_by": folders.made_by(),
-        "features": source,
-        "features_fingerprint": features["fingerprint"],
-        "run": run,
-        **{field: features.get(field) for field in _KEPT},
-        "front_end": front_end.to_json(),
-        "front_end_fingerprint": front_end.fingerprint,
-        "max_reject_fraction": 1.0,  # what the features lack is known already
-        "work": None,  # nothing is decoded
-        "num_shards": {name: split["num_shards"] for name, split in features["splits"].items()},
-        "num_videos_planned": features["num_videos"],
-    }
-    embedder = Embedder(source, export, front_end)
-    keys = [
-        key for name, counts in made["num_shards"].items() for key in sharding.keys(name, counts)
-    ]
-
-    def sidecars_of(pipeline: beam.Pipeline) -> beam.PCollection:
-        return (
-            pipeline
-            | "Shards" >> beam.Create(keys)
-            | "Spread" >> beam.Reshuffle()
-            | "EmbedShard" >> beam.Map(embed_shard, embedder, output)
-        )
-
-    stages.write_features(
-        sidecars_of, plan, made, options, source=source, output=output, shown_output=args.output
+    plan = EmbeddingsPlan(front_end_fingerprint=front_end.fingerprint)
+    _require_same_plan(where.output, plan)
+    job = FeaturesJob(
+        request=_request(where.source, features, run, front_end),
+        num_shards={name: split.num_shards for name, split in features.splits.items()},
     )
+    embedder = Embedder(where.source, export, front_end)
+    embed = EmbedShards(embedder, job.num_shards, where.output)
+    stages.write_features(embed, plan, job, options, where)
     return OK
 
 
 def embedding_front_end(model: ExportedModel, export: str) -> FrontEnd:
     """From a waveform to the stored embeddings of an exported network.
 
-    float16 and not 8 bits: a unit's range is known only once all of its values are, and the 2,048
-    units of ResNet-50 are two thirds of the bytes of a log-mel patch as they are.
+    Embeddings are stored as float16 rather than in 8 bits, because the range of a unit is unknown
+    before all embeddings are. The 2,048 units of ResNet-50 then take two thirds of the bytes of a
+    log-mel patch.
     """
     return dataclasses.replace(
         model.front_end,
@@ -121,24 +94,40 @@ def embedding_front_end(model: ExportedModel, export: str) -> FrontEnd:
     )
 
 
-def _plan(output: str, front_end: FrontEnd) -> dict[str, str]:
-    """What the output folder is of.
+def _request(source: str, features: Features, run: str, front_end: FrontEnd) -> FeaturesRequest:
+    """The first fields of `features.json`."""
+    return FeaturesRequest(
+        made_by=folders.made_by(),
+        features=source,
+        features_fingerprint=features.fingerprint,
+        run=run,
+        dataset=features.dataset,
+        dataset_fingerprint=features.dataset_fingerprint,
+        vocabulary=features.vocabulary,
+        front_end=front_end,
+        front_end_fingerprint=front_end.fingerprint,
+        seed=features.seed,
+        keep_partial=features.keep_partial,
+        patches_per_video=features.patches_per_video,
+        only_subset=features.only_subset,
+        subsets=features.subsets,
+        num_videos_planned=features.num_videos,
+    )
+
+
+def _require_same_plan(output: str, plan: EmbeddingsPlan) -> None:
+    """Make sure that the output folder has no shards of another plan.
 
     Raises:
-      InputError: it is of something else.
+      InputError: it has.
     """
-    now = {"front_end_fingerprint": front_end.fingerprint}
-    try:
-        present = json.loads(files.read_bytes(files.join(output, stages.PLAN)))
-    except FileNotFoundError:
-        return now
-    if present["front_end_fingerprint"] != front_end.fingerprint:
+    present = folders.find_document(output, EmbeddingsPlan) or plan
+    if present != plan:
         raise InputError(
-            f"--output {output}: front_end_fingerprint was {present['front_end_fingerprint']!r} "
-            f"and is {front_end.fingerprint!r} now: it holds log-mel patches, or embeddings of "
-            "another network; name another folder"
+            f"--output {output}: front_end_fingerprint was {present.front_end_fingerprint!r} and "
+            f"is {plan.front_end_fingerprint!r} now: the folder holds log-mel patches, or "
+            "embeddings of another network; name another folder"
         )
-    return now
 
 
 if __name__ == "__main__":

@@ -4,16 +4,13 @@ python -m pipelines.extract_features --dataset dataset --output features
 """
 
 import argparse
-import json
+import dataclasses
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
-
-import apache_beam as beam
 
 from features.contracts import folders, sharding
-from features.contracts.videos import VIDEO_FILES
+from features.contracts.documents import Dataset, Features, FeaturesRequest, PatchesPlan
 from features.errors import OK, InputError, run_command
 from features.front_end.front_end import FrontEnd, PatchStorage
 from features.front_end.params import LogMelParams
@@ -21,10 +18,14 @@ from features.sound.waveform import RESAMPLER
 from features.storage import files
 from pipelines.extraction import stages
 from pipelines.extraction.patches import Mode, Settings
+from pipelines.extraction.totals import FeaturesJob
 from pipelines.runtime import launch, process_pool
 
-# A change of these leaves nothing to be used again.
-_DECODED_ANEW = ("front_end_fingerprint", "keep_partial", "patches_per_video")
+# Fields of the plan; a change of these decodes every soundtrack again.
+_DECIDES_PATCHES = ("front_end_fingerprint", "keep_partial", "patches_per_video")
+
+# Split -> group -> number of shards.
+_NumShards = Mapping[str, Mapping[str, int]]
 
 _DESCRIPTION = """\
 Decode every soundtrack of a data set, compute 96 x 64 log-mel patches of
@@ -45,21 +46,21 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--splits",
         default=",".join(sharding.SPLITS),
-        help="which splits to extract; default: all that the data set has",
+        help="splits to extract; default: all splits of the data set",
     )
     add(
         "--subset",
         nargs="+",
         default=[],
         metavar="S=NAME",
-        help="only a subset of a split, for example train=23000 evaluation=400; of other splits "
-        "all is extracted",
+        help="only a subset of a split, for example train=23000 evaluation=400; other splits are "
+        "extracted completely",
     )
     add(
         "--patch-dtype",
         choices=("uint8", "float16"),
         default="uint8",
-        help="how log-mel is stored; uint8 (default) is within 0.022, float16 within 0.002",
+        help="storage of log-mel; uint8 (default) is within 0.022, float16 within 0.002",
     )
     add(
         "--patch-frames",
@@ -68,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
         default=LogMelParams().patch_frames,
         help="frames of 10 ms in a patch; default: 96; 20 for the baseline of section 4.4",
     )
-    add("--seed", type=int, default=0, help="of the order within training shards; default: 0")
+    add("--seed", type=int, default=0, help="seed of the order within training shards; default: 0")
     add(
         "--patches-per-video",
         metavar="K",
@@ -85,21 +86,25 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         type=float,
         default=900.0,
-        help="for one soundtrack, whose decoder is then killed; default: 900",
+        help="time limit of one soundtrack; its decoder is then killed; default: 900",
     )
     add(
         "--only-rejects",
         action="store_true",
-        help="try the rejects of finished shards again, and decode nothing else",
+        help="retry the rejects of finished shards, and decode nothing else",
     )
     add(
         "--max-reject-fraction",
         metavar="SHARE",
         type=float,
         default=1.0,
-        help="stop with exit code 3 where more of the videos are rejected; default: 1",
+        help="stop with exit code 3 if a larger share of the videos is rejected; default: 1",
     )
-    add("--force", action="store_true", help="take nothing from what the output folder holds")
+    add(
+        "--force",
+        action="store_true",
+        help="rebuild every shard, and reuse nothing of the output folder",
+    )
     process_pool.add_flag(parser)
     return parser
 
@@ -108,166 +113,181 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     args, options = launch.parse(_parser(), argv)
     num_workers = process_pool.num_workers(args.workers, options)
-    source, output = files.absolute(args.dataset), files.absolute(args.output)
-    data = folders.read_root(source, folders.DATASET)
-    if "subsets" not in data:
-        raise folders.ContractError(
-            f"{source} is of an earlier version, which cut no subsets; run "
-            "`python -m pipelines.prepare_dataset` again: it opens no media"
-        )
-    splits = _splits(args.splits, data["splits"])
-    num_shards = _groups(args.subset, data, splits)
-    if args.patch_frames < 1:
-        raise InputError(f"--patch-frames: received {args.patch_frames}; give 1 or more")
-    front_end = FrontEnd(
-        resampler=RESAMPLER,
-        log_mel=LogMelParams().with_patch_frames(args.patch_frames),
-        storage=PatchStorage(dtype=args.patch_dtype),
+    where = stages.FeaturesFolders(
+        source=files.absolute(args.dataset),
+        output=files.absolute(args.output),
+        shown_output=args.output,
     )
-    if args.patches_per_video is not None and args.patches_per_video < 1:
-        raise InputError(f"--patches-per-video: received {args.patches_per_video}; give 1 or more")
-    settings = Settings(
-        front_end=front_end,
-        seed=args.seed,
-        keep_partial=args.keep_partial,
-        patches_per_video=args.patches_per_video,
-    )
+    dataset = folders.read_document(where.source, Dataset)
+    num_shards = _choose_groups(args.subset, dataset, _choose_splits(args.splits, dataset))
+    settings = _settings(args)
     mode = Mode(
         timeout_seconds=args.timeout_seconds,
         only_rejects=args.only_rejects,
         force=args.force,
         max_reject_fraction=args.max_reject_fraction,
     )
-    folders.claim_output(output, folders.FEATURES, inputs=(source,))
-    plan = _compare_with_present(output, settings, data, num_shards, force=args.force)
-    made = {
-        "made_by": folders.made_by(),
-        "started_at": time.time(),
-        "num_workers": num_workers,
-        "work": (folders.find_root(output, folders.FEATURES) or {}).get("work"),
-        "dataset": source,
-        "dataset_fingerprint": data["fingerprint"],
-        "vocabulary": data["vocabulary"],
-        "front_end": front_end.to_json(),
-        "front_end_fingerprint": front_end.fingerprint,
-        "seed": args.seed,
-        "keep_partial": args.keep_partial,
-        "patches_per_video": args.patches_per_video,
-        "max_reject_fraction": args.max_reject_fraction,
-        "num_shards": num_shards,
-        "only_subset": args.subset,
-        "subsets": {
-            split: {
-                name: groups
-                for name, groups in data["subsets"].get(split, {}).items()
-                if set(groups) <= set(counts)
-            }
-            for split, counts in num_shards.items()
-        },
-        "num_videos_planned": sum(
-            data["splits"][split]["num_videos_by_group"][group]
-            for split, counts in num_shards.items()
-            for group in counts
-        ),
-    }
-
-    def sidecars_of(pipeline: beam.Pipeline) -> beam.PCollection:
-        return (
-            pipeline
-            | "Files" >> beam.Create(files.list_files(source, VIDEO_FILES))
-            | "Extract" >> stages.ExtractShards(output, num_shards, settings, mode, num_workers)
-        )
-
-    stages.write_features(
-        sidecars_of, plan, made, options, source=source, output=output, shown_output=args.output
+    folders.claim_output(where.output, folders.FEATURES, inputs=(where.source,))
+    present = folders.find_document(where.output, Features)
+    plan = PatchesPlan(
+        front_end_fingerprint=settings.front_end.fingerprint,
+        keep_partial=settings.keep_partial,
+        patches_per_video=settings.patches_per_video,
+        seed=settings.seed,
+        dataset_fingerprint=dataset.fingerprint,
     )
+    if present is not None:
+        _require_all_groups(where.output, present, dataset, num_shards)
+    _compare_plans(where.output, plan, force=args.force)
+    job = FeaturesJob(
+        request=_request(args, where.source, dataset, num_shards, settings),
+        num_shards=num_shards,
+        max_reject_fraction=args.max_reject_fraction,
+        started_at=time.time(),
+        num_workers=num_workers,
+        present_work=None if present is None else present.work,
+    )
+    extract = stages.ExtractShards(
+        where.source, where.output, num_shards, settings, mode, num_workers
+    )
+    stages.write_features(extract, plan, job, options, where)
     return OK
 
 
-def _compare_with_present(
-    output: str,
+def _settings(args: argparse.Namespace) -> Settings:
+    if args.patch_frames < 1:
+        raise InputError(f"--patch-frames: received {args.patch_frames}; give 1 or more")
+    if args.patches_per_video is not None and args.patches_per_video < 1:
+        raise InputError(f"--patches-per-video: received {args.patches_per_video}; give 1 or more")
+    return Settings(
+        front_end=FrontEnd(
+            resampler=RESAMPLER,
+            log_mel=LogMelParams().with_patch_frames(args.patch_frames),
+            storage=PatchStorage(dtype=args.patch_dtype),
+        ),
+        seed=args.seed,
+        keep_partial=args.keep_partial,
+        patches_per_video=args.patches_per_video,
+    )
+
+
+def _request(
+    args: argparse.Namespace,
+    source: str,
+    dataset: Dataset,
+    num_shards: _NumShards,
     settings: Settings,
-    data: Mapping[str, Any],
-    num_shards: Mapping[str, Mapping[str, int]],
-    *,
-    force: bool,
-) -> dict[str, Any]:
-    """Say what differs from the work that the output folder holds; returns what says it of this.
-
-    Raises:
-      InputError: finished work would be lost, and nobody asked for that.
-    """
-    path = files.join(output, stages.PLAN)
-    now = {
-        "front_end_fingerprint": settings.front_end.fingerprint,
-        "keep_partial": settings.keep_partial,
-        "patches_per_video": settings.patches_per_video,
-        "seed": settings.seed,
-        "dataset_fingerprint": data["fingerprint"],
+) -> FeaturesRequest:
+    """The first fields of `features.json`."""
+    complete = {
+        split: {
+            name: groups
+            for name, groups in dataset.subsets.get(split, {}).items()
+            if set(groups) <= set(counts)
+        }
+        for split, counts in num_shards.items()
     }
-    try:
-        present = json.loads(files.read_bytes(path))
-    except FileNotFoundError:
-        present = now
-    changed = [field for field in now if now[field] != present.get(field)]
-    finished = folders.find_root(output, folders.FEATURES) or {"splits": {}}
-    left_out = sorted(set(finished["splits"]) - set(num_shards))
-    if left_out:
-        raise InputError(
-            f"--splits: {output} also has {', '.join(left_out)}, which would be lost; ask for all "
-            f"of them, --splits {','.join(sorted({*num_shards, *left_out}))}: what is there is kept"
-        )
-    for split, counts in num_shards.items():
-        # Groups that the data set has no more are made anew under other names.
-        present_groups = set(finished["splits"].get(split, {}).get("num_shards", {}))
-        lost = sorted((present_groups & set(data["splits"][split]["num_shards"])) - set(counts))
-        if lost:
-            raise InputError(
-                f"--subset: {output} also has {', '.join(lost)} of {split}, which would be lost; "
-                "ask for the larger subset, or for all: what is there is kept"
-            )
-    for field in changed:
-        change = f"{output}: {field} was {present.get(field)!r} and is {now[field]!r} now"
-        if field in _DECODED_ANEW and not force:
-            raise InputError(
-                f"{change}; --force decodes every soundtrack anew, another --output keeps both"
-            )
-        print(f"{change}: shards that differ are made anew", file=sys.stderr)
-    return now
+    num_videos = sum(
+        dataset.splits[split].num_videos_by_group[group]
+        for split, counts in num_shards.items()
+        for group in counts
+    )
+    return FeaturesRequest(
+        made_by=folders.made_by(),
+        dataset=source,
+        dataset_fingerprint=dataset.fingerprint,
+        vocabulary=dataset.vocabulary,
+        front_end=settings.front_end,
+        front_end_fingerprint=settings.front_end.fingerprint,
+        seed=settings.seed,
+        keep_partial=settings.keep_partial,
+        patches_per_video=settings.patches_per_video,
+        only_subset=tuple(args.subset),
+        subsets=complete,
+        num_videos_planned=num_videos,
+    )
 
 
-def _groups(
-    texts: Sequence[str], data: Mapping[str, Any], splits: frozenset[str]
-) -> dict[str, dict[str, int]]:
-    """["train=23000"] -> shards by split and group, of all groups of the other splits."""
-    num_shards = {split: dict(data["splits"][split]["num_shards"]) for split in sorted(splits)}
-    for text in texts:
-        split, _, name = text.partition("=")
-        subsets = data["subsets"].get(split, {})
-        if split not in splits or name not in subsets:
-            known = [f"{one}={name}" for one in splits for name in data["subsets"].get(one, {})]
-            raise InputError(
-                f"--subset: received {text!r}; the data set has "
-                f"{' '.join(sorted(known)) or 'none'}; make them with the flags --subsets and "
-                "--balanced-sets of pipelines.prepare_dataset"
-            )
-        num_shards[split] = {group: num_shards[split][group] for group in subsets[name]}
-    return num_shards
-
-
-def _splits(text: str, available: dict) -> frozenset[str]:
+def _choose_splits(text: str, dataset: Dataset) -> list[str]:
+    """`"train,validation"` to the splits of these that the data set has."""
     wanted = text.split(",")
     for split in wanted:
         if split not in sharding.SPLITS:
             raise InputError(
                 f"--splits: received {split!r}; expected some of {','.join(sharding.SPLITS)}"
             )
-    splits = frozenset(wanted) & frozenset(available)
+    splits = sorted(set(wanted) & set(dataset.splits))
     if not splits:
         raise InputError(
-            f"--splits: received {text!r}; the data set has only {', '.join(sorted(available))}"
+            f"--splits: received {text!r}; the data set has only "
+            f"{', '.join(sorted(dataset.splits))}"
         )
     return splits
+
+
+def _choose_groups(texts: Sequence[str], dataset: Dataset, splits: Sequence[str]) -> _NumShards:
+    """`["train=23000"]` to numbers of shards, of all groups of the splits that no text names."""
+    num_shards = {split: dict(dataset.splits[split].num_shards) for split in splits}
+    for text in texts:
+        split, _, name = text.partition("=")
+        subsets = dataset.subsets.get(split, {})
+        if split not in splits or name not in subsets:
+            known = sorted(
+                f"{split}={name}" for split in splits for name in dataset.subsets.get(split, {})
+            )
+            raise InputError(
+                f"--subset: received {text!r}; the data set has {' '.join(known) or 'none'}; make "
+                "subsets with the flags --subsets and --balanced-sets of pipelines.prepare_dataset"
+            )
+        num_shards[split] = {group: num_shards[split][group] for group in subsets[name]}
+    return num_shards
+
+
+def _require_all_groups(
+    output: str, present: Features, dataset: Dataset, num_shards: _NumShards
+) -> None:
+    """Make sure that no finished split or group would be removed.
+
+    Raises:
+      InputError: one would be.
+    """
+    missing = sorted(set(present.splits) - set(num_shards))
+    if missing:
+        raise InputError(
+            f"--splits: {output} also has {', '.join(missing)}, which would be lost; ask for all "
+            f"splits, --splits {','.join(sorted({*num_shards, *missing}))}: finished shards are "
+            "kept"
+        )
+    for split, counts in num_shards.items():
+        if split not in present.splits:
+            continue
+        # Groups that the data set no longer has are rebuilt under other names.
+        known = set(present.splits[split].num_shards) & set(dataset.splits[split].num_shards)
+        missing = sorted(known - set(counts))
+        if missing:
+            raise InputError(
+                f"--subset: {output} also has {', '.join(missing)} of {split}, which would be "
+                "lost; ask for the larger subset, or for all: finished shards are kept"
+            )
+
+
+def _compare_plans(output: str, plan: PatchesPlan, *, force: bool) -> None:
+    """Print what differs from the plan of the output folder.
+
+    Raises:
+      InputError: every soundtrack would be decoded again, and `--force` is not given.
+    """
+    present = folders.find_document(output, PatchesPlan) or plan
+    for field in (field.name for field in dataclasses.fields(plan)):
+        before, now = getattr(present, field), getattr(plan, field)
+        if before == now:
+            continue
+        change = f"{output}: {field} was {before!r} and is {now!r} now"
+        if field in _DECIDES_PATCHES and not force:
+            raise InputError(
+                f"{change}; --force decodes every soundtrack again, another --output keeps both"
+            )
+        print(f"{change}: shards that differ are rebuilt", file=sys.stderr)
 
 
 if __name__ == "__main__":

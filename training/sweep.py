@@ -105,6 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     source, output = files.absolute(args.features), files.absolute(args.output)
     runs = _grid(args, source, output)
     folders.claim_output(output, folders.SWEEP, inputs=(source,))
+    folders.check_writable(output)
     for run in runs:
         claim(run.output, run.recipe, run.features)
     files.delete(files.join(output, folders.SWEEP))

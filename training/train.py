@@ -161,6 +161,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     writes = cluster is None or cluster.is_chief
     if writes:
         folders.claim_output(output, folders.RUN, inputs=(source,))
+        folders.check_writable(output)
     claim(output, recipe, features)
     if cluster and cluster.role == EVALUATOR:
         validate_checkpoints(recipe, features, output, watchdog=Watchdog(args.wait_seconds))

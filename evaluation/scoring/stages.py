@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -15,13 +14,14 @@ from evaluation.scoring.shard import (
     ScorePlan,
 )
 from features.contracts import folders
+from features.contracts.documents import PatchShard
 from features.contracts.sharding import ShardKey
-from features.contracts.shards import PATCHES, SIDECAR_SUFFIX
+from features.contracts.shards import PATCHES, read_sidecar
 from features.contracts.videos import Video, read_videos
 from features.errors import JobFailedError
 from features.storage import files
 from pipelines.runtime.failure import fail
-from pipelines.runtime.rejects import rejects_of
+from pipelines.runtime.rejects import list_rejects
 
 
 class PlanFromFeatures(beam.PTransform):
@@ -42,10 +42,9 @@ class PlanFromFeatures(beam.PTransform):
 
 
 def _plan_features(key: ShardKey, features: str, network: Network) -> ScorePlan:
-    path = files.join(features, key.path(PATCHES)) + SIDECAR_SUFFIX
-    sidecar = json.loads(files.read_bytes(path))
-    missing = tuple((one.id, one.reason) for one in rejects_of(sidecar))
-    source = FeaturesShard(features, sidecar["sha256"], missing, sidecar["num_videos"])
+    sidecar = read_sidecar(files.join(features, key.path(PATCHES)), PatchShard)
+    missing = tuple((reject.id, reject.reason) for reject in list_rejects(sidecar))
+    source = FeaturesShard(features, sidecar.sha256, missing, sidecar.num_videos)
     return ScorePlan(key, source, network)
 
 

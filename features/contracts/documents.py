@@ -219,8 +219,8 @@ class Work:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Features(Document):
-    """`features.json` at the root of FEATURES, of log-mel patches or of embeddings.
+class FeaturesRequest:
+    """The first fields of `features.json`, which are known before any shard is made.
 
     Attributes:
       made_by: the command.
@@ -235,18 +235,7 @@ class Features(Document):
       only_subset: `--subset` of the command; older folders do not have it.
       subsets: split -> subset -> its groups, the complete ones; older folders do not have it.
       num_videos_planned: videos of the extracted groups.
-      fingerprint: of the records of all splits.
-      num_videos: `num_written` + `num_rejects`.
-      num_written: videos with patches.
-      num_rejects: videos without.
-      rejects: outcome -> videos.
-      num_patches: patches of all splits.
-      splits: by split.
-      work: what the extraction took; None if unknown, as in older folders and for embeddings.
     """
-
-    FILE: ClassVar[str] = folders.FEATURES
-    MAKER: ClassVar[str] = folders.MAKERS[FILE]
 
     made_by: MadeBy
     features: str | None = dataclasses.field(default=None, metadata=OMIT_NONE)
@@ -263,6 +252,26 @@ class Features(Document):
     only_subset: tuple[str, ...] = ()
     subsets: Mapping[str, Mapping[str, tuple[str, ...]]] = dataclasses.field(default_factory=dict)
     num_videos_planned: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Features(FeaturesRequest, Document):
+    """`features.json` at the root of FEATURES, of log-mel patches or of embeddings.
+
+    Attributes:
+      fingerprint: of the records of all splits.
+      num_videos: `num_written` + `num_rejects`.
+      num_written: videos with patches.
+      num_rejects: videos without.
+      rejects: outcome -> videos.
+      num_patches: patches of all splits.
+      splits: by split.
+      work: what the extraction took; None if unknown, as in older folders and for embeddings.
+    """
+
+    FILE: ClassVar[str] = folders.FEATURES
+    MAKER: ClassVar[str] = folders.MAKERS[FILE]
+
     fingerprint: str
     num_videos: int
     num_written: int
@@ -357,6 +366,8 @@ class ExtractedVideo:
       detail: words of the library about a reject; else empty.
       num_patches: of the video.
       source: fingerprint of everything that decides the patches of the video.
+      timeout_seconds: time limit that a reject of the outcome `timeout` exceeded; else None. Older
+        folders do not have it.
     """
 
     id: str
@@ -365,6 +376,7 @@ class ExtractedVideo:
     detail: str
     num_patches: int
     source: str
+    timeout_seconds: float | None = dataclasses.field(default=None, metadata=OMIT_NONE)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -174,7 +174,7 @@ def read_root(folder: str, name: str) -> dict[str, Any]:
 
 
 def claim_output(folder: str, name: str, inputs: Sequence[str]) -> None:
-    """Check that a job may write its folder, before any work.
+    """Check that a job may write its folder, before any work; writes nothing itself.
 
     Args:
       folder: the output of the job.
@@ -182,7 +182,7 @@ def claim_output(folder: str, name: str, inputs: Sequence[str]) -> None:
       inputs: folders that the job reads.
 
     Raises:
-      InputError: the folder is an input, belongs to another job, or cannot be written.
+      InputError: the folder is an input or belongs to another job.
     """
     if any(folder.rstrip("/") == source.rstrip("/") for source in inputs):
         raise InputError(f"--output {folder} is an input of this job; name another folder")
@@ -191,6 +191,14 @@ def claim_output(folder: str, name: str, inputs: Sequence[str]) -> None:
             raise InputError(
                 f"--output {folder} holds the {other} of `{maker}`; name another folder"
             )
+
+
+def check_writable(folder: str) -> None:
+    """Make sure that a folder can be written, by writing a file and deleting it.
+
+    Raises:
+      InputError: it cannot.
+    """
     probe = files.join(folder, ".write-probe")
     try:
         files.write_bytes(probe, b"")

@@ -1,16 +1,17 @@
-"""The files of one shard of features: a record file, and its sidecar, which is written last.
+"""The files of one shard: its data, and a sidecar that is written last.
 
     patches-00007-of-00042.tfrecord    one record a patch
     patches-00007-of-00042.json        plan, counts, digest, outcome of every video
 
-Paths are without suffix. A sidecar stands only beside the record file that it describes.
+Paths of shards have no suffix. A sidecar only ever stands beside the data that it describes.
 """
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from typing import Any, TypedDict, TypeVar, overload
+from typing import Any, TypeVar, overload
 
 from features.contracts import record, tfrecord
 from features.contracts.documents import PatchShard, Sidecar
@@ -19,32 +20,17 @@ from features.errors import JobFailedError
 from features.storage import files
 
 PATCHES = "patches"
-RECORDS_SUFFIX = ".tfrecord"
+RECORDS_SUFFIX, SIDECAR_SUFFIX = ".tfrecord", ".json"
 
 _Sidecar = TypeVar("_Sidecar", bound=Sidecar)
 
 
-class RecordFile(TypedDict):
-    """Two fields of `PatchShard`: the size of a record file, and a digest of its records."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RecordFile:
+    """Two fields of `PatchShard`: the size of a record file, and the SHA-256 of its records."""
 
     num_bytes: int
     sha256: str
-
-
-def find_shard(path: str, listed_bytes: int | None = None) -> dict[str, Any] | None:
-    """The sidecar that is there, if its record file is too and has the right size.
-
-    Args:
-      path: of the shard.
-      listed_bytes: of the record file, as a listing has shown; None where it showed none.
-    """
-    sidecar = find_sidecar(path)
-    if sidecar is None or sidecar["num_bytes"] == listed_bytes:
-        return sidecar
-    with contextlib.suppress(FileNotFoundError):  # it may be newer than the listing
-        if sidecar["num_bytes"] == files.size_of(path + RECORDS_SUFFIX):
-            return sidecar
-    return None
 
 
 def find_patch_shard(path: str, listed_bytes: int | None = None) -> PatchShard | None:
@@ -67,11 +53,11 @@ def find_patch_shard(path: str, listed_bytes: int | None = None) -> PatchShard |
 
 
 def read_records(path: str) -> Iterator[record.PatchRecord]:
-    """The records of a shard, in the order of the file.
+    """Read the records of a shard, in the order of the file.
 
     Raises:
-      JobFailedError: the record file is not there, is damaged or holds something else; the message
-        says how to make it anew.
+      JobFailedError: the record file is missing, is damaged or holds something else; the message
+        says how to rebuild the shard.
     """
     path += RECORDS_SUFFIX
     try:
@@ -80,28 +66,21 @@ def read_records(path: str) -> Iterator[record.PatchRecord]:
                 yield record.decode(data)
     except (FileNotFoundError, ValueError) as error:
         raise JobFailedError(
-            f"{error}; delete {path} and run the job that made it again: it makes this shard anew"
+            f"{error}; delete {path} and run the command that made it again: it rebuilds this shard"
         ) from error
 
 
 def write_records(path: str, records: Iterable[record.PatchRecord]) -> RecordFile:
-    """Write the record file of a shard, and remove the sidecar of an earlier one.
-
-    Returns:
-      `num_bytes` of the file and `sha256` of the records, for the sidecar to be written.
-    """
+    """Write the record file of a shard, and remove the sidecar of an earlier record file."""
     num_bytes, digest = 0, hashlib.sha256()
     with files.atomic_write(path + RECORDS_SUFFIX) as file:
-        for one in records:
-            data = record.encode(one)
+        for patch in records:
+            data = record.encode(patch)
             digest.update(data)
             num_bytes += tfrecord.write_record(file, data)
         # Before the new records appear: an old sidecar must never stand beside them.
         remove_sidecar(path)
-    return {"num_bytes": num_bytes, "sha256": digest.hexdigest()}
-
-
-SIDECAR_SUFFIX = ".json"
+    return RecordFile(num_bytes=num_bytes, sha256=digest.hexdigest())
 
 
 @overload
@@ -118,8 +97,8 @@ def find_sidecar(
       document: class of the sidecar; None for a dict, which is for callers that are not typed yet.
 
     Returns:
-      The sidecar; None if there is no file, or the file is not a valid sidecar: the shard is then
-      to be made again.
+      The sidecar; None if there is no file, or the file is not a valid sidecar: the shard then has
+      to be rebuilt.
     """
     try:
         if document is not None:
@@ -146,7 +125,7 @@ def read_sidecar(path: str, document: type[_Sidecar]) -> _Sidecar:
 
 
 def write_sidecar(path: str, sidecar: Sidecar | dict[str, Any]) -> None:
-    """Declare the work of a shard done.
+    """Declare the work of a shard finished.
 
     Args:
       path: of the shard, without suffix.
@@ -160,12 +139,12 @@ def write_sidecar(path: str, sidecar: Sidecar | dict[str, Any]) -> None:
 
 
 def remove_sidecar(path: str) -> None:
-    """Take back the declaration that a shard's work is done."""
+    """Declare the work of a shard unfinished."""
     files.delete(path + SIDECAR_SUFFIX)
 
 
 def remove_leftovers(output: str, keys: Iterable[ShardKey], kinds: Iterable[str]) -> None:
-    """Remove shards of these kinds that are not in the plan, of the splits that are in it.
+    """Remove shards of these kinds that are not in the plan, of the splits that are in the plan.
 
     Args:
       output: a folder of <split>/<group>/<kind>-00000-of-00000.<suffix>.
@@ -182,5 +161,5 @@ def remove_leftovers(output: str, keys: Iterable[ShardKey], kinds: Iterable[str]
 
 
 def remove_partial_files(output: str) -> None:
-    """Remove what killed workers left half written; after the end of a job that went well."""
+    """Remove files that killed workers left half written; only after a job has succeeded."""
     files.delete_files(files.list_partial_files(output, "*/*"))

@@ -7,22 +7,22 @@ note is what it may have written and a person may want to know, such as a patch 
 import dataclasses
 import enum
 import hashlib
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from features.contracts import folders, record, sharding, shards, tfrecord
+from features.contracts.documents import PatchShard
 from features.contracts.sharding import TRAIN, ShardKey
 from features.contracts.shards import PATCHES, RECORDS_SUFFIX
-from features.errors import JobFailedError
+from features.errors import ContractError, JobFailedError
 from features.front_end.front_end import FrontEnd
 from features.storage import files
 from pipelines.audit import fingerprint, shuffle_tests
 from pipelines.audit.duplicates import Copy, VideoPrint
 from pipelines.audit.shuffle_tests import Evidence
-from pipelines.extraction import stages
+from pipelines.extraction import totals
 
 AUDIT = "audit.json"
 # Of more leaks than these, the numbers are given and the first ones listed.
@@ -67,7 +67,7 @@ class ShardFindings:
 
     key: ShardKey
     damages: tuple[Damage, ...] = ()
-    sidecar: Mapping[str, Any] | None = None
+    sidecar: PatchShard | None = None
     num_constant: int = 0
     num_incomparable: int = 0  # videos with too few marks to be found again in another encoding
     label_videos: np.ndarray | None = None  # int64 [labels]
@@ -103,23 +103,23 @@ def examine_shard(key: ShardKey, folder: str, rules: ShardRules) -> ShardFinding
         return ShardFindings(key, (Damage(key.path(PATCHES), str(problem), detail),))
 
     try:
-        sidecar = json.loads(files.read_bytes(path + shards.SIDECAR_SUFFIX))
-        if sidecar["key"] != dataclasses.asdict(key):
-            return damaged(Problem.BAD_SIDECAR, f"is of the shard {sidecar['key']}")
-        promised = {video["id"]: video["num_patches"] for video in sidecar["videos"]}
-        counts = (sidecar["num_videos"], sidecar["num_patches"])
+        sidecar = shards.read_sidecar(path, PatchShard)
+        if sidecar.key != key:
+            return damaged(Problem.BAD_SIDECAR, f"is of the shard {sidecar.key}")
+        promised = {video.id: video.num_patches for video in sidecar.videos}
+        counts = (sidecar.num_videos, sidecar.num_patches)
         if counts != (len(promised), sum(promised.values())):
             return damaged(Problem.BAD_SIDECAR, "its counts do not add up")
     except FileNotFoundError:
         if files.exists(path + RECORDS_SUFFIX):
             return damaged(Problem.MISSING_SIDECAR, "the shard was not finished")
         return damaged(Problem.MISSING_SHARD, "neither records nor sidecar are there")
-    except (ValueError, KeyError, TypeError) as error:
-        return damaged(Problem.BAD_SIDECAR, f"cannot be read: {error!r}")
+    except ContractError as error:
+        return damaged(Problem.BAD_SIDECAR, f"cannot be read: {error}")
     try:
         return _examine_records(key, path + RECORDS_SUFFIX, sidecar, rules)
     except FileNotFoundError:
-        return damaged(Problem.MISSING_RECORDS, f"{sidecar['num_patches']} records are gone")
+        return damaged(Problem.MISSING_RECORDS, f"{sidecar.num_patches} records are gone")
     except tfrecord.CorruptRecordError as error:
         detail = str(error).removeprefix(path + RECORDS_SUFFIX + ": ")
         return damaged(Problem.BAD_CHECKSUM, detail)
@@ -128,9 +128,9 @@ def examine_shard(key: ShardKey, folder: str, rules: ShardRules) -> ShardFinding
 
 
 def _examine_records(
-    key: ShardKey, path: str, sidecar: Mapping[str, Any], rules: ShardRules
+    key: ShardKey, path: str, sidecar: PatchShard, rules: ShardRules
 ) -> ShardFindings:
-    ids = [video["id"] for video in sidecar["videos"]]
+    ids = [video.id for video in sidecar.videos]
     place = {video_id: index for index, video_id in enumerate(ids)}
     found: dict[str, _VideoSoFar] = {}
     digest, num_bytes = hashlib.sha256(), 0
@@ -218,7 +218,7 @@ def _take(one: record.PatchRecord, found: dict[str, _VideoSoFar], rules: ShardRu
 
 def _compare_with_sidecar(
     key: ShardKey,
-    sidecar: Mapping[str, Any],
+    sidecar: PatchShard,
     order: list[tuple[int, int]],
     num_bytes: int,
     digest: str,
@@ -226,8 +226,8 @@ def _compare_with_sidecar(
     """(problem, detail) of records that are whole and allowed, but not the sidecar's."""
     promised = [
         (place, patch)
-        for place, video in enumerate(sidecar["videos"])
-        for patch in range(video["num_patches"])
+        for place, video in enumerate(sidecar.videos)
+        for patch in range(video.num_patches)
     ]
     missing = len(set(promised) - set(order))
     extra = len(set(order) - set(promised))
@@ -236,15 +236,15 @@ def _compare_with_sidecar(
         yield str(Problem.WRONG_RECORDS), detail
     elif key.split != TRAIN and order != promised:
         yield str(Problem.WRONG_RECORDS), "the records are not in order of video and time"
-    elif (num_bytes, digest) != (sidecar["num_bytes"], sidecar["sha256"]):
+    elif (num_bytes, digest) != (sidecar.num_bytes, sidecar.sha256):
         yield (
             str(Problem.WRONG_DIGEST),
-            f"SHA-256 is {digest}, the sidecar says {sidecar['sha256']}",
+            f"SHA-256 is {digest}, the sidecar says {sidecar.sha256}",
         )
-    for video in sidecar["videos"]:
-        home = sharding.shard_of(video["id"], key.split, key.num_shards)
+    for video in sidecar.videos:
+        home = sharding.shard_of(video.id, key.split, key.num_shards)
         if home.index != key.index:
-            yield str(Problem.WRONG_RECORDS), f"{video['id']!r} belongs to shard {home.index}"
+            yield str(Problem.WRONG_RECORDS), f"{video.id!r} belongs to shard {home.index}"
 
 
 def _print_of(split: str, video_id: str, video: _VideoSoFar, front_end: FrontEnd) -> VideoPrint:
@@ -273,7 +273,7 @@ def account_of(findings: ShardFindings) -> Iterator[tuple[tuple[str, str], int]]
     """The summands of one shard: ((split, field), number)."""
     split = findings.key.split
     if findings.sidecar is not None:
-        yield from stages.account_of(findings.sidecar)
+        yield from totals.count_shard(findings.sidecar)
     yield (split, "num_constant"), findings.num_constant
     yield (split, "num_incomparable"), findings.num_incomparable
 
@@ -395,7 +395,7 @@ def _compare_with_root(
     """What only the sums over shards show: a shard that is whole, and of another run."""
     for split, promised in features["splits"].items():
         found: dict[str, Any] = {field: account[split, field] for field in _COUNTS}
-        found["fingerprint"] = stages.digest_of(account, split)
+        found["fingerprint"] = totals.fingerprint_split(account, split)
         for field, value in found.items():
             if value != promised[field]:
                 detail = f"{field} is {value!r}, {folders.FEATURES} says {promised[field]!r}"

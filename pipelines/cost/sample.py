@@ -13,7 +13,6 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
-from typing import Any
 
 import numpy as np
 
@@ -26,7 +25,6 @@ from features.storage import files
 from pipelines.cost import estimate
 from pipelines.cost.estimate import Stratum
 from pipelines.extraction.patches import (
-    CPU_SECONDS,
     Mode,
     Settings,
     ShardPlan,
@@ -140,8 +138,8 @@ def measure(
         corpus.videos[kind][index] for kind, stratum in strata.items() for index in stratum.sampled
     ]
     with (
-        process_pool.ended_with_job(),
-        process_pool.loss_said(),
+        process_pool.end_with_job(),
+        process_pool.explain_worker_crash(),
         tempfile.TemporaryDirectory(prefix="plan-") as folder,
     ):
         executor = process_pool.pool(num_workers)
@@ -202,16 +200,16 @@ class _Run:
 def _extract(videos: Sequence[Video], settings: Settings, mode: Mode, folder: str) -> _Run:
     with tempfile.TemporaryDirectory(dir=folder) as output:
         plan = ShardPlan(ShardKey(TRAIN, ALL, 0, 1), tuple(videos), settings)
-        sidecar: dict[str, Any] = extract(plan, output, mode)
-    made = sidecar["videos"]
+        result = extract(plan, output, mode)
+    made = result.sidecar.videos
     return _Run(
-        decoders=sidecar[CPU_SECONDS]["decoders"],
-        worker=sidecar[CPU_SECONDS]["worker"],
+        decoders=result.decoder_seconds,
+        worker=result.worker_seconds,
         log_mel=_log_mel_seconds(settings.front_end),
-        num_patches={video["id"]: video["num_patches"] for video in made},
-        num_bytes=sidecar["num_bytes"],
+        num_patches={video.id: video.num_patches for video in made},
+        num_bytes=result.sidecar.num_bytes,
         rejects=collections.Counter(
-            video["outcome"] for video in made if video["outcome"] not in WRITTEN
+            video.outcome for video in made if video.outcome not in WRITTEN
         ),
     )
 

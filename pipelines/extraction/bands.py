@@ -1,7 +1,7 @@
 """Mean and variance of each mel band, by tensorflow-transform over a sample of training patches.
 
-The analysis leaves a graph that normalises patches. Whoever trains on normalised patches puts this
-very graph into the SavedModel, so that training and serving cannot differ.
+The analysis writes a graph that normalises patches. A network that trains on normalised patches has
+this very graph in its SavedModel, so that training and serving cannot differ.
 """
 
 # ruff: noqa: E402 - TensorFlow is imported quietly first
@@ -9,9 +9,10 @@ from features.quiet import import_tensorflow
 
 import_tensorflow()
 
+import dataclasses
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import apache_beam as beam
 import numpy as np
@@ -19,15 +20,18 @@ import pyarrow as pa
 import tensorflow as tf
 import tensorflow_transform as tft
 import tensorflow_transform.beam as tft_beam
+from apache_beam.pvalue import AsSingleton
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx_bsl.tfxio.tensor_adapter import TensorAdapterConfig
 
 from features.contracts import folders, record, tfrecord
+from features.contracts.documents import BandStatistics
+from features.contracts.folders import MadeBy
 from features.front_end.front_end import FrontEnd
 from features.storage import files
 
 # Input of the graph, float32 log-mel [batch, patch frames, mel bands], and its output; or both are
-# embeddings [batch, units], where each unit is what a band is elsewhere.
+# embeddings [batch, units], whose units take the place of bands.
 LOG_MEL = "log_mel"
 # Outputs that repeat the statistics for each patch: float32 [batch, mel bands].
 MEAN, STANDARD_DEVIATION = "band_mean", "band_standard_deviation"
@@ -35,7 +39,84 @@ _SCHEMA = pa.schema([(LOG_MEL, pa.list_(pa.float32()))])
 _PATCHES_PER_BATCH = 256
 
 
-def _preprocess(inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BandsJob:
+    """What a job knows before it reads a patch.
+
+    Attributes:
+      made_by: the command.
+      features_fingerprint: of the training split.
+      front_end: of the patches.
+      shards: paths of the record files that the sample is drawn from.
+      num_patches: size of the sample, rounded up to as many patches of each shard.
+      folder: the FEATURES folder.
+      transform_dir: folder of the graph.
+      temp_dir: folder for temporary files.
+    """
+
+    made_by: MadeBy
+    features_fingerprint: str
+    front_end: FrontEnd
+    shards: Sequence[str]
+    num_patches: int
+    folder: str
+    transform_dir: str
+    temp_dir: str
+
+
+@dataclasses.dataclass(eq=False)
+class ComputeBandStatistics(beam.PTransform):
+    """Write the graph and `band_statistics.json`."""
+
+    job: BandsJob
+
+    def expand(self, pipeline: beam.Pipeline) -> beam.PCollection:
+        """Read the first patches of each shard, analyse them, and write the statistics."""
+        num_per_shard = math.ceil(self.job.num_patches / len(self.job.shards))
+        batches = (
+            pipeline
+            | "Shards" >> beam.Create(self.job.shards)
+            | "Spread" >> beam.Reshuffle()
+            | "Read" >> beam.FlatMap(read_patches, num_per_shard, self.job.front_end)
+        )
+        num_patches = (
+            batches
+            | "BatchSizes" >> beam.Map(lambda batch: batch.num_rows)
+            | "NumPatches" >> beam.CombineGlobally(sum)
+        )
+        written = batches | "Bands" >> AnalyzeBands(
+            self.job.front_end.patch_shape, self.job.transform_dir, self.job.temp_dir
+        )
+        return (
+            pipeline
+            | "Job" >> beam.Create([self.job])
+            | "Finish" >> beam.Map(_finish, AsSingleton(num_patches), AsSingleton(written))
+        )
+
+
+@dataclasses.dataclass(eq=False)
+class AnalyzeBands(beam.PTransform):
+    """Arrow batches of patches to the graph in `transform_dir`; one element when it is written."""
+
+    patch_shape: Sequence[int]
+    transform_dir: str
+    temp_dir: str
+
+    def expand(self, batches: beam.PCollection) -> beam.PCollection:
+        """Analyse the patches and write the graph."""
+        dimensions = [schema_pb2.FixedShape.Dim(size=size) for size in self.patch_shape]
+        dense = schema_pb2.TensorRepresentation.DenseTensor(
+            column_name=LOG_MEL, shape=schema_pb2.FixedShape(dim=dimensions)
+        )
+        config = TensorAdapterConfig(
+            _SCHEMA, {LOG_MEL: schema_pb2.TensorRepresentation(dense_tensor=dense)}
+        )
+        with tft_beam.Context(temp_dir=self.temp_dir):
+            transform = (batches, config) | tft_beam.AnalyzeDataset(_normalise)
+            return transform | "WriteTransform" >> tft_beam.WriteTransformFn(self.transform_dir)
+
+
+def _normalise(inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     """Subtract the mean of each band, divide by its standard deviation."""
     patches = inputs[LOG_MEL]
     bands = tf.reshape(patches, [-1, patches.shape[-1]])
@@ -52,31 +133,8 @@ def _preprocess(inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     }
 
 
-class AnalyzeBands(beam.PTransform):
-    """Arrow batches of patches -> the graph in `transform_dir`; one element when it is there."""
-
-    def __init__(self, patch_shape: Sequence[int], transform_dir: str, temp_dir: str):
-        super().__init__()
-        self._patch_shape = patch_shape
-        self._transform_dir = transform_dir
-        self._temp_dir = temp_dir
-
-    def expand(self, batches: beam.PCollection) -> beam.PCollection:
-        """Analyse, write the graph."""
-        dimensions = [schema_pb2.FixedShape.Dim(size=size) for size in self._patch_shape]
-        dense = schema_pb2.TensorRepresentation.DenseTensor(
-            column_name=LOG_MEL, shape=schema_pb2.FixedShape(dim=dimensions)
-        )
-        config = TensorAdapterConfig(
-            _SCHEMA, {LOG_MEL: schema_pb2.TensorRepresentation(dense_tensor=dense)}
-        )
-        with tft_beam.Context(temp_dir=self._temp_dir):
-            transform = (batches, config) | tft_beam.AnalyzeDataset(_preprocess)
-            return transform | "WriteTransform" >> tft_beam.WriteTransformFn(self._transform_dir)
-
-
 def read_patches(path: str, number: int, front_end: FrontEnd) -> Iterator[pa.RecordBatch]:
-    """The first patches of a training shard, which are a random sample of it, in batches."""
+    """Read the first patches of a training shard, which are a random sample of it, in batches."""
     with files.open_read(path) as file:
         records = itertools.islice(tfrecord.read_records(file, path), number)
         while batch := list(itertools.islice(records, _PATCHES_PER_BATCH)):
@@ -87,25 +145,18 @@ def read_patches(path: str, number: int, front_end: FrontEnd) -> Iterator[pa.Rec
             yield pa.RecordBatch.from_arrays([patches], schema=_SCHEMA)
 
 
-def finish(
-    made: Mapping[str, Any],
-    written: None,
-    num_patches: int,
-    patch_shape: Sequence[int],
-    transform_dir: str,
-    output: str,
-) -> None:
-    """The last stage: read the statistics out of the graph and write them."""
-    del written  # it is there
-    transform = tft.TFTransformOutput(transform_dir)
-    statistics = transform.transform_raw_features({LOG_MEL: tf.zeros([1, *patch_shape])})
-    folders.write_root(
-        output,
-        folders.BAND_STATISTICS,
-        {
-            **made,
-            "num_patches": num_patches,
-            "mean": statistics[MEAN].numpy()[0].tolist(),
-            "standard_deviation": statistics[STANDARD_DEVIATION].numpy()[0].tolist(),
-        },
+def _finish(job: BandsJob, num_patches: int, written: None) -> None:
+    """The last stage: read the statistics from the graph and write them."""
+    del written  # only says that the graph is there
+    transform = tft.TFTransformOutput(job.transform_dir)
+    patch = tf.zeros([1, *job.front_end.patch_shape])
+    statistics = transform.transform_raw_features({LOG_MEL: patch})
+    document = BandStatistics(
+        made_by=job.made_by,
+        features_fingerprint=job.features_fingerprint,
+        front_end_fingerprint=job.front_end.fingerprint,
+        num_patches=num_patches,
+        mean=tuple(statistics[MEAN].numpy()[0].tolist()),
+        standard_deviation=tuple(statistics[STANDARD_DEVIATION].numpy()[0].tolist()),
     )
+    folders.write_document(job.folder, document)

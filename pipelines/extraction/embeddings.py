@@ -1,33 +1,29 @@
-"""The unit of work: one shard of features becomes one shard of embeddings, record by record.
+"""The unit of work of embeddings: one shard of features becomes one shard of embeddings.
 
-A record keeps its video, its time, its labels and its place in the file, and so a shard of
-embeddings is permuted where its features are, and is read as they are.
+A record keeps its video, its time, its labels and its place in the file. A shard of embeddings is
+therefore permuted like its features, and is read in the same way.
 """
 
 import dataclasses
 import itertools
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
 
+import apache_beam as beam
 import numpy as np
 
-from features.contracts import folders, shards
+from features.contracts import folders, sharding, shards
 from features.contracts.record import PatchRecord
 from features.contracts.sharding import ShardKey
-from features.contracts.shards import (
-    PATCHES,
-    find_shard,
-    read_records,
-    write_records,
-)
+from features.contracts.shards import PATCHES
 from features.errors import JobFailedError
 from features.front_end.front_end import FrontEnd
 from features.storage import files
+from pipelines.extraction.patches import ShardResult
 from pipelines.runtime.model import ExportedModel, Patches, load_model
 
-# To be raised by a change of this code that makes other bytes of the same plan.
+# Raise this number when a change of the code gives other bytes for the same plan.
 _CODE_VERSION = 1
-_RECORDS_AT_ONCE = 1024
+_RECORDS_PER_CHUNK = 1024
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,56 +41,88 @@ class Embedder:
     front_end: FrontEnd
 
 
-def embed_shard(key: ShardKey, embedder: Embedder, output: str) -> dict[str, Any]:
-    """Embed a shard unless its sidecar says that it is done; returns the sidecar.
+@dataclasses.dataclass(eq=False)
+class EmbedShards(beam.PTransform):
+    """A `ShardResult` for each shard of a job.
+
+    Attributes:
+      embedder: what all shards share.
+      num_shards: split -> group -> number of shards.
+      output: the FEATURES folder that is written.
+    """
+
+    embedder: Embedder
+    num_shards: Mapping[str, Mapping[str, int]]
+    output: str
+
+    def expand(self, pipeline: beam.Pipeline) -> beam.PCollection:
+        """Spread the shards over the workers and embed each."""
+        keys = [
+            key for split, counts in self.num_shards.items() for key in sharding.keys(split, counts)
+        ]
+        return (
+            pipeline
+            | "Shards" >> beam.Create(keys)
+            | "Spread" >> beam.Reshuffle()
+            | "EmbedShard" >> beam.Map(embed_shard, self.embedder, self.output)
+        )
+
+
+def embed_shard(key: ShardKey, embedder: Embedder, output: str) -> ShardResult:
+    """Embed a shard unless its sidecar says that the work is done.
 
     Raises:
-      JobFailedError: the shard of features is damaged, or the network gives what cannot be stored.
+      JobFailedError: the shard of features is damaged, or the embeddings cannot be stored.
     """
     source_path = files.join(embedder.features, key.path(PATCHES))
-    source = find_shard(source_path)
+    source = shards.find_patch_shard(source_path)
     if source is None:
         raise JobFailedError(
-            f"{source_path} is not whole; run the job that made {embedder.features} again: it "
-            "makes this shard anew"
+            f"{source_path} is incomplete; run the command that made {embedder.features} again: it "
+            "rebuilds this shard"
         )
     plan = folders.fingerprint(
-        [_CODE_VERSION, embedder.front_end.fingerprint, source["plan"], source["sha256"]]
+        [_CODE_VERSION, embedder.front_end.fingerprint, source.plan, source.sha256]
     )
     path = files.join(output, key.path(PATCHES))
-    present = find_shard(path)
-    if present is not None and present["plan"] == plan:
-        return present
-    records = _embedded(read_records(source_path), load_model(embedder.export), embedder.front_end)
-    sidecar = {**source, "plan": plan, **write_records(path, records)}
+    present = shards.find_patch_shard(path)
+    if present is not None and present.plan == plan:
+        return ShardResult(present)
+    records = _embed(
+        shards.read_records(source_path), load_model(embedder.export), embedder.front_end
+    )
+    record_file = shards.write_records(path, records)
+    sidecar = dataclasses.replace(
+        source, plan=plan, num_bytes=record_file.num_bytes, sha256=record_file.sha256
+    )
     shards.write_sidecar(path, sidecar)
-    return sidecar
+    return ShardResult(sidecar)
 
 
-def _embedded(
+def _embed(
     records: Iterator[PatchRecord], model: ExportedModel, front_end: FrontEnd
 ) -> Iterator[PatchRecord]:
-    taken = model.front_end
-    read: list[PatchRecord] = []  # those whose embeddings are not there yet
+    source = model.front_end
+    pending: list[PatchRecord] = []  # read, and not embedded yet
 
     def chunks() -> Iterator[Patches]:
-        while some := list(itertools.islice(records, _RECORDS_AT_ONCE)):
-            read.extend(some)
-            stored = np.frombuffer(b"".join(one.patch for one in some), taken.storage.dtype)
+        while chunk := list(itertools.islice(records, _RECORDS_PER_CHUNK)):
+            pending.extend(chunk)
+            stored = np.frombuffer(b"".join(record.patch for record in chunk), source.storage.dtype)
             yield Patches(
-                video=np.zeros(len(some), np.int64),
-                start_seconds=np.array([one.start_seconds for one in some], np.float32),
-                stored=stored.reshape(-1, *taken.patch_shape),
+                video=np.zeros(len(chunk), np.int64),
+                start_seconds=np.array([record.start_seconds for record in chunk], np.float32),
+                stored=stored.reshape(-1, *source.patch_shape),
             )
 
     largest = np.finfo(front_end.storage.dtype).max
     for batch, outputs in model.score(chunks()):
-        if not np.abs(outputs.embedding).max() <= largest:  # also where it is NaN
+        if not np.abs(outputs.embedding).max() <= largest:  # also true of NaN
             raise JobFailedError(
                 f"the network gives embeddings beyond {largest:g}, which "
                 f"{front_end.storage.dtype} cannot hold; is it trained?"
             )
         stored = front_end.storage.encode(outputs.embedding)
-        for one, embedding in zip(read, stored, strict=False):
-            yield dataclasses.replace(one, patch=embedding.tobytes())
-        del read[: len(batch)]
+        for record, embedding in zip(pending, stored, strict=False):
+            yield dataclasses.replace(record, patch=embedding.tobytes())
+        del pending[: len(batch)]

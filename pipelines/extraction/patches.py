@@ -1,30 +1,27 @@
-"""The unit of work: one shard's videos become one record file, described by a sidecar.
+"""The unit of work: the videos of one shard become one record file and its sidecar.
 
 The same plan gives the same bytes on every machine and runner, at every attempt. The record file
 is renamed into place first and its sidecar after it: a sidecar that matches the plan means that the
-work is done. From this follow resuming after any kill, harmless retries, and exact accounting.
+work is done. Therefore an extraction resumes after any kill, retries are harmless, and the counts
+are exact.
 
-Decoding is what costs, and it is not done twice: where the plan has changed (other labels, more
-videos, another order), the patches of the videos that stay are taken from the present record file.
+Decoding is the costly part and is not repeated: if the plan has changed (other labels, more videos,
+another order), the patches of the unchanged videos are copied from the present record file.
 """
 
 import contextlib
 import dataclasses
+import functools
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from features.contracts import folders, shards
+from features.contracts.documents import ExtractedVideo, PatchShard
 from features.contracts.record import PatchRecord
 from features.contracts.sharding import TRAIN, ShardKey
-from features.contracts.shards import (
-    PATCHES,
-    find_shard,
-    read_records,
-    write_records,
-)
+from features.contracts.shards import PATCHES
 from features.contracts.videos import Video
 from features.errors import JobFailedError
 from features.front_end.front_end import FrontEnd
@@ -34,11 +31,10 @@ from features.storage import files
 from pipelines.runtime.decoder import DecoderProcess, decoder_process
 from pipelines.runtime.spool import PatchSpool
 
-CPU_SECONDS = "cpu_seconds"
-# To be raised by a change of this code that makes other bytes of the same plan.
+# Raise this number when a change of the code gives other bytes for the same plan.
 _CODE_VERSION = 1
-# Rejects that say more of the moment than of the file: every run tries them again.
-_MAY_PASS = frozenset({Outcome.NOT_FOUND, Outcome.PERMISSION_DENIED, Outcome.UNREADABLE})
+# Rejects that every run retries: the cause may lie in the moment rather than in the file.
+_TRANSIENT = frozenset({Outcome.NOT_FOUND, Outcome.PERMISSION_DENIED, Outcome.UNREADABLE})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,15 +53,22 @@ class Settings:
     keep_partial: bool
     patches_per_video: int | None = None
 
+    def sample(self, video_id: str) -> PatchSample | None:
+        """Choice of patches of a video; drawn from its id, independently of other videos."""
+        if self.patches_per_video is None:
+            return None
+        name = [video_id, self.seed, self.patches_per_video]
+        return PatchSample(self.patches_per_video, int(folders.fingerprint(name), 16))
+
 
 @dataclasses.dataclass(frozen=True)
 class Mode:
-    """How a job works on its shards, without an influence on what it makes of good files.
+    """How a job works on its shards, without an influence on the patches of good files.
 
     Attributes:
-      timeout_seconds: wall time for one soundtrack.
-      only_rejects: work on the shards that have rejects, and on nothing but these.
-      force: take nothing from what is there.
+      timeout_seconds: wall time limit of one soundtrack.
+      only_rejects: retry the rejects of finished shards, whatever their reason.
+      force: rebuild every shard, and reuse nothing.
       max_reject_fraction: share of the videos that may be rejected.
     """
 
@@ -83,151 +86,208 @@ class ShardPlan:
     videos: tuple[Video, ...]  # in order of id
     settings: Settings
 
-    @property
+    @functools.cached_property
     def fingerprint(self) -> str:
-        """Of the whole plan; a sidecar that carries it belongs to this very work."""
+        """Fingerprint of the plan; a sidecar with the same one describes the same work."""
         document = dataclasses.asdict(self)
         document["settings"]["front_end"] = self.settings.front_end.to_json()
         return folders.fingerprint([_CODE_VERSION, document])
 
+    @functools.cached_property
+    def sources(self) -> Mapping[str, str]:
+        """Id of a video -> fingerprint of everything that decides its patches."""
+        return {video.id: _source_fingerprint(video, self.settings) for video in self.videos}
+
+
+def _source_fingerprint(video: Video, settings: Settings) -> str:
+    sample = settings.sample(video.id)
+    parts = [video.uri, video.start, video.end, settings.front_end.fingerprint]
+    return folders.fingerprint([*parts, settings.keep_partial, sample and sample.seed])
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardResult:
+    """A finished shard, and what this run spent on it.
+
+    Attributes:
+      sidecar: as on disk.
+      decoder_seconds: id of a decoded video -> CPU seconds of the decoder. The time of a decoder
+        that had to be killed is unknown and counts as 0.
+      worker_seconds: CPU seconds of this worker; 0 for a shard that was kept.
+    """
+
+    sidecar: PatchShard
+    decoder_seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    worker_seconds: float = 0.0
+
 
 def extract_shard(
-    plan: ShardPlan, output: str, mode: Mode, present_bytes: int | None = None
-) -> dict[str, Any]:
-    """Extract a shard unless its sidecar says that it is done.
+    plan: ShardPlan, output: str, mode: Mode, listed_bytes: int | None = None
+) -> ShardResult:
+    """Extract a shard unless its sidecar says that the work is done.
 
     Args:
       plan: what to extract.
       output: the FEATURES folder.
-      mode: how.
-      present_bytes: of the record file that a listing has shown, None for none. The listing may be
-        older than an attempt at this shard.
-
-    Returns:
-      The sidecar: plan fingerprint, counts, digest of the record file, outcome of every video. And
-      where there was work, under `CPU_SECONDS`, what it cost, which is not in the file since it
-      differs from run to run: CPU seconds of the `decoders` by id of the video, and of this
-      `worker`. What a decoder cost that had to be killed is not known.
+      mode: how to work.
+      listed_bytes: size of the record file in a listing, which may be older than an attempt at
+        this shard; None if the listing does not have the file.
     """
     start = time.thread_time()
     path = files.join(output, plan.key.path(PATCHES))
-    present = None if mode.force else find_shard(path, present_bytes)
-    stays = {} if present is None else _staying(plan, present, mode)
-    is_planned = present is not None and present["plan"] == plan.fingerprint
-    if present is not None and is_planned and len(stays) == len(plan.videos):
-        return present
+    present = None if mode.force else shards.find_patch_shard(path, listed_bytes)
+    kept = {} if present is None else _keep_videos(plan, present, mode)
+    is_planned = present is not None and present.plan == plan.fingerprint
+    if present is not None and is_planned and len(kept) == len(plan.videos):
+        return ShardResult(present)
 
     with PatchSpool(plan.settings.front_end.patch_bytes) as spool, decoder_process() as decoder:
-        made = {
+        extracted = {
             video.id: _decode(video, plan.settings, mode, decoder, spool)
             for video in plan.videos
-            if video.id not in stays
+            if video.id not in kept
         }
         if present is not None and is_planned:
-            before = {video["id"]: video["outcome"] for video in present["videos"]}
-            if all(one.outcome == before[video_id] for video_id, one in made.items()):
-                return present  # rejected once more
+            retried = _describe_retries(present, extracted)
+            if retried is not None:
+                if retried != present:
+                    shards.write_sidecar(path, retried)
+                return ShardResult(retried)
         if present is not None:
-            made |= _read_present(plan, stays, path, spool)
-        # Where the record file is not what its sidecar says, all is decoded.
+            extracted |= _copy_patches(plan, kept, path, spool)
+        # If the record file is not what its sidecar says, all videos are decoded.
         for video in plan.videos:
-            if video.id not in made:
-                made[video.id] = _decode(video, plan.settings, mode, decoder, spool)
-        sidecar = _write_shard(plan, made, path, spool)
+            if video.id not in extracted:
+                extracted[video.id] = _decode(video, plan.settings, mode, decoder, spool)
+        sidecar = _write_records(plan, extracted, path, spool)
     shards.write_sidecar(path, sidecar)
-    decoders = {
-        video_id: one.cpu_seconds for video_id, one in made.items() if one.cpu_seconds is not None
+    decoder_seconds = {
+        video_id: video.cpu_seconds
+        for video_id, video in extracted.items()
+        if video.cpu_seconds is not None
     }
-    return {**sidecar, CPU_SECONDS: {"decoders": decoders, "worker": time.thread_time() - start}}
+    return ShardResult(sidecar, decoder_seconds, time.thread_time() - start)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Extracted:
-    """What became of a video, and where its patches are in the spool, in order."""
+    """What became of a video, and where its patches are in the spool.
+
+    Attributes:
+      outcome, detail, timeout_seconds: as in `ExtractedVideo`.
+      places: (index of the patch in its soundtrack, index in the spool), rising.
+      cpu_seconds: of the decoder; None if nothing was decoded.
+    """
 
     outcome: Outcome
     detail: str
-    places: Sequence[tuple[int, int]]  # (index of the patch in its soundtrack, place), rising
-    cpu_seconds: float | None = None  # of the decoder; None where nothing was decoded
+    timeout_seconds: float | None
+    places: Sequence[tuple[int, int]]
+    cpu_seconds: float | None = None
 
 
-def _staying(
-    plan: ShardPlan, present: Mapping[str, Any], mode: Mode
-) -> dict[str, Mapping[str, Any]]:
-    """The videos of the plan, by id, whose outcome in the present sidecar holds."""
-    source_of = {video.id: _source(video, plan.settings) for video in plan.videos}
+def _keep_videos(plan: ShardPlan, present: PatchShard, mode: Mode) -> dict[str, ExtractedVideo]:
+    """The videos of the plan, by id, whose outcome in the present sidecar is still valid."""
     return {
-        video["id"]: video
-        for video in present["videos"]
-        if source_of.get(video["id"]) == video["source"]
-        and (
-            video["outcome"] in WRITTEN or not (mode.only_rejects or video["outcome"] in _MAY_PASS)
-        )
+        video.id: video
+        for video in present.videos
+        if plan.sources.get(video.id) == video.source and not _is_retried(video, mode)
     }
 
 
-def _read_present(
-    plan: ShardPlan, stays: Mapping[str, Mapping[str, Any]], path: str, spool: PatchSpool
+def _is_retried(video: ExtractedVideo, mode: Mode) -> bool:
+    if video.outcome in WRITTEN:
+        return False
+    if video.outcome == Outcome.TIMEOUT and (
+        video.timeout_seconds is None or mode.timeout_seconds > video.timeout_seconds
+    ):
+        return True  # also if an older sidecar does not say which limit was exceeded
+    return mode.only_rejects or video.outcome in _TRANSIENT
+
+
+def _describe_retries(
+    present: PatchShard, extracted: Mapping[str, _Extracted]
+) -> PatchShard | None:
+    """The sidecar after retries that changed no outcome; None if the records have to change."""
+    videos = []
+    for video in present.videos:
+        retry = extracted.get(video.id)
+        if retry is not None:
+            if retry.outcome != video.outcome:
+                return None
+            video = dataclasses.replace(video, timeout_seconds=retry.timeout_seconds)
+            if retry.outcome == Outcome.TIMEOUT:
+                video = dataclasses.replace(video, detail=retry.detail)  # names the limit
+        videos.append(video)
+    return dataclasses.replace(present, videos=tuple(videos))
+
+
+def _copy_patches(
+    plan: ShardPlan, kept: Mapping[str, ExtractedVideo], path: str, spool: PatchSpool
 ) -> dict[str, _Extracted]:
-    """Take what stays from the record file that is there, as far as that can be read."""
+    """Copy the patches of the kept videos into the spool, as far as the record file is readable."""
     hop = plan.settings.front_end.log_mel.patch_hop_seconds
-    places: dict[str, dict[int, int]] = {video_id: {} for video_id in stays}
+    places: dict[str, dict[int, int]] = {video_id: {} for video_id in kept}
     with contextlib.suppress(JobFailedError):
-        for one in read_records(path):
-            if one.video_id in places:
-                places[one.video_id][round(one.start_seconds / hop)] = len(spool)
-                spool.append(one.patch)
+        for record in shards.read_records(path):
+            if record.video_id in places:
+                places[record.video_id][round(record.start_seconds / hop)] = len(spool)
+                spool.append(record.patch)
     return {
         video_id: _Extracted(
-            Outcome(video["outcome"]),
-            video["detail"],
-            sorted(places[video_id].items()),
+            video.outcome, video.detail, video.timeout_seconds, sorted(places[video_id].items())
         )
-        for video_id, video in stays.items()
-        if len(places[video_id]) == video["num_patches"]
+        for video_id, video in kept.items()
+        if len(places[video_id]) == video.num_patches
     }
 
 
-def _write_shard(
-    plan: ShardPlan, made: Mapping[str, _Extracted], path: str, spool: PatchSpool
-) -> dict[str, Any]:
-    """Order the patches, write the record file, and return the sidecar to be written."""
+def _write_records(
+    plan: ShardPlan, extracted: Mapping[str, _Extracted], path: str, spool: PatchSpool
+) -> PatchShard:
+    """Order the patches, write the record file, and return its sidecar."""
     order = [
-        (video, index, place) for video in plan.videos for index, place in made[video.id].places
+        (video, index, place)
+        for video in plan.videos
+        for index, place in extracted[video.id].places
     ]
     if plan.key.split == TRAIN:
         order = [order[index] for index in _permutation(len(order), plan)]
     hop = plan.settings.front_end.log_mel.patch_hop_seconds
-    records = (
-        PatchRecord(video.id, spool.read(place), index * hop, video.labels)
-        for video, index, place in order
+    record_file = shards.write_records(
+        path,
+        (
+            PatchRecord(video.id, spool.read(place), index * hop, video.labels)
+            for video, index, place in order
+        ),
     )
     videos = [
-        {
-            "id": video.id,
-            "uri": video.uri,
-            "outcome": made[video.id].outcome,
-            "detail": made[video.id].detail,
-            "num_patches": len(made[video.id].places),
-            "source": _source(video, plan.settings),
-        }
+        ExtractedVideo(
+            id=video.id,
+            uri=video.uri,
+            outcome=extracted[video.id].outcome,
+            detail=extracted[video.id].detail,
+            num_patches=len(extracted[video.id].places),
+            source=plan.sources[video.id],
+            timeout_seconds=extracted[video.id].timeout_seconds,
+        )
         for video in plan.videos
     ]
-    return {
-        "format_version": folders.FORMAT_VERSION,
-        "plan": plan.fingerprint,
-        "key": dataclasses.asdict(plan.key),
-        "num_videos": len(videos),
-        "num_patches": len(order),
-        **write_records(path, records),
-        "videos": videos,
-    }
+    return PatchShard(
+        plan=plan.fingerprint,
+        key=plan.key,
+        num_videos=len(videos),
+        num_patches=len(order),
+        num_bytes=record_file.num_bytes,
+        sha256=record_file.sha256,
+        videos=tuple(videos),
+    )
 
 
 def _decode(
     video: Video, settings: Settings, mode: Mode, decoder: DecoderProcess, spool: PatchSpool
 ) -> _Extracted:
-    """Decode one soundtrack into the spool; one that cannot be used leaves nothing there."""
+    """Decode one soundtrack into the spool; a rejected soundtrack leaves nothing there."""
     start = len(spool)
     outcome, detail = Outcome.OK, ""
     indices: list[int] = []
@@ -239,7 +299,7 @@ def _decode(
             spool,
             start_seconds=video.start or 0.0,
             end_seconds=video.end,
-            sample=_sample(video, settings),
+            sample=settings.sample(video.id),
             timeout_seconds=mode.timeout_seconds,
         ):
             indices += found.tolist()
@@ -252,30 +312,20 @@ def _decode(
         detail = f"shorter than one patch of {settings.front_end.log_mel.patch_seconds} s"
     if outcome not in WRITTEN:
         spool.truncate(start)
-    places = list(zip(indices, range(start, len(spool)), strict=False))
-    return _Extracted(outcome, detail, places, decoder.cpu_seconds - cpu_before)
-
-
-def _source(video: Video, settings: Settings) -> str:
-    """What decides the patches of one video."""
-    sample = _sample(video, settings)
-    parts = [video.uri, video.start, video.end, settings.front_end.fingerprint]
-    return folders.fingerprint([*parts, settings.keep_partial, sample and sample.seed])
-
-
-def _sample(video: Video, settings: Settings) -> PatchSample | None:
-    """Which patches of a video; drawn from its id, so that other videos have no say in it."""
-    if settings.patches_per_video is None:
-        return None
-    name = [video.id, settings.seed, settings.patches_per_video]
-    return PatchSample(settings.patches_per_video, int(folders.fingerprint(name), 16))
+    return _Extracted(
+        outcome=outcome,
+        detail=detail,
+        timeout_seconds=mode.timeout_seconds if outcome == Outcome.TIMEOUT else None,
+        places=list(zip(indices, range(start, len(spool)), strict=False)),
+        cpu_seconds=decoder.cpu_seconds - cpu_before,
+    )
 
 
 def _permutation(size: int, plan: ShardPlan) -> np.ndarray:
     """A permutation drawn from the shard's name and the seed.
 
-    Sorting raw output of the bit generator, because NumPy keeps that stable over its versions and
-    `Generator.permutation` not.
+    It sorts raw output of the bit generator, which NumPy keeps stable over its versions;
+    `Generator.permutation` is not stable.
     """
     seed = int(folders.fingerprint([dataclasses.asdict(plan.key), plan.settings.seed]), 16)
     return np.argsort(np.random.PCG64(seed).random_raw(size), kind="stable")

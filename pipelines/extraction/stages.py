@@ -1,15 +1,12 @@
-"""The stages of jobs that write FEATURES: plans, one shard an element, the accounts.
+"""The Beam stages of jobs that write FEATURES.
 
-Only rows of videos (about 200 bytes) are grouped; patches never leave the element they are made in.
+Only rows of videos (about 200 bytes) are grouped; patches never leave the element that makes them.
 """
 
 import dataclasses
 import functools
-import json
 import math
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -17,151 +14,148 @@ from apache_beam.pvalue import AsDict, AsSingleton
 
 from features import terminal
 from features.contracts import folders, labels, sharding, shards
+from features.contracts.documents import EmbeddingsPlan, Features
 from features.contracts.sharding import ShardKey
-from features.contracts.shards import PATCHES, RECORDS_SUFFIX
-from features.contracts.videos import Video, read_videos
-from features.errors import JobFailedError, TooManyRejectsError
+from features.contracts.shards import PATCHES, RECORDS_SUFFIX, SIDECAR_SUFFIX
+from features.contracts.videos import VIDEO_FILES, Video, read_videos
+from features.errors import TooManyRejectsError
 from features.storage import files
-from pipelines.extraction.patches import (
-    CPU_SECONDS,
-    Mode,
-    Settings,
-    ShardPlan,
-    extract_shard,
-)
+from pipelines.extraction.patches import Mode, Settings, ShardPlan, ShardResult, extract_shard
+from pipelines.extraction.totals import FeaturesJob, count_result, describe_rejects, finish
 from pipelines.runtime import launch, rejects
 from pipelines.runtime.failure import fail
 from pipelines.runtime.process_pool import MapOnWorkers
 from pipelines.runtime.progress import progress_line
-from pipelines.runtime.rejects import rejects_of
+from pipelines.runtime.rejects import list_rejects
 
-# What the shards in a folder were planned with, finished or not.
-PLAN = "plan.json"
-# What the command tells `finish` and nobody after it.
-_FOR_FINISH = ("num_shards", "max_reject_fraction", "started_at", "num_workers", "work")
-_COUNTS = ("num_videos", "num_patches", "num_bytes")
+# Standard deviations that the rejects of a random sample may exceed their limit by.
+_SAMPLING_ERROR = 5
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FeaturesFolders:
+    """The folders of a job.
+
+    Attributes:
+      source: the labels are copied from here.
+      output: the FEATURES folder.
+      shown_output: the same, as the person wrote it.
+    """
+
+    source: str
+    output: str
+    shown_output: str
 
 
 def write_features(
-    sidecars_of: Callable[[beam.Pipeline], beam.PCollection],
-    plan: Mapping[str, Any],
-    made: Mapping[str, Any],
+    shards_transform: beam.PTransform,
+    plan: EmbeddingsPlan,
+    job: FeaturesJob,
     options: PipelineOptions,
-    *,
-    source: str,
-    output: str,
-    shown_output: str,
+    where: FeaturesFolders,
 ) -> None:
-    """Run a job that writes FEATURES, and tell what it wrote.
+    """Run a job that writes FEATURES, and print a summary.
 
     Args:
-      sidecars_of: the beginning of the pipeline; it gives one sidecar a shard.
-      plan: what the shards are planned with, for `PLAN`.
-      made: what the command knows of `features.json`, see `finish`.
+      shards_transform: the beginning of the pipeline, which gives one `ShardResult` for each shard.
+      plan: what the shards are planned with.
+      job: for the last stage.
       options: of the pipeline.
-      source: the folder that the labels are copied from.
-      output: the FEATURES folder.
-      shown_output: as the person called it.
+      where: the folders.
 
     Raises:
-      JobFailedError: see `finish`, and the stages of `sidecars_of`.
+      JobFailedError: see `finish`, and the stages of `shards_transform`.
     """
-    num_shards = made["num_shards"]
-    keys = [key for split, counts in num_shards.items() for key in sharding.keys(split, counts)]
+    output = where.output
+    keys = [key for split in job.num_shards for key in sharding.keys(split, job.num_shards[split])]
 
     def clear() -> None:
-        files.write_bytes(files.join(output, PLAN), json.dumps(plan, indent=2).encode())
+        folders.write_document(output, plan)
         # The root JSON goes first: from here on the folder is unfinished. Shards of this plan stay:
         # their sidecars decide whether they are kept.
-        files.delete(files.join(output, folders.FEATURES))
+        files.delete(files.join(output, Features.FILE))
         rejects.remove_rejects(output)
         shards.remove_leftovers(output, keys, kinds=(PATCHES,))
-        labels.copy_vocabulary(source, output)
+        labels.copy_vocabulary(where.source, output)
 
     def build(pipeline: beam.Pipeline) -> None:
-        sidecars = sidecars_of(pipeline)
-        account = (
-            sidecars
-            | "Account" >> beam.FlatMap(account_of)
-            | "SumAccount" >> beam.CombinePerKey(sum)
+        results = pipeline | shards_transform
+        totals = (
+            results | "Count" >> beam.FlatMap(count_result) | "AddCounts" >> beam.CombinePerKey(sum)
         )
         reject_counts = (
-            sidecars
-            | "RejectsOf" >> beam.FlatMap(rejects_of)
+            results
+            | "ListRejects" >> beam.FlatMap(lambda result: list_rejects(result.sidecar))
             | "Rejects" >> rejects.WriteRejects(output)
         )
         _ = (
             pipeline
-            | "Made" >> beam.Create([made])
+            | "Job" >> beam.Create([job])
             | "Finish"
-            >> beam.Map(
-                finish,
-                account=AsDict(account),
-                rejects=AsSingleton(reject_counts),
-                output=output,
-            )
+            >> beam.Map(finish, AsDict(totals), AsSingleton(reject_counts), output=output)
         )
 
-    sidecars_done = f"*/*/{PATCHES}-*{shards.SIDECAR_SUFFIX}"
-    with progress_line("shards", len(keys), lambda: len(files.list_files(output, sidecars_done))):
+    finished = f"*/*/{PATCHES}-*{SIDECAR_SUFFIX}"
+    with progress_line("shards", len(keys), lambda: len(files.list_files(output, finished))):
         launch.run(build, options, output, clear=clear)
     shards.remove_partial_files(output)
-    document = folders.read_root(output, folders.FEATURES)
-    hours = document["num_patches"] * made["front_end"]["log_mel"]["patch_hop_seconds"] / 3600
+    _report(folders.read_document(output, Features), where.shown_output)
+
+
+def _report(document: Features, shown_output: str) -> None:
+    hours = document.num_patches * document.front_end.log_mel.patch_hop_seconds / 3600
     terminal.report(
-        f"{document['num_videos']} videos = {document['num_written']} written "
-        f"+ {document['num_rejects']} rejected; {document['num_patches']} patches, "
-        f"{hours:.2f} hours",
-        document["rejects"],
+        f"{document.num_videos} videos = {document.num_written} written + {document.num_rejects} "
+        f"rejected; {document.num_patches} patches, {hours:.2f} hours",
+        dict(document.rejects),
         shown_output,
     )
 
 
+@dataclasses.dataclass(eq=False)
 class ExtractShards(beam.PTransform):
-    """Paths of `videos/*.parquet` -> one sidecar a shard."""
+    """A `ShardResult` for each shard of a job.
 
-    def __init__(
-        self,
-        output: str,
-        num_shards: Mapping[str, Mapping[str, int]],
-        settings: Settings,
-        mode: Mode,
-        num_workers: int,
-    ):
-        super().__init__()
-        self._output = output
-        self._num_shards = num_shards
-        self._settings = settings
-        self._mode = mode
-        self._num_workers = num_workers
+    Attributes:
+      dataset: the DATASET folder.
+      output: the FEATURES folder.
+      num_shards: split -> group -> number of shards.
+      settings, mode: of the extraction.
+      num_workers: processes of this machine.
+    """
 
-    def expand(self, paths: beam.PCollection) -> beam.PCollection:
+    dataset: str
+    output: str
+    num_shards: Mapping[str, Mapping[str, int]]
+    settings: Settings
+    mode: Mode
+    num_workers: int
+
+    def expand(self, pipeline: beam.Pipeline) -> beam.PCollection:
         """Group rows by shard; the grouping also spreads the shards over the workers."""
         videos = (
-            paths
+            pipeline
+            | "Files" >> beam.Create(files.list_files(self.dataset, VIDEO_FILES))
             | "SpreadFiles" >> beam.Reshuffle()
-            | "ReadVideos" >> beam.FlatMap(read_videos, self._num_shards)
+            | "ReadVideos" >> beam.FlatMap(read_videos, self.num_shards)
         )
-        # In a small corpus the hash leaves a shard without a video; it gets its file all the same.
+        # The hash may leave a shard of a small corpus without a video; it gets a file all the same.
         every_shard = (
-            paths.pipeline
-            | "Splits" >> beam.Create(list(self._num_shards.items()))
-            | "EveryShard" >> beam.FlatMap(_every_shard, self._output)
+            pipeline
+            | "Splits" >> beam.Create(list(self.num_shards.items()))
+            | "EveryShard" >> beam.FlatMap(_list_shards, self.output)
         )
+        extract = functools.partial(_extract, output=self.output, mode=self.mode)
         return (
-            {"videos": videos, "present_bytes": every_shard}
+            {"videos": videos, "listed_bytes": every_shard}
             | "GroupByShard" >> beam.CoGroupByKey()
-            | "Plan" >> beam.Map(_plan, self._settings)
-            | "ExtractShard"
-            >> MapOnWorkers(
-                functools.partial(_extract, output=self._output, mode=self._mode),
-                self._num_workers,
-            )
-            | "CountRejects" >> beam.ParDo(_CountRejects(self._output, self._mode))
+            | "Plan" >> beam.Map(_plan, self.settings)
+            | "ExtractShard" >> MapOnWorkers(extract, self.num_workers)
+            | "CountRejects" >> beam.ParDo(_LimitRejects(self.output, self.mode))
         )
 
 
-def _every_shard(
+def _list_shards(
     split_and_shards: tuple[str, Mapping[str, int]], output: str
 ) -> Iterator[tuple[tuple, int | None]]:
     """Shards of a split and the bytes of their record files, by one listing for all of them."""
@@ -172,145 +166,39 @@ def _every_shard(
         yield dataclasses.astuple(key), present.get(path)
 
 
-def _extract(planned: tuple[ShardPlan, int | None], output: str, mode: Mode) -> dict[str, Any]:
-    plan, present_bytes = planned
-    return extract_shard(plan, output, mode, present_bytes)
-
-
-class _CountRejects(beam.DoFn):
-    """Lets sidecars pass, until there are more rejects in them than there may be."""
-
-    def __init__(self, output: str, mode: Mode):
-        self._output = output
-        self._mode = mode
-        self._num_videos = self._num_rejects = 0
-
-    def process(self, sidecar: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        self._num_videos += sidecar["num_videos"]
-        self._num_rejects += sum(1 for _ in rejects_of(sidecar))
-        # A random sample of the videos: five standard deviations above the limit are no chance.
-        limit = self._mode.max_reject_fraction
-        expected = limit * self._num_videos
-        if self._num_rejects > expected + 5 * math.sqrt(expected * (1 - limit)) + 5:
-            message = _too_many(self._num_rejects, self._num_videos, limit, self._output)
-            fail(self._output, TooManyRejectsError(f"stopped early: {message}"))
-        yield sidecar
-
-
-def _too_many(num_rejects: int, num_videos: int, limit: float, output: str) -> str:
-    return (
-        f"{num_rejects} of {num_videos} videos are rejected, more than --max-reject-fraction "
-        f"{limit:g} allows; see the sidecars and rejects in {output}, mend the cause, and run the "
-        "same command with --only-rejects"
-    )
-
-
 def _plan(
     keyed: tuple[tuple, Mapping[str, Iterable]], settings: Settings
 ) -> tuple[ShardPlan, int | None]:
-    """A plan, and the bytes of the record file that is there."""
+    """The plan of a shard, and the bytes of its record file in the listing."""
     key, grouped = keyed
     rows = (row for rows in grouped["videos"] for row in rows)
     videos = sorted((Video(*row) for row in rows), key=lambda video: video.id)
-    (present_bytes,) = grouped["present_bytes"]
-    return ShardPlan(ShardKey(*key), tuple(videos), settings), present_bytes
+    (listed_bytes,) = grouped["listed_bytes"]
+    return ShardPlan(ShardKey(*key), tuple(videos), settings), listed_bytes
 
 
-def account_of(sidecar: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], int]]:
-    """The summands of one sidecar: ((split, field), number)."""
-    split, group = sidecar["key"]["split"], sidecar["key"]["group"]
-    for field in _COUNTS:
-        yield (split, field), sidecar[field]
-        yield (split, f"{group}/{field}"), sidecar[field]
-    # A sum of digests does not depend on the order in which shards are finished. In halves, since
-    # Beam's integers have 64 bits.
-    digest = folders.fingerprint([sidecar["key"], sidecar["sha256"]])
-    yield (split, "digest_high"), int(digest[:8], 16)
-    yield (split, "digest_low"), int(digest[8:], 16)
-    # In integers, as the rest; a shard that was kept cost nothing.
-    cost = sidecar.get(CPU_SECONDS, {"decoders": {}, "worker": 0.0})
-    yield (split, "num_decoded"), len(cost["decoders"])
-    cpu_seconds = sum(cost["decoders"].values()) + cost["worker"]
-    yield (split, "cpu_microseconds"), round(1e6 * cpu_seconds)
+def _extract(planned: tuple[ShardPlan, int | None], output: str, mode: Mode) -> ShardResult:
+    plan, listed_bytes = planned
+    return extract_shard(plan, output, mode, listed_bytes)
 
 
-def digest_of(account: Mapping[tuple[str, str], int], split: str) -> str:
-    """Of the records of a split; what a network was trained on, wherever its media lay."""
-    halves = (account[split, "digest_high"], account[split, "digest_low"])
-    return "".join(f"{half % 2**32:08x}" for half in halves)
+@dataclasses.dataclass(eq=False)
+class _LimitRejects(beam.DoFn):
+    """Passes results on, and fails the job as soon as too many videos are surely rejected."""
 
+    output: str
+    mode: Mode
+    num_videos: int = 0
+    num_rejects: int = 0
 
-def _work(
-    made: Mapping[str, Any], account: Mapping[tuple[str, str], int]
-) -> dict[str, float] | None:
-    """What this run cost; or where it decoded nothing, what is known of an earlier one."""
-    num_decoded = sum(account[split, "num_decoded"] for split in made["num_shards"])
-    if not num_decoded:
-        return made["work"]
-    cpu_microseconds = sum(account[split, "cpu_microseconds"] for split in made["num_shards"])
-    return {
-        "num_decoded": num_decoded,
-        "cpu_seconds": cpu_microseconds / 1e6,
-        "wall_seconds": round(time.time() - made["started_at"], 3),
-        "num_workers": made["num_workers"],
-    }
-
-
-def finish(
-    made: Mapping[str, Any],
-    account: Mapping[tuple[str, str], int],
-    rejects: Mapping[str, int],
-    output: str,
-) -> None:
-    """The last stage: videos in = written + rejected, then `features.json`; or fail the job.
-
-    Raises:
-      JobFailedError: the accounts do not add up, or nothing was written.
-    """
-    splits = {
-        split: {
-            **{field: account[split, field] for field in _COUNTS},
-            "num_shards": num_shards,
-            "groups": {
-                group: {field: account[split, f"{group}/{field}"] for field in _COUNTS}
-                for group in num_shards
-            },
-            "fingerprint": digest_of(account, split),
-        }
-        for split, num_shards in made["num_shards"].items()
-    }
-    num_videos = sum(split["num_videos"] for split in splits.values())
-    num_patches = sum(split["num_patches"] for split in splits.values())
-    num_rejects = sum(rejects.values())
-    if num_videos != made["num_videos_planned"]:
-        message = (
-            f"{made['num_videos_planned']} videos were planned and {num_videos} are accounted "
-            "for; run the command again: it goes on where it stopped"
-        )
-        fail(output, JobFailedError(message))
-    if num_rejects > made["max_reject_fraction"] * num_videos:
-        message = _too_many(num_rejects, num_videos, made["max_reject_fraction"], output)
-        fail(output, TooManyRejectsError(message))
-    if not num_patches:
-        message = (
-            f"no patch was written: {num_videos} videos = 0 written + {num_rejects} rejected "
-            f"{dict(rejects)}; see {files.join(output, 'rejects')}"
-        )
-        fail(output, JobFailedError(message))
-    folders.write_root(
-        output,
-        folders.FEATURES,
-        {
-            **{field: value for field, value in made.items() if field not in _FOR_FINISH},
-            "fingerprint": folders.fingerprint(
-                {split: entry["fingerprint"] for split, entry in splits.items()}
-            ),
-            "num_videos": num_videos,
-            "num_written": num_videos - num_rejects,
-            "num_rejects": num_rejects,
-            "rejects": rejects,
-            "num_patches": num_patches,
-            "splits": splits,
-            "work": _work(made, account),
-        },
-    )
+    def process(self, result: ShardResult) -> Iterator[ShardResult]:
+        self.num_videos += result.sidecar.num_videos
+        self.num_rejects += sum(1 for _ in list_rejects(result.sidecar))
+        # The shards so far are a random sample of the videos.
+        limit = self.mode.max_reject_fraction
+        expected = limit * self.num_videos
+        margin = _SAMPLING_ERROR * math.sqrt(expected * (1 - limit)) + _SAMPLING_ERROR
+        if self.num_rejects > expected + margin:
+            message = describe_rejects(self.num_rejects, self.num_videos, limit, self.output)
+            fail(self.output, TooManyRejectsError(f"stopped early: {message}"))
+        yield result

@@ -1,20 +1,32 @@
-"""TODO docstring."""
+"""`failure.json`: the reason that a stage leaves when it fails its job."""
 
-import json
-from typing import NoReturn
+import dataclasses
+from typing import ClassVar, NoReturn
 
+from features.contracts import folders
+from features.contracts.typed_json import Document
 from features.errors import InputError, JobFailedError
-from features.storage import files
 
-_FAILURE = "failure.json"
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Failure(Document):
+    """Why a job failed; the runner's own report would bury the reason in stack traces."""
+
+    FILE: ClassVar[str] = "failure.json"
+    MAKER: ClassVar[str] = "the same command"
+    VERSION: ClassVar[int | None] = None
+    INDENT: ClassVar[int | None] = None
+    END: ClassVar[str] = ""
+
+    exit_code: int
+    message: str
 
 
 def fail(output: str, error: InputError | JobFailedError) -> NoReturn:
-    """From within a stage: leave the reason and fail the job.
+    """Write the reason into the output folder and fail the job; to be called in a stage.
 
     Raises:
-      InputError, JobFailedError: the error given.
+      InputError, JobFailedError: the given error.
     """
-    failure = {"exit_code": error.exit_code, "message": str(error)}
-    files.write_bytes(files.join(output, _FAILURE), json.dumps(failure).encode())
+    folders.write_document(output, Failure(exit_code=error.exit_code, message=str(error)))
     raise error

@@ -1,19 +1,19 @@
-"""Command lines of Beam jobs: our flags, the runner's flags, and no others; and how jobs are run.
+"""Command lines of Beam jobs: the job's flags, the runner's flags, and no others; and running jobs.
 
-A job's last stage writes the root JSON of its output, inside the pipeline, so that a job submitted
-without waiting finishes its folder too. Where a stage finds that the job must not succeed, it
-leaves the reason in `failure.json` and raises; every runner then reports a failed job, and a
-command that waited prints the reason instead of the runner's stack trace.
+The last stage of a job writes the root JSON of its output, inside the pipeline, so that a job that
+was submitted without waiting finishes its folder too. A stage that finds that the job must not
+succeed writes the reason to `failure.json` and raises. Every runner then reports a failed job, and
+a waiting command prints the reason instead of the runner's stack trace.
 
-A command waits for its job, but where it cannot: the launcher of a Flex Template only leaves the
-graph for Dataflow to run. On Dataflow `--no-wait` leaves after submitting.
+A command waits for its job, with two exceptions: the launcher of a Flex Template only writes the
+graph for Dataflow, and `--no-wait` leaves a job that was submitted to Dataflow.
 """
 
 import argparse
 import errno
-import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 
@@ -27,13 +27,17 @@ from apache_beam.options.pipeline_options import (
 from apache_beam.runners.runner import PipelineResult
 
 from features import terminal
+from features.contracts import folders
 from features.errors import OK, InputError, JobFailedError, TooManyRejectsError
 from features.storage import files
 from pipelines.runtime import process_pool, runners
-from pipelines.runtime.failure import _FAILURE
+from pipelines.runtime.failure import Failure
 from pipelines.runtime.finding import Level
 
 _ERRORS = (InputError, JobFailedError, TooManyRejectsError)
+# Last line of a runner's error that wraps an interrupt: the name of the type, or what Beam makes of
+# an exception without arguments. Paths in the text of other errors do not match.
+_INTERRUPT = re.compile(r"(RuntimeError: )?KeyboardInterrupt( \[while running '.*'\])?")
 _EPILOG = """\
 Flags of the Beam runner follow the command's own, for example
   --runner=FnApiRunner                    this machine (default)
@@ -45,11 +49,11 @@ Exit codes: 0 done, 1 the job failed, 2 bad input, 3 too many rejects,
 
 
 def parser(module: str, required: str, description: str) -> argparse.ArgumentParser:
-    """A parser for a job's own flags, with the runner's explained under it.
+    """Make a parser for a job's own flags, with an epilog about the runner's flags.
 
     Args:
       module: of the command.
-      required: the flags that its usage shows, as `features.terminal.usage` takes them.
+      required: the flags in the usage, as `features.terminal.usage` takes them.
       description: of the command.
     """
     job = argparse.ArgumentParser(
@@ -63,10 +67,10 @@ def parser(module: str, required: str, description: str) -> argparse.ArgumentPar
     job.add_argument(
         "--dry-run",
         action="store_true",
-        help="check flags and inputs, build the graph, and start, remove and submit nothing",
+        help="check flags and inputs, build the graph, and write, remove and submit nothing",
     )
     job.add_argument(
-        "--no-wait", action="store_true", help="on Dataflow: submit the job and leave it to itself"
+        "--no-wait", action="store_true", help="on Dataflow: submit the job and do not wait for it"
     )
     return job
 
@@ -94,11 +98,11 @@ def parse(
             f"unknown flags: {' '.join(unknown)}; see --help for the job's own and Beam's "
             "documentation for the runner's"
         )
-    # DirectRunner would try to download another runner and silently use whichever it gets.
+    # DirectRunner would try to download another runner, and silently use whichever it gets.
     if not any(flag.startswith("--runner") for flag in rest):
         rest.append("--runner=FnApiRunner")
-    # Beam announces every stage, and every default that it chose, as a warning; and prints the
-    # stack trace of an error that it also raises.
+    # Beam logs every stage and every chosen default as a warning, and prints the stack trace of
+    # errors that it also raises.
     logging.getLogger("apache_beam").setLevel(logging.ERROR)
     logging.getLogger("apache_beam.runners.common").setLevel(logging.CRITICAL)
     return args, PipelineOptions(rest)
@@ -109,9 +113,9 @@ def _is_set(args: argparse.Namespace, flag: str) -> bool:
 
 
 def _as_flags(job: argparse.ArgumentParser, argv: Sequence[str]) -> list[str]:
-    """`--patches_per_video=9` as `--patches-per-video=9`, `--keep_partial=true` as a switch.
+    """Convert `--patches_per_video=9` to `--patches-per-video=9`, `--keep_partial=true` to a flag.
 
-    So are parameters of a template given: no hyphen in their names, a value to each.
+    Parameters of a template have this form: names without hyphens, and a value for each.
     """
     actions = {flag: action for action in job._actions for flag in action.option_strings}
     flags = []
@@ -141,33 +145,35 @@ def run(
       build: adds the stages; may read inputs, and write nothing but into `temp_dir`.
       options: of the runner.
       output: the folder of the job.
-      clear: removes from it what this run will make anew.
+      clear: removes from the folder what this run rebuilds; not called by a dry run.
       temp_dir: deleted when the job has ended.
 
     Raises:
-      InputError, JobFailedError: a stage said so, by `fail`; or the options do not do.
-      SystemExit: with code 0, where nothing was to be started or the job was only submitted.
+      InputError, JobFailedError: a stage called `fail`; or the options are not valid, or the folder
+        cannot be written.
+      SystemExit: with code 0, after a dry run or if the job was only submitted.
     """
     _check_options(options)
     is_dry = options.view_as(TestOptions).dry_run
     if not is_dry:
+        folders.check_writable(output)
         clear()
-        files.delete(files.join(output, _FAILURE))
-    goes_on = False  # after this command
+        files.delete(files.join(output, Failure.FILE))
+    is_detached = False  # whether the job runs on without this command
     try:
-        pipeline = _pipeline(options)
+        pipeline = _make_pipeline(options)
         build(pipeline)
         if is_dry:
             _run_dry(pipeline, options)
         else:
-            goes_on = _run_and_wait(pipeline, options, output)
+            is_detached = _run_and_wait(pipeline, options, output)
     except KeyboardInterrupt:
-        goes_on = _is_dataflow(options)
+        is_detached = _is_dataflow(options)
         raise
     finally:
-        if temp_dir is not None and not goes_on:
+        if temp_dir is not None and not is_detached:
             files.delete_folder(temp_dir)
-    if is_dry or goes_on:
+    if is_dry or is_detached:
         sys.exit(OK)
 
 
@@ -176,10 +182,10 @@ def _is_dataflow(options: PipelineOptions) -> bool:
 
 
 def _check_options(options: PipelineOptions) -> None:
-    """What Dataflow would refuse after a while, or fail with in every worker.
+    """Refuse what Dataflow would refuse after a while, or fail with in every worker.
 
     Raises:
-      InputError: an option is missing or does not do.
+      InputError: an option is missing or not valid.
     """
     if _is_dataflow(options):
         for check in (runners.dataflow_options, runners.dataflow_workers):
@@ -191,18 +197,18 @@ def _check_options(options: PipelineOptions) -> None:
         raise InputError(f"--no-wait: {runner} runs in this command or needs it; leave it out")
 
 
-def _pipeline(options: PipelineOptions) -> beam.Pipeline:
+def _make_pipeline(options: PipelineOptions) -> beam.Pipeline:
     try:
         return beam.Pipeline(options=options)
-    except ValueError as error:  # Beam finds the options wanting
+    except ValueError as error:  # options that Beam refuses
         raise InputError(str(error)) from None
 
 
 def _run_dry(pipeline: beam.Pipeline, options: PipelineOptions) -> None:
-    """Let Beam check the graph as far as it can without the runner's service."""
+    """Let Beam check the graph as far as that is possible without the runner's service."""
     num_stages = len(pipeline.to_runner_api().components.transforms)
     if _is_dataflow(options):
-        pipeline.run()  # it knows of the dry run
+        pipeline.run()  # Beam knows of the dry run
     given = options.get_all_options(drop_default=True)
     print(f"would run {num_stages} transforms with")
     for name in sorted(given.keys() - {"dry_run"}):
@@ -211,43 +217,48 @@ def _run_dry(pipeline: beam.Pipeline, options: PipelineOptions) -> None:
 
 
 def _run_and_wait(pipeline: beam.Pipeline, options: PipelineOptions, output: str) -> bool:
-    """Run a pipeline; returns whether it goes on without this command."""
+    """Run a pipeline; returns whether the job runs on without this command."""
     google = options.view_as(GoogleCloudOptions)
     try:
-        with process_pool.ended_with_job():
+        with process_pool.end_with_job():
             result = pipeline.run()
         if google.template_location:
             print(f"wrote {google.template_location}; Dataflow runs it")
             return True
         if options.view_as(_LaunchOptions).no_wait:
-            print(_where(result, google))
+            print(_describe_job(result, google))
             return True
         try:
             result.wait_until_finish()
         except KeyboardInterrupt:
             if _is_dataflow(options):
-                print(f"\n{_where(result, google)}", file=sys.stderr)
+                print(f"\n{_describe_job(result, google)}", file=sys.stderr)
             raise
     except Exception as error:  # noqa: BLE001 - each runner has its own; all are raised again
-        if "KeyboardInterrupt" in str(error):  # the runner wraps it
-            raise KeyboardInterrupt from None
-        if os.strerror(errno.ENOSPC) in str(error):
-            raise JobFailedError(
-                f"{os.strerror(errno.ENOSPC)}, under {output} or for temporary files; make room "
-                "and run the same command again: it goes on where it stopped"
-            ) from None
-        if isinstance(error, _ERRORS):  # of this process; the runner adds where it was raised
-            raise type(error)(str(error).split(" [while running ")[0]) from None
-        try:
-            failure = json.loads(files.read_bytes(files.join(output, _FAILURE)))
-        except FileNotFoundError:
-            raise error from None
-        kind = next(kind for kind in _ERRORS if kind.exit_code == failure["exit_code"])
-        raise kind(failure["message"]) from None
+        raise _explain(error, output) from None
     return False
 
 
-def _where(result: PipelineResult, google: GoogleCloudOptions) -> str:
+def _explain(error: Exception, output: str) -> BaseException:
+    """What a runner's error means: a stage's own reason if there is one, else the error itself."""
+    lines = str(error).rstrip().splitlines()
+    if lines and _INTERRUPT.fullmatch(lines[-1]):
+        return KeyboardInterrupt()
+    if os.strerror(errno.ENOSPC) in str(error):
+        return JobFailedError(
+            f"{os.strerror(errno.ENOSPC)}, under {output} or for temporary files; make room and "
+            "run the same command again: it resumes where it stopped"
+        )
+    if isinstance(error, _ERRORS):  # raised in this process; the runner appends the stage
+        return type(error)(str(error).split(" [while running ")[0])
+    failure = folders.find_document(output, Failure)
+    if failure is None:
+        return error
+    kind = next(kind for kind in _ERRORS if kind.exit_code == failure.exit_code)
+    return kind(failure.message)
+
+
+def _describe_job(result: PipelineResult, google: GoogleCloudOptions) -> str:
     place = f"{result.job_id()} --project={google.project} --region={google.region}"
     return (
         f"the job runs on Dataflow, `gcloud dataflow jobs show {place}`; it writes the JSON at "

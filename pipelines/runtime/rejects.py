@@ -1,13 +1,15 @@
 """What a job could not use, in `rejects/*.parquet`: id, uri, reason and detail."""
 
 import collections
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+import dataclasses
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import apache_beam as beam
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from features.contracts.documents import PatchShard
 from features.contracts.sharding import unit_hash
 from features.sound.outcome import WRITTEN
 from features.storage import files
@@ -21,7 +23,7 @@ _DETAIL_CHARACTERS = 500
 
 
 class Reject(NamedTuple):
-    """One row of a manifest or one video that a job could not use."""
+    """A row of a manifest or a video that a job could not use."""
 
     id: str
     uri: str
@@ -29,27 +31,33 @@ class Reject(NamedTuple):
     detail: str
 
 
-class WriteRejects(beam.PTransform):
-    """Rejects -> files under `output`; returns one dict of counts by reason."""
+def list_rejects(sidecar: PatchShard) -> Iterator[Reject]:
+    """The videos of a shard without patches."""
+    for video in sidecar.videos:
+        if video.outcome not in WRITTEN:
+            yield Reject(video.id, video.uri, str(video.outcome), video.detail)
 
-    def __init__(self, output: str):
-        super().__init__()
-        self._folder = files.join(output, FOLDER)
+
+def remove_rejects(output: str) -> None:
+    """Remove the rejects of an earlier run."""
+    files.delete_files(files.list_files(output, f"{FOLDER}/rejects-*.parquet"))
+
+
+@dataclasses.dataclass(eq=False)
+class WriteRejects(beam.PTransform):
+    """Rejects to files under `output`; gives one dict, reason -> count."""
+
+    output: str
 
     def expand(self, rejects: beam.PCollection) -> beam.PCollection:
-        """Group by hash, write a file a group, count."""
+        """Group by hash, write a file for each group, count."""
         return (
             rejects
             | "KeyByFile" >> beam.Map(_with_file)
             | "GroupByFile" >> beam.GroupByKey()
-            | "WriteFile" >> beam.Map(_write, folder=self._folder)
+            | "WriteFile" >> beam.Map(_write, folder=files.join(self.output, FOLDER))
             | "CountReasons" >> beam.CombineGlobally(_add_counts)
         )
-
-
-def remove_rejects(output: str) -> None:
-    """Remove what an earlier run rejected."""
-    files.delete_files(files.list_files(output, f"{FOLDER}/rejects-*.parquet"))
 
 
 def _with_file(reject: Reject) -> tuple[int, Reject]:
@@ -71,10 +79,3 @@ def _add_counts(counts: Iterable[dict[str, int]]) -> dict[str, int]:
     for count in counts:
         total.update(count)
     return dict(sorted(total.items()))
-
-
-def rejects_of(sidecar: Mapping[str, Any]) -> Iterator[Reject]:
-    """The videos of a shard that gave no patches."""
-    for video in sidecar["videos"]:
-        if video["outcome"] not in WRITTEN:
-            yield Reject(video["id"], video["uri"], str(video["outcome"]), video["detail"])

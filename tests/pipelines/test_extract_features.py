@@ -499,7 +499,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_is_said_and_work_goes_on_when_there_is_room(
     features: Path, dataset: Path, small_disk: Path
 ) -> None:
-    with pytest.raises(JobFailedError, match=r"No space left on device.*goes on where it stopped"):
+    with pytest.raises(JobFailedError, match=r"No space left on device.*resumes where it stopped"):
         extract(dataset, small_disk / "out")
     done = mtimes(small_disk / "out")
     assert list(small_disk.rglob(".partial-*")) == []

@@ -1,0 +1,167 @@
+"""Totals of a job that writes FEATURES, and `features.json`, which the last stage makes of them."""
+
+import dataclasses
+import itertools
+import time
+from collections.abc import Iterator, Mapping
+
+from features.contracts import folders
+from features.contracts.documents import (
+    Features,
+    FeaturesRequest,
+    FeaturesSplit,
+    PatchCounts,
+    PatchShard,
+    Work,
+)
+from features.errors import JobFailedError, TooManyRejectsError
+from features.storage import files
+from pipelines.extraction.patches import ShardResult
+from pipelines.runtime.failure import fail
+
+_COUNTS = tuple(field.name for field in dataclasses.fields(PatchCounts))
+
+# (split, name) -> sum over all shards.
+Totals = Mapping[tuple[str, str], int]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FeaturesJob:
+    """What a command hands to the last stage.
+
+    Attributes:
+      request: the first fields of `features.json`.
+      num_shards: split -> group -> number of shards.
+      max_reject_fraction: share of the videos that may be rejected.
+      started_at: seconds since the epoch.
+      num_workers: processes of this machine.
+      present_work: cost in the folder's earlier `features.json`, kept if this run decodes nothing.
+    """
+
+    request: FeaturesRequest
+    num_shards: Mapping[str, Mapping[str, int]]
+    max_reject_fraction: float = 1.0
+    started_at: float = 0.0
+    num_workers: int = 1
+    present_work: Work | None = None
+
+
+def count_shard(sidecar: PatchShard) -> Iterator[tuple[tuple[str, str], int]]:
+    """The summands of one sidecar: ((split, name), number)."""
+    split, group = sidecar.key.split, sidecar.key.group
+    for field in _COUNTS:
+        yield (split, field), getattr(sidecar, field)
+        yield (split, f"{group}/{field}"), getattr(sidecar, field)
+    # A sum of digests does not depend on the order in which shards are finished. It is summed in
+    # halves, because Beam's integers have 64 bits.
+    digest = folders.fingerprint([dataclasses.asdict(sidecar.key), sidecar.sha256])
+    yield (split, "digest_high"), int(digest[:8], 16)
+    yield (split, "digest_low"), int(digest[8:], 16)
+
+
+def count_result(result: ShardResult) -> Iterator[tuple[tuple[str, str], int]]:
+    """The summands of one sidecar and of the work on the shard: ((split, name), number)."""
+    split = result.sidecar.key.split
+    cpu_seconds = sum(result.decoder_seconds.values()) + result.worker_seconds
+    work = [
+        ((split, "num_decoded"), len(result.decoder_seconds)),
+        ((split, "cpu_microseconds"), round(1e6 * cpu_seconds)),
+    ]
+    yield from itertools.chain(count_shard(result.sidecar), work)
+
+
+def fingerprint_split(totals: Totals, split: str) -> str:
+    """Fingerprint of the records of a split, independent of where the media were."""
+    halves = (totals[split, "digest_high"], totals[split, "digest_low"])
+    return "".join(f"{half % 2**32:08x}" for half in halves)
+
+
+def describe_rejects(num_rejects: int, num_videos: int, limit: float, output: str) -> str:
+    """Message of a job that rejects too many videos."""
+    return (
+        f"{num_rejects} of {num_videos} videos are rejected, more than --max-reject-fraction "
+        f"{limit:g} allows; see the sidecars and rejects in {output}, fix the cause, and run the "
+        "same command with --only-rejects"
+    )
+
+
+def finish(
+    job: FeaturesJob,
+    totals: Totals,
+    rejects: Mapping[str, int],
+    output: str,
+) -> None:
+    """The last stage: check that videos = written + rejected, and write `features.json`.
+
+    Args:
+      job: what the command knows.
+      totals: over all shards.
+      rejects: outcome -> videos.
+      output: the FEATURES folder.
+
+    Raises:
+      JobFailedError: videos are missing, too many are rejected, or nothing was written.
+    """
+    splits = {split: _total_split(totals, split, job.num_shards[split]) for split in job.num_shards}
+    num_videos = sum(split.num_videos for split in splits.values())
+    num_patches = sum(split.num_patches for split in splits.values())
+    num_rejects = sum(rejects.values())
+    num_planned = job.request.num_videos_planned
+    if num_videos != num_planned:
+        message = (
+            f"{num_planned} videos were planned and {num_videos} are accounted for; run the same "
+            "command again: it resumes where it stopped"
+        )
+        fail(output, JobFailedError(message))
+    if num_rejects > job.max_reject_fraction * num_videos:
+        message = describe_rejects(num_rejects, num_videos, job.max_reject_fraction, output)
+        fail(output, TooManyRejectsError(message))
+    if not num_patches:
+        message = (
+            f"no patch was written: {num_videos} videos = 0 written + {num_rejects} rejected "
+            f"{dict(rejects)}; see {files.join(output, 'rejects')}"
+        )
+        fail(output, JobFailedError(message))
+    request = {
+        field.name: getattr(job.request, field.name) for field in dataclasses.fields(job.request)
+    }
+    document = Features(
+        **request,
+        fingerprint=folders.fingerprint(
+            {name: split.fingerprint for name, split in splits.items()}
+        ),
+        num_videos=num_videos,
+        num_written=num_videos - num_rejects,
+        num_rejects=num_rejects,
+        rejects=rejects,
+        num_patches=num_patches,
+        splits=splits,
+        work=_total_work(job, totals),
+    )
+    folders.write_document(output, document)
+
+
+def _total_split(totals: Totals, split: str, num_shards: Mapping[str, int]) -> FeaturesSplit:
+    def counts(prefix: str = "") -> dict[str, int]:
+        return {field: totals[split, prefix + field] for field in _COUNTS}
+
+    return FeaturesSplit(
+        **counts(),
+        num_shards=num_shards,
+        groups={group: PatchCounts(**counts(f"{group}/")) for group in num_shards},
+        fingerprint=fingerprint_split(totals, split),
+    )
+
+
+def _total_work(job: FeaturesJob, totals: Totals) -> Work | None:
+    """The cost of this run; if it decoded nothing, the cost that is known of an earlier run."""
+    num_decoded = sum(totals[split, "num_decoded"] for split in job.num_shards)
+    if not num_decoded:
+        return job.present_work
+    cpu_microseconds = sum(totals[split, "cpu_microseconds"] for split in job.num_shards)
+    return Work(
+        num_decoded=num_decoded,
+        cpu_seconds=cpu_microseconds / 1e6,
+        wall_seconds=round(time.time() - job.started_at, 3),
+        num_workers=job.num_workers,
+    )
