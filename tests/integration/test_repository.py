@@ -146,8 +146,8 @@ def test_usage_of_a_job_names_what_it_requires(command: str, capsys: pytest.Capt
     assert [flag for flag in flags if f" {flag} " not in usage] == []
 
 
-PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
-PAGES += sorted((ROOT / "docs").glob("*.md"))
+CHANGELOG = ROOT / "CHANGELOG.md"  # which also names what is gone
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def anchors(page: Path) -> set[str]:
@@ -156,7 +156,7 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", [*PAGES, CHANGELOG], ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_of_a_page_lead_somewhere(page: Path) -> None:
     for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
         path, _, anchor = link.partition("#")
@@ -192,3 +192,13 @@ def test_index_has_every_page_and_every_command() -> None:
         r"^\| `soundtrack ([\w-]+)`", (ROOT / "docs" / "commands.md").read_text(), re.MULTILINE
     )
     assert described == list(SCRIPT_COMMANDS)
+
+
+def test_picture_of_the_architecture_has_every_folder() -> None:
+    picture = (ROOT / "docs" / "architecture.md").read_text().split("```")[1]
+    drawn, package = set(), ""
+    for indent, name in re.findall(r"^(  )?(\w+)/ ", picture, re.MULTILINE):
+        package = package if indent else name
+        drawn.add(f"{package}.{name}" if indent else name)
+
+    assert drawn - {"pipelines.deploy"} == set(PYPROJECT["tool"]["setuptools"]["packages"])
