@@ -99,7 +99,7 @@ format: $(VENV)/.installed ## format the code
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
-lock: $(VENV)/.installed ## pin the closure of requirements.txt and the tools anew
+lock: $(VENV)/.installed ## pin the closure of requirements.txt and the tools again
 	$(VENV)/bin/uv pip compile --quiet --upgrade --no-header --no-emit-index-url \
 		--python-version 3.11 --python-platform x86_64-unknown-linux-gnu \
 		--extra dev --output-file requirements.lock pyproject.toml
