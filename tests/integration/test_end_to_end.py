@@ -14,14 +14,20 @@ import pyarrow.parquet as pq
 import pytest
 import sklearn.metrics
 
-from evaluation import evaluate, score_videos, soundtrack, tag
+from evaluation import compare, evaluate, score_videos, soundtrack, tag
 from evaluation.paper import figure1, figure2
 from evaluation.scoring.shard import read_vectors
 from features.contracts import folders as contract
 from features.contracts.labels import read_vocabulary
 from features.errors import InputError
 from features.ranking import d_prime
-from pipelines import extract_features, prepare_dataset
+from pipelines import (
+    audit_features,
+    band_statistics,
+    extract_embeddings,
+    extract_features,
+    prepare_dataset,
+)
 from tests.conftest import TONES, Corpus
 from training import train
 
@@ -49,6 +55,31 @@ def folders(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for job, output, flags in commands:
         assert job.main([*flags, "--output", f"{root}/{output}"]) == 0
     return root
+
+
+def test_a_dry_run_of_any_job_writes_nothing(folders: Path, tmp_path: Path) -> None:
+    features, scores, run = (f"{folders}/{name}" for name in ("features", "scores", "run"))
+    jobs = (
+        (prepare_dataset, ["--manifest", f"{folders}/dataset/dry.csv"]),
+        (extract_features, ["--dataset", f"{folders}/dataset"]),
+        (extract_embeddings, ["--features", features, "--run", run]),
+        (score_videos, ["--features", features, "--run", run]),
+        (score_videos, ["--from-media", f"{folders}/dataset", "--run", run]),
+        (evaluate, ["--scores", scores]),
+        (compare, [scores, scores]),
+        (audit_features, ["--features", features]),
+        (band_statistics, ["--features", features]),
+    )
+    (folders / "dataset" / "dry.csv").write_text("id,uri,labels,split\na,a.wav,x,train\n")
+    before = {path: path.stat().st_mtime_ns for path in folders.rglob("*")}
+
+    for job, flags in jobs:
+        output = [] if flags == ["--features", features] else ["--output", f"{tmp_path}/new/output"]
+        with pytest.raises(SystemExit) as left:
+            job.main([*flags, *output, "--dry-run"])
+        assert left.value.code == 0
+        assert list(tmp_path.iterdir()) == [], job.__name__
+        assert {path: path.stat().st_mtime_ns for path in folders.rglob("*")} == before
 
 
 def read_scores(folder: Path, kind: str) -> dict[str, Any]:
