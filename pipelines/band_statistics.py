@@ -5,7 +5,6 @@ python -m pipelines.band_statistics --features features
 
 import argparse
 import math
-import uuid
 from collections.abc import Sequence
 
 import apache_beam as beam
@@ -60,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         num_patches=args.patches,
         folder=folder,
         transform_dir=files.join(folder, "transform"),
-        temp_dir=files.join(folder, f"transform_temp-{uuid.uuid4().hex[:12]}"),
+        temp_dir=launch.temporary_folder(folder, options),
     )
 
     def clear() -> None:

@@ -4,7 +4,6 @@ python -m pipelines.prepare_dataset --manifest videos.csv --output dataset
 """
 
 import argparse
-import uuid
 from collections.abc import Sequence
 
 import apache_beam as beam
@@ -173,7 +172,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     made = {"made_by": folders.made_by(), "manifest": source}
     folders.claim_output(output, folders.DATASET, inputs=())
     transform_dir = files.join(output, "transform")
-    temp_dir = files.join(output, f"transform_temp-{uuid.uuid4().hex[:12]}")
+    temp_dir = launch.temporary_folder(output, options)
     present = folders.find_root(output, folders.DATASET) or {"splits": {}}
     present_shards = {split: entry["num_shards"] for split, entry in present["splits"].items()}
 

@@ -16,9 +16,9 @@ from typing import Any, ClassVar, Literal
 from features.contracts import folders
 from features.contracts.folders import MadeBy
 from features.contracts.sharding import ShardKey
-from features.contracts.typed_json import OMIT_NONE, Document
 from features.front_end.front_end import FrontEnd
 from features.sound.outcome import Outcome
+from features.typed_json import OMIT_NONE, Document
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,6 @@ values if they differ.
 import contextlib
 import dataclasses
 import datetime
-import hashlib
 import importlib.metadata
 import json
 import shlex
@@ -17,9 +16,11 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from features.contracts.typed_json import FORMAT_VERSION, Document, to_plain
 from features.errors import ContractError, InputError
+from features.fingerprint import canonical_json as canonical_json
+from features.fingerprint import fingerprint as fingerprint
 from features.storage import files
+from features.typed_json import FORMAT_VERSION, Document, to_plain
 
 DATASET = "dataset.json"
 FEATURES = "features.json"
@@ -47,18 +48,6 @@ MAKERS = {
 _PACKAGES = ("apache-beam", "av", "numpy", "soxr", "tensorflow", "tf-keras")
 
 _Document = TypeVar("_Document", bound=Document)
-
-
-def canonical_json(value: Any) -> str:
-    """JSON that is the same for equal values: sorted keys, no spaces."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-
-
-def fingerprint(value: Any) -> str:
-    """16 hex digits that identify a JSON-like value or a dataclass."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        value = dataclasses.asdict(value)
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:16]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

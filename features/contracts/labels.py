@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from features.contracts import folders
+from features.fingerprint import fingerprint
 from features.storage import files
 
 FILE_NAME = "labels.parquet"
@@ -54,7 +54,7 @@ class Vocabulary:
     @property
     def fingerprint(self) -> str:
         """Of the ids in their order: what an index means. Counts and names may change."""
-        return folders.fingerprint(list(self.ids))
+        return fingerprint(list(self.ids))
 
     def prefix(self, size: int) -> "Vocabulary":
         """The most frequent `size` labels."""

@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from features.contracts import folders
-from features.contracts.typed_json import OMIT_NONE, convert, to_plain
+from features.fingerprint import fingerprint
 from features.front_end.params import LogMelParams
+from features.typed_json import OMIT_NONE, convert, to_plain
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -96,7 +96,7 @@ class FrontEnd:
     @property
     def fingerprint(self) -> str:
         """16 hex digits; the same for the same bytes."""
-        return folders.fingerprint(self.to_json())
+        return fingerprint(self.to_json())
 
     def to_json(self) -> dict[str, Any]:
         """For a JSON file."""

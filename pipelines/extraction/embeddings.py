@@ -11,11 +11,12 @@ from collections.abc import Iterator, Mapping
 import apache_beam as beam
 import numpy as np
 
-from features.contracts import folders, sharding, shards
+from features.contracts import sharding, shards
 from features.contracts.record import PatchRecord
 from features.contracts.sharding import ShardKey
 from features.contracts.shards import PATCHES
 from features.errors import JobFailedError
+from features.fingerprint import fingerprint
 from features.front_end.front_end import FrontEnd
 from features.storage import files
 from pipelines.extraction.patches import ShardResult
@@ -81,9 +82,7 @@ def embed_shard(key: ShardKey, embedder: Embedder, output: str) -> ShardResult:
             f"{source_path} is incomplete; run the command that made {embedder.features} again: it "
             "rebuilds this shard"
         )
-    plan = folders.fingerprint(
-        [_CODE_VERSION, embedder.front_end.fingerprint, source.plan, source.sha256]
-    )
+    plan = fingerprint([_CODE_VERSION, embedder.front_end.fingerprint, source.plan, source.sha256])
     path = files.join(output, key.path(PATCHES))
     present = shards.find_patch_shard(path)
     if present is not None and present.plan == plan:

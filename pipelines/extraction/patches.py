@@ -17,13 +17,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from features.contracts import folders, shards
+from features.contracts import shards
 from features.contracts.documents import ExtractedVideo, PatchShard
 from features.contracts.record import PatchRecord
 from features.contracts.sharding import TRAIN, ShardKey
 from features.contracts.shards import PATCHES
 from features.contracts.videos import Video
 from features.errors import JobFailedError
+from features.fingerprint import fingerprint
 from features.front_end.front_end import FrontEnd
 from features.sound.outcome import WRITTEN, AudioError, Outcome
 from features.sound.soundtrack import PatchSample
@@ -58,7 +59,7 @@ class Settings:
         if self.patches_per_video is None:
             return None
         name = [video_id, self.seed, self.patches_per_video]
-        return PatchSample(self.patches_per_video, int(folders.fingerprint(name), 16))
+        return PatchSample(self.patches_per_video, int(fingerprint(name), 16))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +92,7 @@ class ShardPlan:
         """Fingerprint of the plan; a sidecar with the same one describes the same work."""
         document = dataclasses.asdict(self)
         document["settings"]["front_end"] = self.settings.front_end.to_json()
-        return folders.fingerprint([_CODE_VERSION, document])
+        return fingerprint([_CODE_VERSION, document])
 
     @functools.cached_property
     def sources(self) -> Mapping[str, str]:
@@ -102,7 +103,7 @@ class ShardPlan:
 def _source_fingerprint(video: Video, settings: Settings) -> str:
     sample = settings.sample(video.id)
     parts = [video.uri, video.start, video.end, settings.front_end.fingerprint]
-    return folders.fingerprint([*parts, settings.keep_partial, sample and sample.seed])
+    return fingerprint([*parts, settings.keep_partial, sample and sample.seed])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -327,5 +328,5 @@ def _permutation(size: int, plan: ShardPlan) -> np.ndarray:
     It sorts raw output of the bit generator, which NumPy keeps stable over its versions;
     `Generator.permutation` is not stable.
     """
-    seed = int(folders.fingerprint([dataclasses.asdict(plan.key), plan.settings.seed]), 16)
+    seed = int(fingerprint([dataclasses.asdict(plan.key), plan.settings.seed]), 16)
     return np.argsort(np.random.PCG64(seed).random_raw(size), kind="stable")

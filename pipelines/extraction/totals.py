@@ -15,6 +15,7 @@ from features.contracts.documents import (
     Work,
 )
 from features.errors import JobFailedError, TooManyRejectsError
+from features.fingerprint import fingerprint
 from features.storage import files
 from pipelines.extraction.patches import ShardResult
 from pipelines.runtime.failure import fail
@@ -54,7 +55,7 @@ def count_shard(sidecar: PatchShard) -> Iterator[tuple[tuple[str, str], int]]:
         yield (split, f"{group}/{field}"), getattr(sidecar, field)
     # A sum of digests does not depend on the order in which shards are finished. It is summed in
     # halves, because Beam's integers have 64 bits.
-    digest = folders.fingerprint([dataclasses.asdict(sidecar.key), sidecar.sha256])
+    digest = fingerprint([dataclasses.asdict(sidecar.key), sidecar.sha256])
     yield (split, "digest_high"), int(digest[:8], 16)
     yield (split, "digest_low"), int(digest[8:], 16)
 
@@ -127,9 +128,7 @@ def finish(
     }
     document = Features(
         **request,
-        fingerprint=folders.fingerprint(
-            {name: split.fingerprint for name, split in splits.items()}
-        ),
+        fingerprint=fingerprint({name: split.fingerprint for name, split in splits.items()}),
         num_videos=num_videos,
         num_written=num_videos - num_rejects,
         num_rejects=num_rejects,

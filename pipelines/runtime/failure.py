@@ -4,8 +4,8 @@ import dataclasses
 from typing import ClassVar, NoReturn
 
 from features.contracts import folders
-from features.contracts.typed_json import Document
 from features.errors import InputError, JobFailedError
+from features.typed_json import Document
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

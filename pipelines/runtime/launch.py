@@ -15,6 +15,8 @@ import logging
 import os
 import re
 import sys
+import tempfile
+import uuid
 from collections.abc import Callable, Sequence
 
 import apache_beam as beam
@@ -129,6 +131,16 @@ def _as_flags(job: argparse.ArgumentParser, argv: Sequence[str]) -> list[str]:
         else:
             flags.append(flag + equals + value)
     return flags
+
+
+def temporary_folder(output: str, options: PipelineOptions) -> str:
+    """Name a new folder for temporary files, within the output, where all workers can write.
+
+    A dry run gets a folder of this machine, since Beam writes into it while the graph is built.
+    """
+    if options.view_as(TestOptions).dry_run:
+        return tempfile.mkdtemp(prefix="dry-run-")
+    return files.join(output, f"transform_temp-{uuid.uuid4().hex[:12]}")
 
 
 def run(

@@ -22,9 +22,10 @@ from training.config import Recipe
 from training.input.augmentation import draw
 from training.input.label_balance import balanced, copies_of_labels
 from training.input.normalisation import read_band_statistics
-from training.loops.loss import NO_LABEL
 
 TRAIN, VALIDATION = "train", "validation"
+# Fills the rows of label ids up to the longest of a batch.
+NO_LABEL = -1
 
 # Shards that are looked through at once for the damaged one.
 _SCANS_AT_ONCE = 8

@@ -2,8 +2,7 @@
 
 import tensorflow as tf
 
-# Fills the rows of label ids up to the longest of a batch.
-NO_LABEL = -1
+from training.input.batches import NO_LABEL
 
 
 def sigmoid_cross_entropy(

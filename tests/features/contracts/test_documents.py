@@ -25,9 +25,9 @@ from features.contracts.documents import (
     Scores,
     ScoreShard,
 )
-from features.contracts.typed_json import Document, to_plain
 from features.errors import ContractError
 from features.sound.outcome import Outcome
+from features.typed_json import Document, to_plain
 
 ROOT = Path(__file__).parents[3]
 PAGE = ROOT / "docs" / "data_contracts.md"

@@ -9,15 +9,17 @@ import numpy as np
 import pytest
 import soundfile
 
-from features.contracts import folders, shards
+from features.contracts import shards
 from features.contracts.documents import ExtractedVideo, PatchShard
 from features.contracts.record import PatchRecord
 from features.contracts.sharding import ALL, TRAIN, ShardKey
 from features.contracts.videos import Video
+from features.fingerprint import fingerprint
 from features.front_end.front_end import FrontEnd, PatchStorage
 from features.front_end.params import LogMelParams
 from features.sound.outcome import Outcome
 from features.sound.waveform import RESAMPLER
+from pipelines.extraction import patches
 from pipelines.extraction.patches import Mode, Settings, ShardPlan, ShardResult, extract_shard
 
 KEY = ShardKey(TRAIN, ALL, 0, 1)
@@ -230,14 +232,13 @@ def test_a_timeout_of_an_older_version_is_retried(shard: Shard) -> None:
 def test_a_video_is_fingerprinted_once(shard: Shard, monkeypatch: pytest.MonkeyPatch) -> None:
     shard.extract()
     counts: collections.Counter[str] = collections.Counter()
-    fingerprint = folders.fingerprint
 
     def count(value: object) -> str:
         if isinstance(value, list) and isinstance(value[0], str) and value[0].endswith(".wav"):
             counts[value[0]] += 1
         return fingerprint(value)
 
-    monkeypatch.setattr(folders, "fingerprint", count)
+    monkeypatch.setattr(patches, "fingerprint", count)
     videos = [dataclasses.replace(video, labels=(1,)) for video in shard.plan.videos]
     shard.extract(plan=dataclasses.replace(shard.plan, videos=tuple(videos)))
 
