@@ -6,7 +6,7 @@
     |-- JobFailedError           the job ran and did not produce what it should have
     |   |-- TooManyRejectsError  it rejects more than it was allowed to
     |   |-- training.distributed.watchdog.LostPeerError  another process is gone
-    |   `-- training.loops.synchronous.InterruptedRunError  a person stopped it
+    |   `-- training.loops.recorder.InterruptedRunError  a person stopped it
     `-- features.sound.outcome.AudioError            one soundtrack that cannot be used
 
 Anything else that escapes a command is a bug and keeps its traceback.

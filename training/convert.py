@@ -1,4 +1,4 @@
-"""RUN -> RUN: the export of a trained network in another format, checked against the SavedModel.
+"""RUN -> RUN: convert the export of a trained network, and check it against the SavedModel.
 
 python -m training.convert run --format tflite
 """
@@ -15,27 +15,27 @@ import tensorflow as tf
 
 from features.contracts import folders
 from features.contracts.documents import Run
-from features.contracts.export import read_front_end
+from features.contracts.export import FOLDER, PATCHES, WAVEFORM, read_front_end
 from features.errors import OK, InputError, JobFailedError, run_command
 from features.front_end.front_end import FrontEnd
 from features.storage import files
-from training.export import FOLDER, signatures_of
+from training.export import signatures_of
 
 _DESCRIPTION = """\
-Convert the SavedModel of a run, apply both to the same input, and print the
-largest difference, the sizes and the load times.
+Convert the SavedModel of a run, apply both models to the same input, and print
+the largest difference, the sizes and the load times.
 
-  tflite  RUN/tflite/model.tflite, one file with the signatures `patches` and
-          `waveform`; it needs no operations but TFLite's own
+  tflite  RUN/tflite/model.tflite, a file with the signatures `patches` and
+          `waveform`, which needs only operations of TFLite itself
   onnx    RUN/onnx/patches.onnx and RUN/onnx/waveform.onnx
 
-A network on embeddings has `patches` alone.
-Both need a package more: pip install ai-edge-litert, or tf2onnx onnxruntime.
+A network on embeddings has only `patches`. The formats need more packages:
+pip install ai-edge-litert, or pip install tf2onnx onnxruntime.
 """
-# What the formats need beside TensorFlow.
+# Packages that the formats need.
 _PACKAGES = {"tflite": ("ai_edge_litert",), "onnx": ("tf2onnx", "onnxruntime")}
-_OPSET = 17  # ONNX's operations of 2022, which today's runtimes have
-# Of an output against the SavedModel's: of its largest value.
+_OPSET = 17  # operations of 2022, which present runtimes support
+# Largest difference from the SavedModel, relative to the largest value of an output.
 _TOLERANCE = 1e-3
 
 Outputs = Mapping[str, np.ndarray]
@@ -50,7 +50,7 @@ def to_tflite(export: str, folder: Path, signatures: Sequence[str]) -> None:
 
 
 def load_tflite(folder: Path) -> Apply:
-    """The signatures of what `to_tflite` wrote."""
+    """Load the file that `to_tflite` wrote."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(str(folder / "model.tflite"))
@@ -74,7 +74,7 @@ def to_onnx(export: str, folder: Path, signatures: Sequence[str]) -> None:
 
 
 def load_onnx(folder: Path) -> Apply:
-    """The models that `to_onnx` wrote."""
+    """Load the files that `to_onnx` wrote."""
     import onnxruntime
 
     sessions = {path.stem: onnxruntime.InferenceSession(path) for path in folder.glob("*.onnx")}
@@ -88,7 +88,7 @@ def load_onnx(folder: Path) -> Apply:
 
 
 def load_saved_model(export: str) -> Apply:
-    """The signatures of an export."""
+    """Load a SavedModel."""
     model = tf.saved_model.load(export)
 
     def apply(name: str, values: np.ndarray) -> Outputs:
@@ -107,22 +107,22 @@ _CONVERTERS: Mapping[
 
 
 def largest_difference(converted: Apply, original: Apply, front_end: FrontEnd) -> float:
-    """Between the outputs of two models for noise, over the largest value of each output.
+    """The largest difference between two models on noise, relative to each output's maximum.
 
     Raises:
-      JobFailedError: they differ in outputs or shapes, or by more than the tolerance.
+      JobFailedError: outputs or shapes differ, or the difference is above the tolerance.
     """
     rng = np.random.default_rng(0)
     inputs = {
-        "patches": rng.normal(-2, 1, (3, *front_end.patch_shape)),
-        "waveform": rng.normal(0, 0.1, 3 * front_end.log_mel.patch_samples),
+        PATCHES: rng.normal(-2, 1, (3, *front_end.patch_shape)),
+        WAVEFORM: rng.normal(0, 0.1, 3 * front_end.log_mel.patch_samples),
     }
     largest = 0.0
     for name in signatures_of(front_end):
         values = inputs[name]
         expected = original(name, values.astype(np.float32))
         received = converted(name, values.astype(np.float32))
-        shapes = [{k: v.shape for k, v in one.items()} for one in (expected, received)]
+        shapes = [{k: v.shape for k, v in outputs.items()} for outputs in (expected, received)]
         if shapes[0] != shapes[1]:
             raise JobFailedError(f"{name} gives {shapes[1]}, expected {shapes[0]}")
         for output, reference in expected.items():
@@ -138,9 +138,9 @@ def largest_difference(converted: Apply, original: Apply, front_end: FrontEnd) -
 
 
 def convert(run: str, kind: str) -> str:
-    """Write RUN/`kind` and check it; returns a table of sizes, load times and the difference.
+    """Convert to RUN/`kind`; returns a table of sizes, load times and the difference.
 
-    Nothing is written where the converted model differs.
+    Nothing is written if the converted model differs.
 
     Raises:
       ContractError: the run is not finished.

@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from features.contracts.export import EMBEDDING
 from features.errors import OK, InputError, run_command
 from features.front_end.params import LogMelParams
 from features.paper import PAPER
@@ -78,7 +79,7 @@ def describe(recipe: Recipe, *, speed: bool = False) -> dict[str, Any]:
 def _cost(model: ModelConfig, num_labels: int, patch_shape: tuple[int, ...]) -> tuple[Cost, int]:
     """The cost of a network and the units of its embedding; many recipes share a network."""
     built = build_model(model, num_labels=num_labels, patch_shape=patch_shape, precision="float32")
-    return cost_of(built), built.output["embedding"].shape[-1]
+    return cost_of(built), built.output[EMBEDDING].shape[-1]
 
 
 def _table(descriptions: Mapping[str, Mapping[str, Any]]) -> str:

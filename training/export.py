@@ -1,25 +1,34 @@
-"""A trained model as a SavedModel that needs none of our code.
+"""Export of a trained model as a SavedModel that needs none of our code.
 
     model = tf.saved_model.load("run/export")
     model.signatures["patches"](patches=log_mel)        scores, logits, embedding
     model.signatures["waveform"](waveform=samples)      scores, start_seconds
 
-The latter is only there where patches are log-mel: a network on embeddings has no way from sound.
-Its assets say what the outputs and inputs are: labels.parquet (a row for each output),
-front_end.json (with its fingerprint) and recipe.json.
+A network on embeddings has no signature `waveform`. The assets describe the outputs and the inputs:
+labels.parquet (a row for each output), front_end.json (with its fingerprint) and recipe.json.
 """
 
 import dataclasses
 import json
 import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 import tf_keras
 
 from features.contracts import labels
+from features.contracts.export import (
+    FOLDER,
+    FRONT_END,
+    LOGITS,
+    PATCHES,
+    RECIPE,
+    SCORES,
+    START_SECONDS,
+    WAVEFORM,
+)
 from features.front_end.front_end import FrontEnd
 from features.front_end.logmel import hann_window, mel_weights
 from features.front_end.params import LogMelParams
@@ -28,25 +37,23 @@ from training.config import Recipe
 from training.input.batches import FeatureSet
 from training.loops.step import fresh_model
 
-FOLDER = "export"
-# Patches of a waveform that go through the network at once, at most: an hour of sound in one batch
-# would take 6 GB.
+# Patches of a waveform in one batch: an hour of sound in one batch would take 6 GB.
 _PATCHES_AT_ONCE = 64
 
 
 def export(trained: tf_keras.Model, recipe: Recipe, features: FeatureSet, output: str) -> str:
     """Write `output`/export; returns its path.
 
-    The exported network computes in float32, whatever the precision that it was trained in.
+    The exported network computes in float32, whatever the precision of training.
     """
     model = fresh_model(dataclasses.replace(recipe, precision="float32"), features)
     model.set_weights(trained.get_weights())
     assets = {
         labels.FILE_NAME: features.vocabulary.to_bytes(),
-        "front_end.json": _json(
+        FRONT_END: _json(
             {"fingerprint": features.front_end.fingerprint, **features.front_end.to_json()}
         ),
-        "recipe.json": _json(recipe.to_json()),
+        RECIPE: _json(recipe.to_json()),
     }
     path = files.join(output, FOLDER)
     with tempfile.TemporaryDirectory() as folder:
@@ -61,51 +68,51 @@ def export(trained: tf_keras.Model, recipe: Recipe, features: FeatureSet, output
 
 
 def signatures_of(front_end: FrontEnd) -> tuple[str, ...]:
-    """The signatures of an export, beside its default."""
-    return ("patches", "waveform") if front_end.embedding is None else ("patches",)
+    """The signatures of an export, without its default."""
+    return (PATCHES, WAVEFORM) if front_end.embedding is None else (PATCHES,)
 
 
 class ExportedModel(tf.Module):
-    """The functions of a SavedModel, and what it must carry for them."""
+    """The functions of a SavedModel, with their variables and assets."""
 
     def __init__(self, model: tf_keras.Model, front_end: FrontEnd, assets: list[Path]):
         params = front_end.log_mel
         super().__init__()
-        # The variables and not the model: Keras's own description of it would need Keras to load.
+        # The variables and not the model, whose description by Keras would need Keras to load.
         self.weights = model.weights
         self.assets = [tf.saved_model.Asset(str(path)) for path in assets]
 
         def apply(patches: tf.Tensor) -> dict[str, tf.Tensor]:
             outputs = model(patches, training=False)
-            return {**outputs, "scores": tf.sigmoid(outputs["logits"])}
+            return {**outputs, SCORES: tf.sigmoid(outputs[LOGITS])}
 
         def apply_to_waveform(waveform: tf.Tensor) -> dict[str, tf.Tensor]:
             patches = log_mel_patches(waveform, params)
-            num_labels = model.output["logits"].shape[-1]
-            scores = _in_pieces(lambda piece: apply(piece)["scores"], patches, num_labels)
+            num_labels = model.output[LOGITS].shape[-1]
+            scores = _in_pieces(lambda piece: apply(piece)[SCORES], patches, num_labels)
             index = tf.range(tf.shape(patches)[0])
             hop_seconds = params.patch_hop_frames * params.hop_seconds
-            return {"scores": scores, "start_seconds": tf.cast(index, tf.float32) * hop_seconds}
+            return {SCORES: scores, START_SECONDS: tf.cast(index, tf.float32) * hop_seconds}
 
         shape = [None, *front_end.patch_shape]
         self.patches = tf.function(
-            apply, input_signature=[tf.TensorSpec(shape, tf.float32, "patches")]
+            apply, input_signature=[tf.TensorSpec(shape, tf.float32, PATCHES)]
         )
         if front_end.embedding is None:
             self.waveform = tf.function(
-                apply_to_waveform, input_signature=[tf.TensorSpec([None], tf.float32, "waveform")]
+                apply_to_waveform, input_signature=[tf.TensorSpec([None], tf.float32, WAVEFORM)]
             )
 
 
 def log_mel_patches(waveform: tf.Tensor, params: LogMelParams) -> tf.Tensor:
-    """`features.front_end.logmel.log_mel_patches` in a graph, equal to it within 1e-4.
+    """`features.front_end.logmel.log_mel_patches` in a graph, with equal results within 1e-4.
 
     Args:
       waveform: float32 [samples], mono in [-1, 1) at `params.sample_rate_hz`.
       params: the front end.
 
     Returns:
-      float32 [patches, patch frames, mel bands]; none for less sound than one patch.
+      float32 [patches, patch frames, mel bands]; no patches for less sound than a patch.
     """
     frames = tf.signal.frame(waveform, params.window_samples, params.hop_samples)
     windowed = frames * hann_window(params).astype(np.float32)
@@ -115,11 +122,13 @@ def log_mel_patches(waveform: tf.Tensor, params: LogMelParams) -> tf.Tensor:
     return tf.signal.frame(log_mel, params.patch_frames, params.patch_hop_frames, axis=0)
 
 
-def _in_pieces(apply: Any, patches: tf.Tensor, num_labels: int) -> tf.Tensor:
+def _in_pieces(
+    apply: Callable[[tf.Tensor], tf.Tensor], patches: tf.Tensor, num_labels: int
+) -> tf.Tensor:
     """Apply a function of a batch to any number of patches, a piece at a time.
 
-    The outputs grow in a loop, and not in `tf.map_fn`, because TFLite and ONNX have the former, and
-    because the last piece is then as short as it is.
+    In a loop that appends outputs, and not in `tf.map_fn`: TFLite and ONNX support the loop, and
+    the last piece needs no padding.
     """
 
     def add_piece(start: tf.Tensor, outputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -136,5 +145,5 @@ def _in_pieces(apply: Any, patches: tf.Tensor, num_labels: int) -> tf.Tensor:
     return outputs  # [patches, labels]
 
 
-def _json(document: dict[str, Any]) -> bytes:
+def _json(document: Mapping[str, object]) -> bytes:
     return json.dumps(document, indent=2).encode()

@@ -6,33 +6,38 @@ python -m training.sweep fully_connected --features features --output sweep \
 
 import argparse
 import collections
-import contextlib
 import dataclasses
 import functools
 import itertools
 import os
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 from features.contracts import folders
 from features.contracts.documents import Run
+from features.contracts.folders import MadeBy
+from features.contracts.typed_json import Document
 from features.errors import OK, InputError, JobFailedError, run_command
 from features.storage import files
 from features.terminal import StatusLine
 from training import overrides, train
 from training.config import Recipe
-from training.distributed.supervisor import terminated_as_interrupted
-from training.distributed.watchdog import SUPERVISOR
+from training.distributed.processes import (
+    POLL_SECONDS,
+    TrainingProcess,
+    kill,
+    sigterm_as_interrupt,
+)
 from training.input.batches import FeatureSet, open_features
 from training.loops.checkpoints import claim
-from training.loops.synchronous import InterruptedRunError
-from training.sweep_table import Result, figure, table
+from training.loops.recorder import InterruptedRunError
+from training.sweep_table import Result, plot, table
 
-FIGURE = "sweep.svg"
+PLOT = "sweep.svg"
 _DESCRIPTION = """\
 Train a network once for every combination of the given values, each run in a
 folder of its own, and compare the runs in a table, sweep.json and sweep.svg. A
@@ -45,19 +50,44 @@ are, others resume from their last checkpoint. Watch all runs with
 # Flags of training.train beside the recipe; its help explains them.
 _FLAGS = ("devices", "workers", "parameter-servers", "skip-damaged-shards", "wait-seconds")
 _FLAGS_OF_CLUSTERS = ("workers", "parameter-servers")
-# What a run is given to save and end, before it is killed.
-_GRACE_SECONDS = 300.0
-_POLL_SECONDS = 0.2
-_LOG_LINES = 12
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sweep(Document):
+    """`sweep.json` beside the runs of a sweep.
+
+    Attributes:
+      made_by: the command.
+      features, features_fingerprint: what the runs were trained on.
+      recipe: name of the recipe.
+      runs: in the order of the grid.
+    """
+
+    FILE: ClassVar[str] = folders.SWEEP
+    MAKER: ClassVar[str] = folders.MAKERS[FILE]
+
+    made_by: MadeBy
+    features: str
+    features_fingerprint: str
+    recipe: str
+    runs: tuple[Result, ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class _Run:
-    """One point of the grid."""
+    """One point of the grid.
 
-    values: Mapping[str, str]  # by swept quantity, as they were given
+    Attributes:
+      values: of the swept fields and flags, as given.
+      output: folder of the run.
+      arguments: of training.train.
+      recipe: of the run.
+      features: of the run.
+    """
+
+    values: Mapping[str, str]
     output: str
-    arguments: tuple[str, ...]  # of training.train
+    arguments: tuple[str, ...]
     recipe: Recipe
     features: FeatureSet
 
@@ -69,6 +99,7 @@ class _Run:
     def result(self, error: str | None) -> Result:
         document = folders.find_document(self.output, Run) if error is None else None
         return Result(
+            folder=self.output,
             values=self.values,
             steps=document.steps if document else None,
             metrics=document.metrics if document else {},
@@ -113,29 +144,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"{len(runs)} runs, {len(runs) - len(unfinished)} of them finished before")
     errors = _train(unfinished, num_jobs=args.jobs)
     results = [run.result(errors.get(run.output)) for run in runs]
-    folders.write_root(
-        output,
-        folders.SWEEP,
-        {
-            "made_by": folders.made_by(),
-            "features": source,
-            "features_fingerprint": runs[0].features.fingerprint,
-            "recipe": args.recipe,
-            "runs": [
-                {"folder": run.output, **dataclasses.asdict(result)}
-                for run, result in zip(runs, results, strict=True)
-            ],
-        },
+    sweep = Sweep(
+        made_by=folders.made_by(),
+        features=source,
+        features_fingerprint=runs[0].features.fingerprint,
+        recipe=args.recipe,
+        runs=tuple(results),
     )
+    folders.write_document(output, sweep)
     print(table(results))
-    drawn = figure(results)
-    if drawn:
-        files.write_bytes(files.join(output, FIGURE), drawn)
+    svg = plot(results)
+    if svg:
+        files.write_bytes(files.join(output, PLOT), svg)
     print(f"wrote {args.output}")
     if errors:
         raise JobFailedError(
-            f"{len(errors)} of {len(runs)} runs failed, see above; "
-            "the same command goes on with these"
+            f"{len(errors)} of {len(runs)} runs failed, see above; the same command resumes them"
         )
     return OK
 
@@ -176,75 +200,59 @@ def _grid(args: argparse.Namespace, source: str, output: str) -> list[_Run]:
 
 
 def _train(runs: Sequence[_Run], *, num_jobs: int) -> dict[str, str]:
-    """Train so many at a time; returns what went wrong, by output.
+    """Train the runs, `num_jobs` at a time; returns the errors of failed runs, by output.
 
     Raises:
       InterruptedRunError: a person stopped the sweep.
     """
     waiting = collections.deque(runs)
-    going: dict[str, subprocess.Popen] = {}  # by output
+    running: dict[str, TrainingProcess] = {}  # by output
     errors: dict[str, str] = {}
     status = StatusLine()
-    num_cores = len(os.sched_getaffinity(0))
-    environment = {
-        "TF_NUM_INTRAOP_THREADS": str(max(1, num_cores // num_jobs)),
-        **os.environ,
-        SUPERVISOR: str(os.getpid()),
-    }
-    with tempfile.TemporaryDirectory(prefix="sweep-logs-") as folder, terminated_as_interrupted():
-        logs = {run.output: Path(folder, f"{index}.log") for index, run in enumerate(runs)}
+    variable = "TF_NUM_INTRAOP_THREADS"
+    threads = max(1, len(os.sched_getaffinity(0)) // num_jobs)
+    environment = {variable: os.environ.get(variable, str(threads))}
+    with tempfile.TemporaryDirectory(prefix="sweep-logs-") as logs, sigterm_as_interrupt():
         try:
-            while waiting or going:
-                while waiting and len(going) < num_jobs:
+            while waiting or running:
+                while waiting and len(running) < num_jobs:
                     run = waiting.popleft()
-                    going[run.output] = _start(run, logs[run.output], environment)
-                time.sleep(_POLL_SECONDS)
-                for output in [
-                    name for name, process in going.items() if process.poll() is not None
-                ]:
-                    if going.pop(output).returncode != OK:
-                        errors[output] = _last_words(output, logs[output])
+                    log = Path(logs, f"{len(waiting)}.log")
+                    running[run.output] = TrainingProcess.start(
+                        run.output, run.arguments, environment=environment, log=log
+                    )
+                time.sleep(POLL_SECONDS)
+                for process in list(running.values()):
+                    code = process.popen.poll()
+                    if code is not None:
+                        del running[process.name]
+                        if code != OK:
+                            errors[process.name] = _report_failure(process)
                 if status.due:
-                    num_done = len(runs) - len(waiting) - len(going)
+                    num_done = len(runs) - len(waiting) - len(running)
                     status.show(
-                        f"{num_done} of {len(runs)} runs done, {len(going)} going on, "
+                        f"{num_done} of {len(runs)} runs done, {len(running)} running, "
                         f"{len(errors)} failed"
                     )
         except KeyboardInterrupt:
-            for process in going.values():
-                process.terminate()
-            for process in going.values():
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(_GRACE_SECONDS)
+            for process in running.values():
+                process.popen.terminate()
+            for process in running.values():
+                process.wait()
             raise InterruptedRunError(
-                f"stopped; {len(going)} runs were going on, which are saved, and {len(waiting)} "
-                "had not begun; run the same command again to go on"
+                f"stopped; {len(running)} runs were running, which are saved, and {len(waiting)} "
+                "had not started; run the same command again to resume"
             ) from None
         finally:
             status.close()
-            for process in going.values():
-                process.kill()
-                process.wait()
+            kill(running.values())
     return errors
 
 
-def _start(run: _Run, log: Path, environment: Mapping[str, str]) -> subprocess.Popen:
-    with log.open("wb") as file:
-        return subprocess.Popen(
-            [sys.executable, "-m", "training.train", *run.arguments],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=file,
-            start_new_session=True,  # Ctrl-C is for us, who pass it on once
-        )
-
-
-def _last_words(output: str, log: Path) -> str:
-    """Show how a run ended; returns its error, or else its last line."""
-    lines = log.read_text(errors="replace").splitlines() or ["it said nothing"]
-    print(f"\n{output} failed:", file=sys.stderr)
-    print(*(f"  | {line}" for line in lines[-_LOG_LINES:]), sep="\n", file=sys.stderr)
+def _report_failure(process: TrainingProcess) -> str:
+    """Print the end of the log of a failed run; returns its error, or else its last line."""
+    print(f"\n{process.name} failed:", file=sys.stderr)
+    lines = process.print_log() or ["no output"]
     errors = [line for line in lines if line.startswith("error: ")]
     return (errors or lines)[-1].removeprefix("error: ")
 

@@ -1,4 +1,4 @@
-"""What the runs of a sweep learned, side by side: a table for the terminal, and a figure."""
+"""The metrics of the runs of a sweep, side by side: a table for the terminal, and a plot."""
 
 import dataclasses
 import io
@@ -18,33 +18,42 @@ _COLUMNS = {
     "loss": "validation_loss",
     "patches/s": "patches_per_second",
 }
-# Letters of an error in the table; sweep.json has all of them.
+# Characters of an error in the table; sweep.json has the whole error.
 _MAX_ERROR = 60
-# A figure with more lines than this has no legend.
+# A plot with more lines than this has no legend.
 _MAX_LEGEND = 8
-# Values that are further apart are shown on a logarithmic axis.
+# Values whose ratio is larger are shown on a logarithmic axis.
 _LINEAR_RANGE = 8
 _PANEL_INCHES = (4.2, 3.4)
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """Of one run."""
+    """A run of a sweep.
 
-    values: Mapping[str, str]  # by swept quantity
-    steps: int | None  # None where it failed
-    metrics: Mapping[str, float | None]  # of run.json; empty where it failed
-    error: str | None  # None where it did not
+    Attributes:
+      folder: of the run.
+      values: of the swept fields and flags, as given.
+      steps: of the run; None if it failed.
+      metrics: of run.json; empty if the run failed.
+      error: None if the run did not fail.
+    """
+
+    folder: str
+    values: Mapping[str, str]
+    steps: int | None
+    metrics: Mapping[str, int | float | None]
+    error: str | None
 
     @property
     def mean_average_precision(self) -> float:
-        """Of the validation subset; NaN where there is none."""
+        """Of the validation subset; NaN if there is none."""
         value = self.metrics.get(_MAP)
         return math.nan if value is None else value
 
 
 def table(results: Sequence[Result]) -> str:
-    """Lines of a table, the highest mAP first, failed runs last."""
+    """The lines of the table, the highest mAP first, failed runs last."""
     quantities = list(results[0].values)
     rows = [[*quantities, *_COLUMNS, "steps"]]
 
@@ -71,13 +80,13 @@ def table(results: Sequence[Result]) -> str:
     )
 
 
-def figure(results: Sequence[Result]) -> bytes | None:
-    """An SVG of mAP against each swept quantity, a line for each combination of the others.
+def plot(results: Sequence[Result]) -> bytes | None:
+    """Plot mAP against each swept quantity, with a line for each combination of the others.
 
     Returns:
-      None where no run has an mAP.
+      SVG; None if no run has an mAP.
     """
-    measured = [one for one in results if not math.isnan(one.mean_average_precision)]
+    measured = [run for run in results if not math.isnan(run.mean_average_precision)]
     if not measured:
         return None
     quantities = list(measured[0].values)
@@ -107,9 +116,9 @@ def _draw(panel: Axes, quantity: str, results: Sequence[Result]) -> None:
         value = result.values[quantity]
         return float(value) if is_numeric else value
 
-    lines = itertools.groupby(sorted(results, key=lambda one: (others(one), place(one))), others)
+    lines = itertools.groupby(sorted(results, key=lambda run: (others(run), place(run))), others)
     for label, line in lines:
-        points = [(place(one), one.mean_average_precision) for one in line]
+        points = [(place(run), run.mean_average_precision) for run in line]
         panel.plot(*zip(*points, strict=True), marker="o", markersize=4, label=label)
     panel.set_xlabel(quantity.replace("_", " "))
     panel.grid(visible=True, linewidth=0.4)

@@ -7,6 +7,12 @@ from features.errors import InputError
 from features.front_end.front_end import FrontEnd
 from features.storage import files
 
+# Folder of a run that holds the SavedModel, and assets of the SavedModel beside labels.parquet.
+FOLDER, ASSETS = "export", "assets"
+FRONT_END, RECIPE = "front_end.json", "recipe.json"
+# Signatures, each with an input of the same name, and their outputs.
+PATCHES, WAVEFORM = "patches", "waveform"
+SCORES, LOGITS, EMBEDDING, START_SECONDS = "scores", "logits", "embedding", "start_seconds"
 _GRAPH = "saved_model.pb"
 _VARIABLES = "variables/variables.data-*"
 
@@ -17,29 +23,29 @@ def find_export(folder: str) -> str:
     Raises:
       InputError: it is neither.
     """
-    for export in (files.join(folder, "export"), folder):
+    for export in (files.join(folder, FOLDER), folder):
         if files.exists(files.join(export, _GRAPH)):
             return export
     raise InputError(
-        f"--run {folder}: has no export/{_GRAPH}; give a folder made by training.train, or a copy "
-        "of its export"
+        f"--run {folder}: has no {FOLDER}/{_GRAPH}; give a folder made by training.train, or a "
+        "copy of its export"
     )
 
 
 def read_front_end(export: str) -> FrontEnd:
     """The front end whose patches an exported network takes."""
-    path = files.join(export, "assets", "front_end.json")
+    path = files.join(export, ASSETS, FRONT_END)
     return FrontEnd.from_json(json.loads(files.read_bytes(path)), path)
 
 
 def export_vocabulary(export: str) -> Vocabulary:
     """The labels of an exported network's outputs."""
-    return read_vocabulary(files.join(export, "assets"))
+    return read_vocabulary(files.join(export, ASSETS))
 
 
 def export_recipe(export: str) -> dict:
     """What an exported network was trained with."""
-    return json.loads(files.read_bytes(files.join(export, "assets", "recipe.json")))
+    return json.loads(files.read_bytes(files.join(export, ASSETS, RECIPE)))
 
 
 def export_fingerprint(export: str) -> str:

@@ -13,7 +13,13 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import tensorflow as tf
 
-from features.contracts.export import export_vocabulary, read_front_end
+from features.contracts.export import (
+    EMBEDDING,
+    PATCHES,
+    SCORES,
+    export_vocabulary,
+    read_front_end,
+)
 
 # Patches given to the network at a time; a constant, so that TensorFlow compiles one shape.
 _BATCH_SIZE = 128
@@ -56,12 +62,12 @@ class ExportedModel:
 
     def __init__(self, export: str):
         self._model = tf.saved_model.load(export)
-        self._patches = self._model.signatures["patches"]
+        self._patches = self._model.signatures[PATCHES]
         self.front_end = read_front_end(export)
         self.vocabulary = export_vocabulary(export)
         outputs = self._patches.structured_outputs
-        self.num_labels: int = outputs["scores"].shape[-1]
-        self.num_units: int = outputs["embedding"].shape[-1]
+        self.num_labels: int = outputs[SCORES].shape[-1]
+        self.num_units: int = outputs[EMBEDDING].shape[-1]
 
     def score(self, chunks: Iterable[Patches]) -> Iterator[tuple[Patches, Outputs]]:
         """Score patches, of several soundtracks at once where these are short.
@@ -79,8 +85,8 @@ class ExportedModel:
             yield (
                 batch,
                 Outputs(
-                    scores=outputs["scores"].numpy()[: len(batch)],
-                    embedding=outputs["embedding"].numpy()[: len(batch)],
+                    scores=outputs[SCORES].numpy()[: len(batch)],
+                    embedding=outputs[EMBEDDING].numpy()[: len(batch)],
                 ),
             )
 

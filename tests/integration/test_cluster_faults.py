@@ -126,7 +126,7 @@ def test_killed_processes_do_not_change_what_is_learned(
     assert run.roles() == {}
     text = run.log.read_text()
     for process in ("worker 0", "ps 0", "chief 0"):
-        assert f"{process} was ended by signal 9 and is started again" in text
+        assert f"{process} was ended by signal 9 and restarts" in text
 
     document = json.loads((tmp_path / "run" / "run.json").read_text())
     assert STEPS <= document["steps"] <= STEPS + 4  # steps are done at least once
@@ -135,7 +135,7 @@ def test_killed_processes_do_not_change_what_is_learned(
     assert last_loss(tmp_path / "run") == pytest.approx(last_loss(alone), rel=0.15)
 
 
-def test_a_killed_worker_that_shares_mini_batches_starts_all_from_the_checkpoint(
+def test_a_killed_worker_that_shares_mini_batches_restarts_all_from_the_checkpoint(
     features: Path, tmp_path: Path, start: Callable[..., Run]
 ) -> None:
     flags = ("--cluster=local", "--workers=2", "--parameter-servers=0", "--steps=80")
@@ -149,11 +149,11 @@ def test_a_killed_worker_that_shares_mini_batches_starts_all_from_the_checkpoint
     assert run.wait_for_progress() < 60
     assert run.end() == 0, run.log.read_text()
     text = run.log.read_text()
-    assert "all processes are started again, from the last checkpoint" in text
+    assert "all processes restart from the last checkpoint" in text
     assert json.loads((tmp_path / "run" / "run.json").read_text())["steps"] == 80
 
 
-def test_sigterm_saves_and_the_same_command_goes_on_and_a_killed_supervisor_leaves_nobody(
+def test_sigterm_saves_the_same_command_resumes_and_a_killed_supervisor_leaves_no_process(
     features: Path, tmp_path: Path, start: Callable[..., Run]
 ) -> None:
     flags = (features, tmp_path / "run", "--cluster=local", "--workers=1")
@@ -179,7 +179,7 @@ def test_sigterm_saves_and_the_same_command_goes_on_and_a_killed_supervisor_leav
         time.sleep(0.1)
 
 
-def test_a_worker_says_which_videos_are_not_finite(
+def test_a_worker_names_the_videos_that_are_not_finite(
     features: Path, tmp_path: Path, start: Callable[..., Run]
 ) -> None:
     flags = ("--cluster=local", "--workers=1", "--learning-rate=1e30")

@@ -24,7 +24,7 @@ def descriptions() -> dict[str, Any]:
         ("fully_connected", 11_231_000, 11_231_000, (11.2e6, 11.2e6), (0.005, 0.005)),
         ("alexnet", 37_338_464, 767_639_744, (37.3e6, 767e6), (0.002, 0.001)),
         ("vgg", 62_022_208, 2_423_713_792, (62e6, 2.4e9), (0.01, 0.02)),
-        # The text and the figure for multiplies disagree; the lean stem meets the figure.
+        # The text and the number of multiplies disagree; the lean stem has that number.
         ("inception_v3", 28_039_760, 5_437_980_672, (28e6, 4.7e9), (0.02, 0.16)),
         ("inception_v3_lean_stem", 27_903_168, 4_641_897_216, (28e6, 4.7e9), (0.02, 0.013)),
         ("resnet50", 29_770_816, 1_856_403_456, (30e6, 1.9e9), (0.02, 0.03)),
@@ -76,7 +76,7 @@ def test_another_network_or_label_set_is_not_compared(capsys: pytest.CaptureFixt
     assert described["paper"] is None
 
 
-def test_the_table_has_the_papers_figures(capsys: pytest.CaptureFixture) -> None:
+def test_the_table_has_the_numbers_of_the_paper(capsys: pytest.CaptureFixture) -> None:
     main(["alexnet"])
     assert capsys.readouterr().out.splitlines()[1].split() == [
         *("alexnet", "3087", "37.3M", "37.3M", "768M", "767M")

@@ -176,7 +176,7 @@ def test_converted_models_equal_the_saved_model(
     original = convert.load_saved_model(str(run_folder / "export"))
     load = {"tflite": convert.load_tflite, "onnx": convert.load_onnx}[kind]
     converted = load(run_folder / kind)
-    expected, received = (one("waveform", samples) for one in (original, converted))
+    expected, received = (apply("waveform", samples) for apply in (original, converted))
     assert expected["scores"].shape == (LogMelParams().num_patches(len(samples)), 6)
     assert len(expected["scores"]) > 64
     np.testing.assert_allclose(received["scores"], expected["scores"], atol=1e-4)

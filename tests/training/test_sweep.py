@@ -1,4 +1,4 @@
-"""A real sweep, interrupted and resumed; its table and figure from results made here."""
+"""A real sweep, interrupted and resumed; its table and plot from results made here."""
 
 import json
 import re
@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from features.contracts import folders
 from features.contracts.folders import ContractError
 from features.errors import InputError, JobFailedError
 from training import train
-from training.sweep import main
-from training.sweep_table import Result, figure, table
+from training.sweep import Sweep, main
+from training.sweep_table import Result, plot, table
 
 LIMIT_SECONDS = 120
 GOOD, SLOW, BAD = "3e-3", "1e-7", "1e30"
@@ -25,7 +26,7 @@ def command(features: Path, output: Path, *more: str) -> list[str]:
     return ["fully_connected", f"--features={features}", f"--output={output}", *sizes, *more]
 
 
-def test_a_sweep_goes_on_and_a_failed_run_costs_itself(
+def test_a_sweep_resumes_and_a_failed_run_leaves_the_others_alone(
     features_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     flags = command(features_folder, tmp_path, "--learning-rate", GOOD, SLOW, BAD)
@@ -55,6 +56,9 @@ def test_a_sweep_goes_on_and_a_failed_run_costs_itself(
     assert " ".join(rows[3][1:]).startswith("failed: not finite in step")
 
     runs = json.loads((tmp_path / "sweep.json").read_text())["runs"]
+    sweep = folders.read_document(str(tmp_path), Sweep)
+    assert [run.folder for run in sweep.runs] == [str(good), str(slow), str(bad)]
+    assert list(runs[0]) == ["folder", "values", "steps", "metrics", "error"]
     assert [run["values"] for run in runs] == [
         {"learning_rate": rate} for rate in (GOOD, SLOW, BAD)
     ]
@@ -107,7 +111,7 @@ def test_runs_of_another_sweep_are_refused(
 
     monkeypatch.setattr(subprocess, "Popen", none_is_started)
     layers = ["--set", "num_layers=1,2"]
-    with pytest.raises(JobFailedError, match="0 runs were going on"):
+    with pytest.raises(JobFailedError, match="0 runs were running"):
         main(command(features_folder, tmp_path, *layers))
     with pytest.raises(ContractError, match=r"num_layers=1 holds another run: recipe\.seed is 1"):
         main(command(features_folder, tmp_path, *layers, "--seed=1"))
@@ -132,13 +136,13 @@ def result(mean_average_precision: float | None, **values: str) -> Result:
         "validation_loss": 0.01,
         "patches_per_second": 1234.5,
     }
-    return Result(values=values, steps=10, metrics=metrics, error=None)
+    return Result(folder="run", values=values, steps=10, metrics=metrics, error=None)
 
 
 def grid() -> Sequence[Result]:
     return [
         result(0.1, num_layers="2", units="500"),
-        Result({"num_layers": "2", "units": "4000"}, None, {}, "a shard is damaged"),
+        Result("run", {"num_layers": "2", "units": "4000"}, None, {}, "a shard is damaged"),
         result(None, num_layers="4", units="500"),
         result(0.3, num_layers="4", units="4000"),
     ]
@@ -154,12 +158,12 @@ def test_the_table_is_by_falling_precision() -> None:
     ]
 
 
-def test_the_figure_has_a_panel_for_each_quantity_and_a_line_for_the_others() -> None:
-    drawn = figure(grid())
-    assert drawn is not None
-    text = drawn.decode()
+def test_the_plot_has_a_panel_for_each_quantity_and_a_line_for_the_others() -> None:
+    svg = plot(grid())
+    assert svg is not None
+    text = svg.decode()
     for words in ("num layers", ">units<", "validation mAP", "units 4000", "num_layers 2"):
         assert words in text
-    assert figure(grid()) == drawn
-    assert figure([result(0.1, precision="float32"), result(0.2, precision="bfloat16")])
-    assert figure([result(None, seed="1"), result(None, seed="2")]) is None
+    assert plot(grid()) == svg
+    assert plot([result(0.1, precision="float32"), result(0.2, precision="bfloat16")])
+    assert plot([result(None, seed="1"), result(None, seed="2")]) is None

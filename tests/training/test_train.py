@@ -20,7 +20,7 @@ from training import recipes
 from training.config import Recipe, ResNet50
 from training.export import export
 from training.input.batches import open_features, validation_batches
-from training.loops import synchronous
+from training.loops import evaluator
 from training.loops.checkpoints import restore_weights
 from training.loops.step import fresh_model
 from training.loops.validation import inference, validate
@@ -129,14 +129,14 @@ def test_waveform_shorter_than_a_patch_has_no_scores(run_folder: Path, num_sampl
     assert framed["start_seconds"].shape == (0,)
 
 
-def test_an_interrupted_run_goes_on_where_it_stopped(
+def test_an_interrupted_run_resumes_where_it_stopped(
     features_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(synchronous, "validate", interrupt)  # at half of the steps
+        patched.setattr(evaluator, "validate", interrupt)  # at half of the steps
         with pytest.raises(JobFailedError, match=f"stopped at step 20 of {STEPS}, which is saved"):
             main(command(features_folder, tmp_path))
     assert not (tmp_path / "run.json").exists()
@@ -232,7 +232,7 @@ def test_best_checkpoint_is_kept(run_folder: Path, features_folder: Path) -> Non
     )
 
 
-def test_without_validation_it_says_so_and_goes_on(
+def test_without_validation_it_says_so_and_trains(
     tmp_path: Path, make_features: Callable, capsys: pytest.CaptureFixture
 ) -> None:
     make_features(tmp_path / "features", shards={"train": 1})

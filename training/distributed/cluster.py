@@ -1,4 +1,4 @@
-"""Which processes train together, and which of them this one is: `TF_CONFIG`."""
+"""The processes that train together, and the role of this process among them: `TF_CONFIG`."""
 
 import dataclasses
 import json
@@ -32,12 +32,17 @@ _EXAMPLE = (
 class Cluster:
     """The processes of a run.
 
-    With parameter servers training is asynchronous: `chief`, `worker`, `ps`. Without, the workers
-    share every mini-batch, and the first of them is the chief. An `evaluator` is in no cluster: it
-    reads checkpoints (inside, it can hang the coordinator).
+    With parameter servers training is asynchronous: `chief`, `worker`, `ps`. Without them the
+    workers share every mini-batch, and the first worker is the chief. An `evaluator` only reads
+    checkpoints and is not a member of the cluster (as a member it can hang the coordinator).
+
+    Attributes:
+      addresses: role -> host:port of each process.
+      role: of this process.
+      index: of this process among those of its role.
     """
 
-    addresses: Mapping[str, tuple[str, ...]]  # role -> host:port of each
+    addresses: Mapping[str, tuple[str, ...]]
     role: str
     index: int
 
@@ -48,12 +53,12 @@ class Cluster:
 
     @property
     def address(self) -> str:
-        """Of this process."""
+        """The host:port of this process."""
         return self.addresses[self.role][self.index]
 
     @property
     def num_workers(self) -> int:
-        """Workers of the run."""
+        """The number of workers."""
         return len(self.addresses[WORKER])
 
     @property
@@ -69,7 +74,7 @@ class Cluster:
         return json.dumps({"cluster": self.addresses, "task": task})
 
     def resolver(self) -> tf.distribute.cluster_resolver.ClusterResolver:
-        """The same for TensorFlow."""
+        """The cluster as TensorFlow takes it."""
         return tf.distribute.cluster_resolver.SimpleClusterResolver(
             tf.train.ClusterSpec({role: list(at) for role, at in self.addresses.items()}),
             task_type=self.role,
@@ -79,10 +84,10 @@ class Cluster:
 
 
 def cluster_of_environment() -> Cluster | None:
-    """What `TF_CONFIG` says; None where it is not set.
+    """The cluster that `TF_CONFIG` describes; None if it is not set.
 
     Raises:
-      InputError: it makes no sense.
+      InputError: the value is not a valid cluster.
     """
     text = os.environ.get(VARIABLE)
     if not text:
@@ -114,7 +119,7 @@ def _problem(cluster: Cluster) -> str | None:
 
 
 def require_free_port(address: str) -> None:
-    """Refuse to start where another process listens: gRPC would share the port with it.
+    """Make sure that nothing listens at the port of this process; gRPC would share the port.
 
     Raises:
       InputError: the port is in use.
@@ -126,21 +131,21 @@ def require_free_port(address: str) -> None:
             probe.bind(("", port))
         except OSError as error:
             raise InputError(
-                f"port {port} of this machine cannot be had ({error}); end the process that "
+                f"port {port} of this machine is not free ({error}); end the process that "
                 f"listens there, or give {address} another port in {VARIABLE} of every process"
             ) from error
 
 
 def meet(cluster: Cluster, seconds: float) -> None:
-    """Wait until each of the workers that share mini-batches has come.
+    """Wait until all workers that share mini-batches are there.
 
-    TensorFlow would wait for them too, without an end, and with Python's lock in its hands.
+    TensorFlow would wait for them too, but without a time limit and holding Python's lock.
 
     Raises:
-      LostPeerError: one does not come within so many seconds.
+      LostPeerError: a worker is not there after `seconds`.
     """
     port = int(cluster.address.rsplit(":", 1)[1])
-    with socket.create_server(("", port), backlog=4_096):  # where the others look for us
+    with socket.create_server(("", port), backlog=4_096):  # where the others look for this process
         for index, address in enumerate(cluster.addresses[WORKER]):
             wait_for_address(address, f"worker {index}", seconds)
 
@@ -151,12 +156,16 @@ def serve(cluster: Cluster, output: str, seconds: float) -> None:
     Args:
       cluster: with the role of this process.
       output: folder of the run.
-      seconds: how long to wait for a chief that is not there.
+      seconds: how long to wait for an absent chief.
 
     Raises:
-      LostPeerError: there is no chief for so long.
+      LostPeerError: the chief was absent for that long.
     """
-    Watchdog(seconds)  # ends this process with its supervisor
+    with Watchdog(seconds):  # ends this process with its supervisor
+        _serve(cluster, output, seconds)
+
+
+def _serve(cluster: Cluster, output: str, seconds: float) -> None:
     server: Any = tf.distribute.Server(
         tf.train.ClusterSpec({role: list(at) for role, at in cluster.addresses.items()}),
         job_name=cluster.role,
@@ -164,11 +173,11 @@ def serve(cluster: Cluster, output: str, seconds: float) -> None:
         protocol="grpc",
     )
     (chief,) = cluster.addresses[CHIEF]
-    seen_at, came = time.monotonic(), False
+    seen_at, was_seen = time.monotonic(), False
     while True:
         if is_listening(chief):
-            seen_at, came = time.monotonic(), True
-        elif came and folders.find_document(output, Run):
+            seen_at, was_seen = time.monotonic(), True
+        elif was_seen and folders.find_document(output, Run):
             return
         elif time.monotonic() > seen_at + seconds:
             raise LostPeerError(

@@ -1,4 +1,4 @@
-"""Where the devices are that share a mini-batch."""
+"""The devices that share a mini-batch."""
 
 from collections.abc import Callable
 
@@ -10,14 +10,14 @@ from training.distributed.cluster import Cluster
 
 
 def synchronous_strategy(cluster: Cluster | None, num_devices: int) -> tf.distribute.Strategy:
-    """One device, several of this machine, or those of several workers.
+    """The strategy for one device, several of this machine, or those of several workers.
 
     Args:
       cluster: workers that train together; None for this process alone.
-      num_devices: GPUs of each process, where there are any; or else parts of its CPU.
+      num_devices: GPUs of each process; parts of its CPU if it has no GPU.
 
     Raises:
-      InputError: there are fewer GPUs.
+      InputError: this machine has fewer GPUs.
     """
     devices = _devices(num_devices)
     if cluster is not None:
@@ -36,36 +36,36 @@ def _devices(number: int) -> list[str]:
         return [f"GPU:{index}" for index in range(number)]
     (cpu,) = tf.config.list_physical_devices("CPU")
     if number > 1:
-        one = tf.config.LogicalDeviceConfiguration()
-        tf.config.set_logical_device_configuration(cpu, [one] * number)
+        part = tf.config.LogicalDeviceConfiguration()
+        tf.config.set_logical_device_configuration(cpu, [part] * number)
     return [f"CPU:{index}" for index in range(number)]
 
 
 def require_equal_parts(recipe: Recipe, strategy: tf.distribute.Strategy) -> None:
-    """Every device gets as much of a batch as any other.
+    """Make sure that a mini-batch divides into equal parts, one for each device.
 
     Raises:
-      InputError: the batch cannot be cut so.
+      InputError: the batch size is not a multiple of the number of devices.
     """
     number = strategy.num_replicas_in_sync
     if recipe.batch_size % number:
         raise InputError(
-            f"a batch of {recipe.batch_size} cannot be cut into {number} equal parts, one for "
-            "each device; give another --batch-size"
+            f"a batch of {recipe.batch_size} cannot be divided into {number} equal parts, one for "
+            f"each device; give a --batch-size that is a multiple of {number}"
         )
 
 
-def agreement(strategy: tf.distribute.Strategy) -> Callable[[list[bool]], list[bool]]:
-    """A function that says of each wish whether any worker has it.
+def any_worker(strategy: tf.distribute.Strategy) -> Callable[[list[bool]], list[bool]]:
+    """A function that ORs a list of booleans across workers.
 
-    Workers that share mini-batches must save and stop at the same step, so all of them must call
-    it in every step. A process alone agrees with itself.
+    Workers that share mini-batches must save and stop at the same step, so each must call the
+    function in every step. Without other workers it returns its argument.
     """
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
-        return lambda wishes: wishes
+        return lambda flags: flags
 
     @tf.function
-    def add_up(wishes: tf.Tensor) -> tf.Tensor:
-        return strategy.reduce("sum", strategy.run(tf.identity, args=(wishes,)), axis=None)
+    def add_up(flags: tf.Tensor) -> tf.Tensor:
+        return strategy.reduce("sum", strategy.run(tf.identity, args=(flags,)), axis=None)
 
-    return lambda wishes: [bool(n) for n in add_up(tf.constant(wishes, tf.float32)).numpy()]
+    return lambda flags: [bool(n) for n in add_up(tf.constant(flags, tf.float32)).numpy()]

@@ -1,8 +1,8 @@
-"""Patches as they might have been: shifted, louder, mixed with each other, with parts blanked.
+"""Augmentation of patches: shifts, gain, mixup, masks.
 
-Chance comes with the patch: the input draws some numbers for each, from the seed of the run and the
-patch's place in the stream, and what happens in the step follows from these. So it is the same
-whatever devices share a mini-batch.
+Random draws are made in the input pipeline, a vector for each patch, from the seed of the run and
+the place of the patch in the stream. The step computes the rest from the draws. So augmentation
+does not depend on which devices share a mini-batch.
 """
 
 from typing import NamedTuple
@@ -12,37 +12,43 @@ import tensorflow as tf
 from features.front_end.params import LogMelParams
 from training.config import Options
 
-# The numbers of a patch: its share in a mixture, shift in time, shift in bands, gain, and for each
-# mask of time and one of bands the width and the place of each.
+# Draws of a patch: share in its mixture, shift in time, shift in bands, gain; then, for each pair
+# of masks, width and place of the time mask and of the band mask.
 _SHARE, _TIME, _BANDS, _GAIN, _MASKS = range(5)
 _OF_MASKS = 4
 
 
 class Examples(NamedTuple):
-    """What the network is to learn from a mini-batch."""
+    """Inputs and targets of a mini-batch.
 
-    patches: tf.Tensor  # log-mel [batch, frames, bands]
-    label_ids: tf.Tensor  # [batch, most labels], padded by NO_LABEL
-    label_shares: tf.Tensor | None  # float32 [batch, most labels]; None for 1
+    Attributes:
+      patches: log-mel [batch, frames, bands].
+      label_ids: [batch, most labels], padded by NO_LABEL.
+      label_shares: float32 [batch, most labels]; None for 1.
+    """
+
+    patches: tf.Tensor
+    label_ids: tf.Tensor
+    label_shares: tf.Tensor | None
 
 
 def draw(options: Options, seed: tf.Tensor) -> tf.Tensor:
-    """The numbers that one patch is augmented by.
+    """Draw the random numbers of a patch.
 
     Args:
       options: of the recipe.
-      seed: two integers, which no other patch has.
+      seed: two integers that no other patch has.
 
     Returns:
-      float32 [numbers] in [0, 1]: the patch's share in its mixture, and uniform ones.
+      float32 [numbers] in [0, 1]: the share of the patch in its mixture, then uniform draws.
     """
     uniform = tf.random.stateless_uniform([_MASKS - 1 + _OF_MASKS * options.masks], seed)
     if not options.mixup:
         return tf.concat([[1.0], uniform], axis=0)
-    # Beta(a, a). In float64, where both cannot be 0.
+    # Beta(a, a) from two gamma draws; in float64, so that they are never both 0.
     alpha = tf.constant(options.mixup, tf.float64)
-    one, other = tf.unstack(tf.random.stateless_gamma([2], seed, alpha, dtype=tf.float64))
-    return tf.concat([[tf.cast(one / (one + other), tf.float32)], uniform], axis=0)
+    first, second = tf.unstack(tf.random.stateless_gamma([2], seed, alpha, dtype=tf.float64))
+    return tf.concat([[tf.cast(first / (first + second), tf.float32)], uniform], axis=0)
 
 
 def augment(
@@ -52,14 +58,14 @@ def augment(
     options: Options,
     params: LogMelParams,
 ) -> Examples:
-    """Apply the options of a recipe.
+    """Augment a mini-batch as the options of a recipe say.
 
     Args:
       patches: log-mel [batch, frames, bands].
       label_ids: [batch, most labels], padded by NO_LABEL.
-      draws: [batch, numbers], of `draw`.
+      draws: [batch, numbers], from `draw`.
       options: of the recipe.
-      params: what frames are.
+      params: the front end.
     """
     label_shares = None
     either_way = 2 * draws - 1
@@ -86,7 +92,7 @@ def augment(
 
 
 def shifted(patches: tf.Tensor, frames: tf.Tensor) -> tf.Tensor:
-    """Each patch later by so many frames; what leaves at one end comes back at the other.
+    """Shift patches later in time; frames that leave at one end return at the other.
 
     Args:
       patches: [batch, frames, bands].
@@ -98,7 +104,7 @@ def shifted(patches: tf.Tensor, frames: tf.Tensor) -> tf.Tensor:
 
 
 def transposed(patches: tf.Tensor, bands: tf.Tensor) -> tf.Tensor:
-    """Each patch higher by so many mel bands; the band at the edge is repeated.
+    """Shift patches up by mel bands; the band at the edge is repeated.
 
     Args:
       patches: [batch, frames, bands].
@@ -111,15 +117,15 @@ def transposed(patches: tf.Tensor, bands: tf.Tensor) -> tf.Tensor:
 
 
 def amplified(patches: tf.Tensor, decibels: tf.Tensor, params: LogMelParams) -> tf.Tensor:
-    """The log-mel of each sound played louder by so much.
+    """The log-mel of each sound played louder by this gain.
 
-    Exactly that: mel magnitudes are linear in the samples, and log-mel is their logarithm after an
-    offset. What is silent stays so.
+    Exact: mel magnitudes are linear in the samples, and log-mel is their logarithm after an offset.
+    Silence stays silent.
 
     Args:
       patches: log-mel [batch, frames, bands].
       decibels: float32 [batch].
-      params: with the offset.
+      params: the front end, with the offset.
     """
     mel = tf.maximum(tf.exp(patches) - params.log_offset, 0.0)
     factors = 10 ** (decibels[:, None, None] / 20)
@@ -127,21 +133,21 @@ def amplified(patches: tf.Tensor, decibels: tf.Tensor, params: LogMelParams) -> 
 
 
 def mixed(patches: tf.Tensor, label_ids: tf.Tensor, shares: tf.Tensor) -> Examples:
-    """Mixup (Zhang et al. 2018): each patch with its neighbour, and their targets alike.
+    """Mixup (Zhang et al. 2018): mix each patch, and its targets, with those of its neighbour.
 
-    Neighbours are the first and the second, the third and the fourth: patches of a batch are in no
-    order, and so their pairs do not depend on how it is cut into parts for devices. A last one
-    without neighbour stays as it is. Log-mel is mixed, which for PANNs (Kong et al. 2020) was
-    better than mixing waveforms.
+    Neighbours are the first and the second patch, the third and the fourth, and so on: a batch is
+    in random order, and pairs do not depend on how the batch is divided among devices. A last patch
+    without a neighbour stays as it is. Log-mel is mixed, which was better than mixing waveforms for
+    PANNs (Kong et al. 2020).
 
     Args:
       patches: [batch, frames, bands].
       label_ids: [batch, most labels], padded by NO_LABEL.
-      shares: float32 [batch], that each patch has in its mixture.
+      shares: float32 [batch], of each patch in its mixture.
 
     Returns:
-      The ids of both, each with its share: a target is linear in these, so that the loss needs no
-      dense targets. A label of both is there twice.
+      The label ids of both patches, each with a share: targets are linear in the shares, so the
+      loss needs no dense targets. A label of both patches is listed twice.
     """
     index = tf.range(tf.shape(patches)[0])
     neighbour = tf.minimum(tf.bitwise.bitwise_xor(index, 1), index[-1])
@@ -153,9 +159,9 @@ def mixed(patches: tf.Tensor, label_ids: tf.Tensor, shares: tf.Tensor) -> Exampl
 
 
 def stretch(draws: tf.Tensor, most: int, length: int) -> tf.Tensor:
-    """A stretch of frames or bands to be blanked (SpecAugment: Park et al. 2019).
+    """A stretch of frames or bands to mask (SpecAugment: Park et al. 2019).
 
-    Its width is uniform on 0 to `most`, its place uniform among those where it fits.
+    The width is uniform from 0 to `most`, the place uniform among those where the stretch fits.
 
     Args:
       draws: [batch, 2] in [0, 1), for the width and the place.

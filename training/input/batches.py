@@ -1,7 +1,7 @@
 """FEATURES to batches of stored patches, label ids and video ids.
 
-A run that goes on draws a fresh order from (seed, step), instead of storing how far it had read.
-Patches stay as they are stored until the step decodes them: a quarter of the bytes to move.
+A resumed run draws a new order from (seed, step), instead of storing how far it had read. Patches
+stay in their stored dtype until the step decodes them: a quarter of the bytes to move.
 """
 
 import dataclasses
@@ -27,36 +27,53 @@ TRAIN, VALIDATION = "train", "validation"
 # Fills the rows of label ids up to the longest of a batch.
 NO_LABEL = -1
 
-# Shards that are looked through at once for the damaged one.
+# Shards that are read at the same time in search of a damaged shard.
 _SCANS_AT_ONCE = 8
-# Shards that the validation subset is drawn from hold this many times its patches: enough videos
-# for a fair subset, little enough to read.
+# The validation subset is drawn from shards with this many times its patches: enough videos for a
+# fair subset, few enough to read.
 _VALIDATION_OVERSAMPLING = 8
 
 
 class Batch(NamedTuple):
-    """A mini-batch, of tensors or of their specs."""
+    """A mini-batch, of tensors or of their specs.
 
-    patches: tf.Tensor  # [batch, frames, bands] or [batch, units] of the stored dtype
-    label_ids: tf.Tensor  # int32 [batch, most labels of a patch], padded by NO_LABEL
-    video_ids: tf.Tensor  # string [batch]
-    draws: tf.Tensor  # float32 [batch, numbers] of `augmentation.draw`; none where nothing augments
+    Attributes:
+      patches: [batch, frames, bands] or [batch, units], of the stored dtype.
+      label_ids: int32 [batch, most labels of a patch], padded by NO_LABEL.
+      video_ids: string [batch].
+      draws: float32 [batch, numbers] from `augmentation.draw`; no numbers without augmentation.
+    """
+
+    patches: tf.Tensor
+    label_ids: tf.Tensor
+    video_ids: tf.Tensor
+    draws: tf.Tensor
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FeatureSet:
-    """A finished FEATURES folder, and the labels that are learned from it."""
+    """A finished FEATURES folder, and the labels that are learned from it.
+
+    Attributes:
+      folder: the folder.
+      fingerprint: of the training split.
+      front_end: of the patches.
+      vocabulary: the labels to learn, a prefix of the vocabulary of the folder.
+      num_patches: by split, of all groups.
+      shards: paths by split.
+      band_statistics: for normalisation; None without it.
+    """
 
     folder: str
     fingerprint: str
     front_end: FrontEnd
-    vocabulary: Vocabulary  # of the label set: a prefix of the folder's
-    num_patches: Mapping[str, int]  # split -> patches, of all its groups
-    shards: Mapping[str, tuple[str, ...]]  # split -> paths
-    band_statistics: BandStatistics | None  # that patches are normalised by; None: they are not
+    vocabulary: Vocabulary
+    num_patches: Mapping[str, int]
+    shards: Mapping[str, tuple[str, ...]]
+    band_statistics: BandStatistics | None
 
     def without(self, shard: str) -> "FeatureSet":
-        """The same but for one shard of the training split."""
+        """The same features without one shard of the training split."""
         rest = tuple(path for path in self.shards[TRAIN] if path != shard)
         return dataclasses.replace(self, shards={**self.shards, TRAIN: rest})
 
@@ -68,22 +85,22 @@ def open_features(
     training_subset: str | None = None,
     normalise: bool = False,
 ) -> FeatureSet:
-    """Read what a FEATURES folder says about itself, and check it.
+    """Open a FEATURES folder, and check that it is complete.
 
     Args:
       folder: made by pipelines.extract_features.
-      num_labels: the most frequent labels to learn; None for all, and all where there are fewer.
-      training_subset: one of the nested subsets of the training split; None for all of it.
-      normalise: whether the statistics of the bands are needed.
+      num_labels: learn the most frequent labels; None for all, also if there are fewer.
+      training_subset: a nested subset of the training split; None for the whole split.
+      normalise: whether to read the statistics of the bands.
 
     Raises:
-      ContractError: the folder is unfinished, or its parts do not belong together, or there is
-        nothing to train on.
-      InputError: it has no statistics of the bands.
+      ContractError: the folder is unfinished, its parts do not belong together, or it has nothing
+        to train on.
+      InputError: the folder has no statistics of the bands.
     """
     document = folders.read_document(folder, Features)
     vocabulary = read_vocabulary(folder)
-    cure = "extract the features anew, with `python -m pipelines.extract_features`"
+    cure = "extract the features again, with `python -m pipelines.extract_features`"
     folders.require_equal(
         "vocabulary fingerprint of labels.parquet",
         expected=document.vocabulary.fingerprint,
@@ -115,9 +132,9 @@ def open_features(
         raise ContractError(
             f"{folder}: split {TRAIN!r} has no patches; "
             f"found { ({split: entry.num_patches for split, entry in splits.items()}) }; "
-            "put videos of the data set into it, and extract it"
+            "assign videos of the data set to this split, and extract it"
         )
-    # Of the training split alone: other splits may be extracted later.
+    # Only of the training split: other splits may be extracted later.
     fingerprint = splits[TRAIN].fingerprint
     return FeatureSet(
         folder=folder,
@@ -151,18 +168,18 @@ def training_batches(
     part: tuple[int, int] = (0, 1),
     parts_a_batch: int = 1,
 ) -> tf.data.Dataset:
-    """Endless shuffled batches; every epoch holds each patch once, in an order of its own.
+    """Endless shuffled batches; every epoch has each patch once, in an order of its own.
 
-    Where the recipe balances labels it holds a patch as often as its labels demand.
+    With label balancing, an epoch has each patch as often as its labels demand.
 
     Args:
       features: the data.
       recipe: batch size, seed and shuffling.
-      step: the step that the run starts at; other steps give other orders.
-      stream: of asynchronous workers each reads a stream of its own, in an order of its own.
-      part: (index, number): of processes that share each batch, which one this is. It gets the
-        parts that are its own of the very batches that one process alone would get.
-      parts_a_batch: into how many a batch is cut, one for each device of each process.
+      step: steps done before; other steps give other orders.
+      stream: number of the stream; every asynchronous worker reads a stream in its own order.
+      part: (index, number) of this process among those that share each batch. It gets its parts of
+        the same batches that a single process would get.
+      parts_a_batch: parts that a batch is divided into, one for each device of each process.
 
     Returns:
       `Batch`es of the recipe's size, or parts of them. The size is static.
@@ -179,7 +196,7 @@ def training_batches(
         records = tf.data.Dataset.zip(records, draws)
     records = records.batch(recipe.batch_size // parts_a_batch, drop_remainder=True)
     if number > 1:
-        # Devices of one process take parts that follow each other.
+        # The devices of a process take consecutive parts.
         of_process = parts_a_batch // number
         records = records.batch(of_process).shard(number, index).unbatch()
     return _batches(records, features)
@@ -188,7 +205,7 @@ def training_batches(
 def epoch(
     features: FeatureSet, recipe: Recipe, *, step: int, stream: int | tf.Tensor = 0
 ) -> tf.data.Dataset:
-    """Serialized records of one epoch, shuffled; each iteration over it gives another order."""
+    """Shuffled serialized records of an epoch; each iteration gives another order."""
     paths = features.shards[TRAIN]
     seed = _seed(recipe, step, stream)
     shards = tf.data.Dataset.from_tensor_slices(list(paths)).shuffle(len(paths), seed=seed)
@@ -212,10 +229,10 @@ def validation_batches(features: FeatureSet, recipe: Recipe) -> tf.data.Dataset 
     """The validation subset: the same patches in the same order every time.
 
     Validation shards keep the patches of a video together, so the subset takes every k-th patch of
-    a few shards, not the first patches of one.
+    a few shards, not the first patches of a single shard.
 
     Returns:
-      As `training_batches`, once; None where no validation patches were extracted.
+      Batches as those of `training_batches`, not repeated; None without validation patches.
     """
     total = features.num_patches.get(VALIDATION, 0)
     if not total:
@@ -235,7 +252,7 @@ def validation_batches(features: FeatureSet, recipe: Recipe) -> tf.data.Dataset 
 
 
 def _batches(records: tf.data.Dataset, features: FeatureSet) -> tf.data.Dataset:
-    """Parse batches of serialized records: 4 times faster than parsing them one by one."""
+    """Parse batches of serialized records, 4 times faster than one by one."""
     shape = features.front_end.patch_shape
     dtype = tf.as_dtype(features.front_end.storage.dtype)
     num_labels = len(features.vocabulary)
@@ -253,7 +270,7 @@ def _batches(records: tf.data.Dataset, features: FeatureSet) -> tf.data.Dataset:
         patches = tf.reshape(stored, [-1, *shape])
         label_ids = tf.sparse.to_dense(parsed[record.LABELS], default_value=NO_LABEL)
         label_ids = tf.cast(label_ids, tf.int32)
-        # A patch without any label of the set stays: it is a negative of all of them.
+        # A patch without a label of the set stays: it is a negative of every label.
         label_ids = tf.where(label_ids < num_labels, label_ids, NO_LABEL)
         if draws is None:
             draws = tf.zeros([tf.shape(serialized)[0], 0])
@@ -263,7 +280,7 @@ def _batches(records: tf.data.Dataset, features: FeatureSet) -> tf.data.Dataset:
 
 
 def decode_patches(stored: tf.Tensor, patch_storage: PatchStorage) -> tf.Tensor:
-    """`PatchStorage.decode` in a graph: stored dtype to float32."""
+    """`PatchStorage.decode` in a graph: from the stored dtype to float32."""
     log_mel = tf.cast(stored, tf.float32)
     if patch_storage.dtype == "float16":
         return log_mel
@@ -271,10 +288,10 @@ def decode_patches(stored: tf.Tensor, patch_storage: PatchStorage) -> tf.Tensor:
 
 
 def find_damage(paths: Sequence[str]) -> tuple[str, str] | None:
-    """Look for a damaged shard; a reader in a graph says that there is one, and not which.
+    """Find a damaged shard; a reader in a graph does not say which shard is damaged.
 
     Returns:
-      (path, what is wrong with it) of the first one; None where all are whole.
+      The path of the first damaged shard and what is wrong with it; None if there is none.
     """
 
     def damage_of(path: str) -> tuple[str, str] | None:

@@ -1,24 +1,23 @@
-"""Rare labels more often, frequent ones less: copies of patches, drawn in the input stream."""
+"""Label balancing: patches of rare labels are repeated, patches of frequent labels dropped."""
 
 import numpy as np
 import tensorflow as tf
 
 from features.contracts import record
 
-# Records that are looked at together: parsing them one by one takes 4 times as long.
-_TOGETHER = 256
+# Parsing records one by one takes 4 times as long.
+_RECORDS_PARSED_TOGETHER = 256
 
 
 def copies_of_labels(counts: np.ndarray, balance: float) -> np.ndarray:
-    """How often a patch of each label should be in an epoch.
+    """How often an epoch should have each patch of a label.
 
-    Falling with the label's count to the power of `balance`, and 1 on average: where every patch
-    has one label an epoch keeps its length, and at a balance of 1 all labels are in it equally
-    often.
+    Proportional to 1 / count^balance, and 1 on average: if every patch has one label, an epoch
+    keeps its length, and at a balance of 1 it has all labels equally often.
 
     Args:
-      counts: [labels], of videos that bear it.
-      balance: from 0, which is 1 for all labels, to 1.
+      counts: [labels], videos that have the label.
+      balance: from 0, which gives 1 for all labels, to 1.
 
     Returns:
       float64 [labels].
@@ -29,19 +28,19 @@ def copies_of_labels(counts: np.ndarray, balance: float) -> np.ndarray:
 
 
 def balanced(records: tf.data.Dataset, copies: np.ndarray, seed: tf.Tensor) -> tf.data.Dataset:
-    """Serialized records, each several times or not at all.
+    """Repeat or drop serialized records.
 
-    A patch is there as often as the rarest of its labels demands (the repeat factors of LVIS: Gupta
-    et al. 2019), rounded up or down at random so that the mean is right. One without any label of
-    the set is there once.
+    A record is repeated as its rarest label demands (the repeat factors of LVIS: Gupta et al.
+    2019), rounded up or down at random so that the mean is right. A record without a label of the
+    set is kept once.
 
     Args:
       records: serialized, in any order.
       copies: [labels] of the label set.
-      seed: int64; what is rounded which way follows from it and from the order.
+      seed: int64; the rounding follows from the seed and the order of the records.
 
     Returns:
-      Serialized records, copies after each other.
+      Serialized records; copies follow each other.
     """
     of_labels = tf.constant(copies, tf.float32)
 
@@ -53,7 +52,7 @@ def balanced(records: tf.data.Dataset, copies: np.ndarray, seed: tf.Tensor) -> t
         expected = tf.where(
             tf.reduce_any(in_set, axis=1), tf.reduce_max(wanted, axis=1), 1.0
         )  # [records]
-        chance = tf.random.stateless_uniform(tf.shape(expected), tf.stack([seed, number]))
-        return tf.repeat(serialized, tf.cast(tf.floor(expected + chance), tf.int32))
+        draws = tf.random.stateless_uniform(tf.shape(expected), tf.stack([seed, number]))
+        return tf.repeat(serialized, tf.cast(tf.floor(expected + draws), tf.int32))
 
-    return records.batch(_TOGETHER).enumerate().map(resample).unbatch()
+    return records.batch(_RECORDS_PARSED_TOGETHER).enumerate().map(resample).unbatch()

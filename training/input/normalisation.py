@@ -1,7 +1,6 @@
-"""Input with mean 0 and deviation 1 in each mel band, where a recipe asks for it.
+"""Normalised input: mean 0 and standard deviation 1 in each mel band.
 
-The network begins with it. So it is in every checkpoint and in the SavedModel, whoever trains and
-whoever serves.
+Normalisation is the first layer of the network, so every checkpoint and the SavedModel have it.
 """
 
 import numpy as np
@@ -15,10 +14,10 @@ from features.errors import InputError
 
 
 def read_band_statistics(folder: str, *, features_fingerprint: str) -> BandStatistics:
-    """The statistics in a FEATURES folder.
+    """Read the statistics in a FEATURES folder.
 
     Raises:
-      InputError: there are none, or they are of features that were there before.
+      InputError: there are none, or they are of earlier features of this folder.
     """
     command = f"run `python -m pipelines.band_statistics --features {folder}`"
     statistics = folders.find_document(folder, BandStatistics)
@@ -39,9 +38,9 @@ def read_band_statistics(folder: str, *, features_fingerprint: str) -> BandStati
 def normalised(patches: tf.Tensor, statistics: BandStatistics) -> tf.Tensor:
     """Subtract the mean of each band, divide by its standard deviation.
 
-    A batch normalization that never learns, because its statistics are then weights: a run that
-    goes on has those that it began with. It equals the graph that pipelines.band_statistics
-    leaves, which needs tensorflow-transform to load, up to float32 rounding.
+    The layer is a batch normalization that does not learn, so that the statistics are weights and
+    a resumed run keeps those it started with. It equals the graph that pipelines.band_statistics
+    writes, up to float32 rounding; loading that graph would need tensorflow-transform.
 
     Args:
       patches: log-mel [batch, frames, bands], or embeddings [batch, units].

@@ -1,44 +1,48 @@
 """Asynchronous training on parameter servers, as the paper trained (section 3.1).
 
-Variables live on parameter servers. Each worker by itself reads them, takes the gradient of a
-mini-batch of its own, and sends it to the servers, which apply it to whatever the variables have
-become by then. The chief hands out the steps, counts them, and saves.
+Variables live on parameter servers. Each worker, independently of the others, reads the variables,
+computes the gradient of a mini-batch of its own, and sends it to the servers, which apply it to the
+variables as they are by then. The chief schedules the steps, counts them, and saves.
 """
 
 import collections
 import dataclasses
-import math
-import time
 from collections.abc import Callable
 
 import tensorflow as tf
 import tf_keras
 
 from training.config import Recipe
-from training.distributed.cluster import CHIEF, Cluster
+from training.distributed.cluster import CHIEF, PARAMETER_SERVER, Cluster
 from training.distributed.watchdog import Watchdog, wait_for_address
-from training.input.batches import FeatureSet, training_batches
+from training.input.batches import Batch, FeatureSet, training_batches
 from training.loops.averaging import averaging
-from training.loops.checkpoints import Checkpoints, last_validation
+from training.loops.checkpoints import Checkpoints
 from training.loops.optimizer import adam
-from training.loops.progress import Curves, ProgressLine
+from training.loops.recorder import Recorder, TrainedRun
 from training.loops.step import average_model, fresh_model, replica_step
-from training.loops.synchronous import InterruptedRunError, TrainedRun
 
-# Steps handed out ahead for each worker: one that it does, and one so that it need not wait.
+# Steps scheduled ahead for each worker: the step that it does and the next, so that it never waits.
 _STEPS_AHEAD = 2
-# By what TensorFlow's own coordinator tells a worker that is lost from a server that is.
+# Parts of the message by which TensorFlow's own coordinator tells a lost worker from a lost server.
 _OF_WORKER, _FROM_SERVER = "/job:worker", "GRPC error information from remote target /job:ps"
-# A piece of a variable should be worth a message.
+# Smaller pieces of a variable are not worth a message each.
 _MIN_PIECE_BYTES = 256 * 1024
 
 
 @dataclasses.dataclass(frozen=True)
-class _StepFigures:
-    """What a worker tells of a step, in the order of the vector that it sends."""
+class _StepMetrics:
+    """The metrics of a step, in the order of the vector that a worker sends.
+
+    Attributes:
+      loss: of the mini-batch.
+      staleness: steps of other workers between reading the weights and changing them.
+      input_seconds: of waiting for the mini-batch.
+      step_seconds: of the whole step.
+    """
 
     loss: float
-    staleness: float  # steps of other workers between reading the weights and changing them
+    staleness: float
     input_seconds: float
     step_seconds: float
 
@@ -46,28 +50,18 @@ class _StepFigures:
 def train_asynchronously(
     recipe: Recipe, features: FeatureSet, output: str, *, cluster: Cluster, watchdog: Watchdog
 ) -> TrainedRun:
-    """Be the chief: train, or go on training, in the folder `output`.
+    """Be the chief: train a run, or resume it, in the folder `output`.
 
-    Steps are done at least once: those of a worker that dies are done by another, even where their
-    gradient had arrived. So a run may end a few steps beyond its last.
+    Steps are done at least once: another worker repeats the steps of a worker that dies, even if
+    their gradients had arrived. So a run may end a few steps beyond its last.
 
     Raises:
-      LostPeerError: another process does not come.
+      LostPeerError: another process is not there in time.
       InterruptedRunError: a person stopped the run.
-      tf.errors.OpError: see `training.loops.step.failure_of`; of a damaged shard DataLossError.
+      tf.errors.OpError: see `training.loops.step.failure_of`; for a damaged shard DataLossError.
     """
-    for role, addresses in cluster.addresses.items():
-        for index, address in enumerate(addresses):
-            if role != CHIEF:
-                wait_for_address(address, f"{role} {index}", watchdog.seconds)
+    strategy, coordinator = _connect(recipe, features, cluster, watchdog)
     with watchdog.waiting_for("the connection of the cluster"):
-        strategy = tf.distribute.ParameterServerStrategy(
-            cluster.resolver(),
-            variable_partitioner=output_layer_partitioner(
-                recipe, len(features.vocabulary), len(cluster.addresses["ps"])
-            ),
-        )
-        coordinator = tf.distribute.coordinator.ClusterCoordinator(strategy)
         with strategy.scope():
             model = fresh_model(recipe, features)
             slow_moving_statistics(model, cluster.num_workers)
@@ -75,17 +69,69 @@ def train_asynchronously(
             next_stream = tf.Variable(0, dtype=tf.int64, trainable=False)
         average = average_model(recipe, features)
         checkpoints = Checkpoints(output, model, optimizer, average, is_chief=True)
-        saved_step = checkpoints.restore()
-
-    take_up = averaging(average, model, recipe.options.average_decay) if average else None
-    tf.random.set_seed(1)  # where it is 0, tf.data fails on a seed that is a tensor
+        step = saved_step = checkpoints.restore()
+    update_average = averaging(average, model, recipe.options.average_decay) if average else None
+    tf.random.set_seed(1)  # with a seed of 0, tf.data fails on a seed that is a tensor
 
     def own_stream() -> tf.data.Dataset:
-        # Runs on a worker whenever it comes or comes back: each time in a new order.
+        # Runs on a worker whenever it joins or rejoins: each time in another order.
         stream = next_stream.assign_add(1)
         return training_batches(features, recipe, step=saved_step, stream=stream)
 
+    def finish_scheduled_steps() -> None:
+        # A checkpoint is of one moment: no worker may change a weight meanwhile.
+        with watchdog.waiting_for("the end of the scheduled steps"):
+            coordinator.join()
+
     replica = replica_step(model, optimizer, features.front_end, recipe.options)
+    worker_step = _measured_step(strategy, replica, optimizer)
+    batches = iter(coordinator.create_per_worker_dataset(own_stream))
+    scheduled: collections.deque = collections.deque()
+    recorder = Recorder(
+        recipe,
+        output,
+        checkpoints,
+        learning_rate=optimizer.learning_rate,
+        before_save=finish_scheduled_steps,
+    )
+    with recorder:
+        while step < recipe.steps:
+            while len(scheduled) < min(_STEPS_AHEAD * cluster.num_workers, recipe.steps - step):
+                scheduled.append(coordinator.schedule(worker_step, args=(batches,)))
+            with watchdog.waiting_for("a step of any worker"):
+                metrics = _fetch_metrics(scheduled.popleft())
+            step += 1
+            if update_average:
+                update_average(step)
+            recorder.add_step(step, **(dataclasses.asdict(metrics) if metrics else {}))
+            if step == recipe.steps or recorder.save_is_due:
+                recorder.save()
+            recorder.show(step)
+    return recorder.trained_run()
+
+
+def _connect(
+    recipe: Recipe, features: FeatureSet, cluster: Cluster, watchdog: Watchdog
+) -> tuple[tf.distribute.ParameterServerStrategy, tf.distribute.coordinator.ClusterCoordinator]:
+    """Wait for the other processes, and connect to them."""
+    for role, addresses in cluster.addresses.items():
+        for index, address in enumerate(addresses):
+            if role != CHIEF:
+                wait_for_address(address, f"{role} {index}", watchdog.seconds)
+    with watchdog.waiting_for("the connection of the cluster"):
+        partitioner = output_layer_partitioner(
+            recipe, len(features.vocabulary), len(cluster.addresses[PARAMETER_SERVER])
+        )
+        strategy = tf.distribute.ParameterServerStrategy(cluster.resolver(), partitioner)
+        return strategy, tf.distribute.coordinator.ClusterCoordinator(strategy)
+
+
+def _measured_step(
+    strategy: tf.distribute.Strategy,
+    replica: Callable[[Batch], tf.Tensor],
+    optimizer: tf_keras.optimizers.Optimizer,
+) -> Callable[[tf.data.Iterator], tf.Tensor]:
+    """A function that a worker runs: one step; it returns the vector of `_StepMetrics`."""
 
     @tf.function
     def worker_step(batches: tf.data.Iterator) -> tf.Tensor:
@@ -100,64 +146,21 @@ def train_asynchronously(
             staleness = optimizer.iterations.read_value() - steps_before - 1
             with tf.control_dependencies([staleness]):
                 end = tf.timestamp()
-        figures = [loss, staleness, received - start, end - start]
-        return tf.stack([tf.cast(figure, tf.float32) for figure in figures])
+        metrics = [loss, staleness, received - start, end - start]
+        return tf.stack([tf.cast(metric, tf.float32) for metric in metrics])
 
-    batches = iter(coordinator.create_per_worker_dataset(own_stream))
-    curves = Curves(output)
-    progress = ProgressLine(recipe.steps, recipe.batch_size)
-    step, loss, last_loss = saved_step, None, math.nan
-    save_at = time.monotonic() + 60 * recipe.checkpoint_minutes
-    handed_out: collections.deque = collections.deque()
-    try:
-        while step < recipe.steps:
-            while len(handed_out) < min(_STEPS_AHEAD * cluster.num_workers, recipe.steps - step):
-                handed_out.append(coordinator.schedule(worker_step, args=(batches,)))
-            with watchdog.waiting_for("a step of any worker"):
-                figures = _figures_of(handed_out.popleft())
-            step += 1
-            if take_up:
-                take_up(step)
-            if figures is not None:
-                last_loss = figures.loss
-                curves.add_step(**dataclasses.asdict(figures))
-            progress.step_done()
-            is_last = step == recipe.steps
-            if step % recipe.report_steps == 0 or is_last:
-                loss = curves.write_steps(
-                    step,
-                    learning_rate=optimizer.learning_rate(step),
-                    patches_per_second=progress.patches_per_second,
-                ).get("loss", last_loss)
-            if is_last or time.monotonic() >= save_at:
-                # A checkpoint is of one moment: nobody changes a weight meanwhile.
-                with watchdog.waiting_for("the end of the steps that are handed out"):
-                    coordinator.join()
-                saved_step = checkpoints.save()
-                save_at = time.monotonic() + 60 * recipe.checkpoint_minutes
-                progress.pause()
-            if progress.due or is_last:
-                progress.show(step, last_loss, last_validation(output))
-    except KeyboardInterrupt:
-        with watchdog.waiting_for("the end of the steps that are handed out"):
-            coordinator.join()
-        raise InterruptedRunError.at(checkpoints.save(), recipe.steps) from None
-    except tf.errors.DataLossError:
-        checkpoints.save()
-        raise
-    finally:
-        progress.close()
-        curves.close()
-    return TrainedRun(saved_step, loss, None, progress.patches_per_second)
+    return worker_step
 
 
-def _figures_of(step: tf.distribute.experimental.coordinator.RemoteValue) -> _StepFigures | None:
-    """What a step tells; None where its worker died between doing it and telling.
+def _fetch_metrics(
+    step: tf.distribute.experimental.coordinator.RemoteValue,
+) -> _StepMetrics | None:
+    """The metrics of a step; None if its worker died after the step and before sending them.
 
-    Its gradient is with the servers, so the step counts; only a server that is lost ends the run.
+    The servers have the gradient, so the step counts. Only a lost server ends the run.
     """
     try:
-        return _StepFigures(*map(float, step.fetch()))
+        return _StepMetrics(*map(float, step.fetch()))
     except tf.errors.UnavailableError as error:
         if _OF_WORKER in str(error) and _FROM_SERVER not in str(error):
             return None
@@ -165,13 +168,13 @@ def _figures_of(step: tf.distribute.experimental.coordinator.RemoteValue) -> _St
 
 
 def slow_moving_statistics(model: tf_keras.Model, num_workers: int) -> None:
-    """Let batch normalization's shared statistics move by 1 / workers of a step.
+    """Divide the step of the moving statistics of batch normalization by the number of workers.
 
-    All workers move the same mean and variance, each by what it read about one step of every
-    other worker ago. At a momentum of 0.9 that becomes unstable beyond 15 workers: a mean that is
-    moved by a share a of its distance, seen t moves late, converges only while
-    a < 2 sin(pi / (4 t + 2)). With a share that is smaller by the number of workers it converges
-    for any of them, and remembers as many seconds of training as one worker alone does.
+    All workers move the same mean and variance, each by a value that it read about one step of
+    every other worker ago. At a momentum of 0.9 this is unstable beyond 15 workers: a mean that
+    moves by a share a of its distance, seen t moves late, converges only if
+    a < 2 sin(pi / (4 t + 2)). The smaller share converges for any number of workers, and averages
+    over as many seconds of training as a single worker does.
     """
     for layer in model.layers:
         if isinstance(layer, tf_keras.layers.BatchNormalization):
@@ -181,21 +184,21 @@ def slow_moving_statistics(model: tf_keras.Model, num_workers: int) -> None:
 def output_layer_partitioner(
     recipe: Recipe, num_labels: int, num_servers: int
 ) -> Callable[..., list[int]]:
-    """What spreads the weights of the output layer over the servers; other variables stay whole.
+    """A partitioner that spreads the output layer over the servers; other variables stay whole.
 
-    It is the one layer that grows with the label set (63M of ResNet-50's weights at 30,871
-    labels), and it is float32: a layer that computes in bfloat16 cannot be cut.
+    Only this layer grows with the label set (63M of ResNet-50's weights at 30,871 labels), and it
+    is float32: a layer that computes in bfloat16 cannot be partitioned.
     """
-    in_pieces = tf.distribute.experimental.partitioners.MinSizePartitioner(
+    partition_output = tf.distribute.experimental.partitioners.MinSizePartitioner(
         _MIN_PIECE_BYTES, max_shards=num_servers
     )
 
     def partition(shape: tf.TensorShape, dtype: tf.DType, **more: int) -> list[int]:
         is_output = shape.rank == 2 and shape[1] == num_labels
-        # A hidden layer of that very size.
+        # A hidden layer may have as many units as there are labels.
         may_be_hidden = recipe.precision == "bfloat16" and shape.rank == 2 and shape[0] == shape[1]
         if not is_output or may_be_hidden:
             return [1] * shape.rank
-        return in_pieces(shape, dtype, **more)
+        return partition_output(shape, dtype, **more)
 
     return partition

@@ -1,29 +1,29 @@
-"""An average of the weights over the last steps; it is validated and exported instead of them."""
+"""An average of the weights over the last steps, validated and exported in their place."""
 
 from collections.abc import Callable, Iterator, Sequence
 
 import tensorflow as tf
 import tf_keras
 
-# Taking up the weights costs as much as reading all of them.
+# Updating the average reads all weights, so it is not done in every step.
 _STEPS_BETWEEN = 10
 
 
 def averaging(
     average: tf_keras.Model, model: tf_keras.Model, decay: float
 ) -> Callable[[int], None]:
-    """A function to be called after each step, which moves an average towards the weights.
+    """A function that updates an average of the weights, to be called after each step.
 
-    The average keeps a share of `decay` for a step (Polyak and Juditsky 1992; exponential, as in
-    Inception V3). After n steps the share is (1 + n) / (10 + n) at most, TensorFlow's own rule: an
-    average over the last tenth of a short run instead of one that remembers its beginning. The
-    weights are taken up in every tenth step, for ten steps at once, and in the first nine.
+    The average is exponential and keeps a share of `decay` in a step (Polyak and Juditsky 1992;
+    Inception V3). After n steps the share is at most (1 + n) / (10 + n), the rule of TensorFlow: so
+    a short run averages over its last tenth and forgets its beginning. The average is updated in
+    the first nine steps, and then in every tenth step for ten steps at once.
 
-    The statistics of batch normalization are averaged too: they belong to the weights.
+    The statistics of batch normalization are averaged too, as they belong to the weights.
 
     Args:
-      average: a network of its own, on one device.
-      model: what is trained, by any strategy; its variables may be in pieces.
+      average: the network that holds the average, on one device.
+      model: the network that is trained, by any strategy; its variables may be in pieces.
       decay: below 1.
     """
     share = tf.Variable(0.0, trainable=False)
@@ -42,10 +42,11 @@ def averaging(
 
 
 def whole(pieces: Sequence[tf.Variable], like: Sequence[tf.Variable]) -> Iterator[tf.Tensor]:
-    """Variables in the shapes of others; some lie in pieces, row after row, on several servers."""
+    """Join variables that are split by rows over several servers, to the shapes of `like`."""
     rest = iter(pieces)
-    for one in like:
+    for variable in like:
+        num_rows = variable.shape[:1].num_elements()
         parts = [next(rest)]
-        while sum(part.shape[:1].num_elements() for part in parts) < one.shape[:1].num_elements():
+        while sum(part.shape[:1].num_elements() for part in parts) < num_rows:
             parts.append(next(rest))
         yield tf.concat(parts, axis=0) if len(parts) > 1 else parts[0]

@@ -1,4 +1,4 @@
-"""Checkpoints of a run, and the record of what they are checkpoints of."""
+"""Checkpoints of a run, and the record of the recipe and the features that they belong to."""
 
 import dataclasses
 import json
@@ -10,6 +10,7 @@ import tensorflow as tf
 import tf_keras
 
 from features.contracts import folders
+from features.contracts.typed_json import convert
 from features.storage import files
 from training.config import Recipe
 from training.input.batches import FeatureSet
@@ -30,7 +31,12 @@ class Checkpoints:
     """Saves and restores a model, its optimizer and the average of its weights, if there is one.
 
     The optimizer's `iterations` are the steps done.
+
+    Attributes:
+      saved_step: steps done in the last checkpoint.
     """
+
+    saved_step = 0
 
     def __init__(
         self,
@@ -45,32 +51,33 @@ class Checkpoints:
         parts = {_AVERAGE: average} if average else {}
         self._state = tf.train.Checkpoint(model=model, optimizer=optimizer, **parts)
         self._folder = files.join(output, FOLDER)
-        # Saving takes all the processes that share the variables. One copy is enough.
+        # All processes that share the variables take part in saving; the copy of the chief is kept.
         folder = self._folder if is_chief else tempfile.mkdtemp()
         self._manager = tf.train.CheckpointManager(self._state, folder, max_to_keep=_KEPT)
 
     def restore(self) -> int:
-        """Restore the last checkpoint, where there is one; returns the steps done."""
+        """Restore the last checkpoint, if there is one; returns the steps done."""
         latest = tf.train.latest_checkpoint(self._folder)
         if latest:
             self._state.restore(latest).assert_existing_objects_matched()
-        return int(self._optimizer.iterations.numpy())
+        self.saved_step = int(self._optimizer.iterations.numpy())
+        return self.saved_step
 
     def save(self) -> int:
         """Save; returns the steps done."""
-        step = int(self._optimizer.iterations.numpy())
-        self._manager.save(checkpoint_number=step)
-        return step
+        self.saved_step = int(self._optimizer.iterations.numpy())
+        self._manager.save(checkpoint_number=self.saved_step)
+        return self.saved_step
 
 
 def last_step(output: str) -> int:
-    """The step of the last checkpoint of a run; 0 where there is none."""
+    """The steps done in the last checkpoint of a run; 0 if there is none."""
     latest = tf.train.latest_checkpoint(files.join(output, FOLDER))
     return step_of(latest) if latest else 0
 
 
 def step_of(path: str) -> int:
-    """The steps done in a checkpoint of that path."""
+    """The steps done in the checkpoint at this path."""
     return int(path.rsplit("-", 1)[1])
 
 
@@ -80,21 +87,21 @@ def served_part(recipe: Recipe) -> str:
 
 
 def restore_weights(path: str, model: tf_keras.Model, part: str = _MODEL) -> None:
-    """Restore a model alone, on one device, whatever devices it was trained on."""
+    """Restore the weights of a model on one device, whatever devices they were trained on."""
     state = tf.train.Checkpoint(**{part: model})
     state.restore(path).assert_existing_objects_matched().expect_partial()
 
 
 def restore_last_weights(output: str, model: tf_keras.Model, recipe: Recipe) -> None:
-    """The same for what is served of the last checkpoint of a run."""
+    """Restore the part of the last checkpoint of a run that is exported."""
     path = tf.train.latest_checkpoint(files.join(output, FOLDER))
     restore_weights(path, model, served_part(recipe))
 
 
 class BestCheckpoint:
-    """The weights with the highest validation mAP of a run, and what the last validation found.
+    """The weights with the highest validation mAP of a run, and the metrics of its validations.
 
-    They are the part `model` of it, also where they are an average.
+    The weights are the part `model` of the checkpoint, even if they are an average.
     """
 
     def __init__(self, output: str, model: tf_keras.Model):
@@ -107,7 +114,7 @@ class BestCheckpoint:
         self._best = found["mean_average_precision"] if found else -math.inf
 
     def offer(self, step: int, metrics: ValidationMetrics) -> None:
-        """Note the figures of a step, and keep the weights if they are the best so far."""
+        """Record the metrics of a step, and keep the weights if they are the best so far."""
         document = {"step": step, **dataclasses.asdict(metrics)}
         _write_json(document, self._output, _VALIDATION)
         if metrics.mean_average_precision > self._best:  # false for NaN
@@ -117,29 +124,30 @@ class BestCheckpoint:
 
 
 def last_validation(output: str) -> ValidationMetrics | None:
-    """The figures of the last validation of a run, by whichever process."""
+    """The metrics of the last validation of a run, by any process."""
     found = _read_json(output, _VALIDATION)
     if found is None:
         return None
-    return ValidationMetrics(**{name: found[name] for name in found if name != "step"})
+    where = files.join(output, FOLDER, _VALIDATION)
+    return convert(found, ValidationMetrics, where=where, cure=f"delete {where}")
 
 
 def skipped_shards(output: str) -> list[str]:
-    """Damaged shards that the run goes on without."""
+    """The damaged shards that the run leaves out."""
     return _read_json(output, _SKIPPED) or []
 
 
 def skip_shard(output: str, path: str) -> None:
-    """Note a damaged shard that the run goes on without."""
+    """Record a damaged shard that the run leaves out."""
     _write_json([*skipped_shards(output), path], output, _SKIPPED)
 
 
 def claim(output: str, recipe: Recipe, features: FeatureSet) -> None:
-    """Record what is trained in the folder `output`, or check that it is the same as before.
+    """Record the recipe and the features of a run, or check that they are those recorded before.
 
     Raises:
-      ContractError: the folder holds a run of another recipe, or on other features; the message
-        names the field and both values.
+      ContractError: the folder `output` holds a run of another recipe, or on other features; the
+        message names the field and both values.
       InputError: see `require_fit`.
     """
     wanted = _flat(
@@ -155,7 +163,7 @@ def claim(output: str, recipe: Recipe, features: FeatureSet) -> None:
         require_fit(recipe, features)
         _write_json(wanted, output, _RECORD)
         return
-    for field in {**wanted, **recorded}:  # first what says most
+    for field in {**wanted, **recorded}:  # the most telling field first
         folders.require_equal(
             field,
             expected=recorded.get(field),
@@ -166,7 +174,7 @@ def claim(output: str, recipe: Recipe, features: FeatureSet) -> None:
 
 
 def _read_json(output: str, *names: str) -> Any:
-    """A JSON of the checkpoints' folder; None where it is not there."""
+    """Read a JSON file in the folder of checkpoints; None if it does not exist."""
     try:
         return json.loads(files.read_bytes(files.join(output, FOLDER, *names)))
     except FileNotFoundError:
@@ -179,7 +187,7 @@ def _write_json(document: Any, output: str, *names: str) -> None:
 
 
 def _flat(document: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested fields as `outer.inner`, with values as JSON gives them back."""
+    """Flatten nested fields to `outer.inner`, with values as JSON returns them."""
     fields: dict[str, Any] = {}
     for key, value in json.loads(json.dumps(document)).items():
         if isinstance(value, dict):

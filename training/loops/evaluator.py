@@ -1,14 +1,15 @@
-"""Validation beside a run of several processes: it reads their checkpoints, and nothing else."""
+"""Validation of the network that a run serves: between steps, or in a process of its own."""
 
 import time
 
 import tensorflow as tf
+import tf_keras
 
 from features.contracts import folders
 from features.contracts.documents import Run
 from features.storage import files
 from training.config import Recipe
-from training.distributed.watchdog import LostPeerError, Watchdog
+from training.distributed.watchdog import LostPeerError
 from training.input.batches import FeatureSet, validation_batches
 from training.loops.checkpoints import (
     FOLDER,
@@ -19,27 +20,41 @@ from training.loops.checkpoints import (
 )
 from training.loops.progress import Curves
 from training.loops.step import fresh_model
-from training.loops.validation import inference, validate
+from training.loops.validation import ValidationMetrics, inference, validate
 
 _POLL_SECONDS = 10.0
 
 
+class Validator:
+    """Validates a network, draws the curves of its metrics, and keeps the best weights."""
+
+    def __init__(self, model: tf_keras.Model, features: FeatureSet, output: str, curves: Curves):
+        self._logits_of = inference(model, features.front_end.storage)
+        self._best = BestCheckpoint(output, model)
+        self._curves = curves
+
+    def validate(self, step: int, validation_set: tf.data.Dataset) -> ValidationMetrics:
+        """Validate the present weights, those of a step."""
+        metrics = validate(self._logits_of, validation_set)
+        self._curves.write_validation(step, metrics)
+        self._best.offer(step, metrics)
+        return metrics
+
+
 def validate_checkpoints(
-    recipe: Recipe, features: FeatureSet, output: str, *, watchdog: Watchdog
+    recipe: Recipe, features: FeatureSet, output: str, *, wait_seconds: float
 ) -> None:
-    """Validate every checkpoint that comes, until the run is finished.
+    """Validate every new checkpoint of other processes until their run is finished.
 
     Raises:
-      LostPeerError: none comes for longer than the chief takes from one to the next.
+      LostPeerError: no checkpoint came in the time between two of them and `wait_seconds` more.
     """
     validation_set = validation_batches(features, recipe)
     if validation_set is None:
         return
     model = fresh_model(recipe, features)
-    logits_of = inference(model, features.front_end.storage)
-    best = BestCheckpoint(output, model)
-    curves = Curves(output)
-    seconds = 60 * recipe.checkpoint_minutes + watchdog.seconds
+    validator = Validator(model, features, output, Curves(output))
+    seconds = 60 * recipe.checkpoint_minutes + wait_seconds
     seen_at = time.monotonic()
 
     def is_over() -> bool:
@@ -51,11 +66,9 @@ def validate_checkpoints(
         seen_at = time.monotonic()
         try:
             restore_weights(path, model, served_part(recipe))
-        except tf.errors.NotFoundError:  # replaced by newer ones meanwhile
+        except tf.errors.NotFoundError:  # replaced by newer checkpoints meanwhile
             continue
-        metrics = validate(logits_of, validation_set)
-        curves.write_validation(step_of(path), metrics)
-        best.offer(step_of(path), metrics)
+        validator.validate(step_of(path), validation_set)
     if folders.find_document(output, Run) is None:
         raise LostPeerError(
             f"the evaluator has seen no new checkpoint in {output} for {seconds:.0f} s; "

@@ -10,14 +10,14 @@ def sigmoid_cross_entropy(
 ) -> tf.Tensor:
     """Mean cross-entropy over patches and labels, without a dense matrix of targets.
 
-    -y log p - (1 - y) log(1 - p) is softplus(z) - y z, so targets touch only the logits of true
-    labels. At 30,871 labels the dense targets would cost more than the rest of the input.
+    -y log p - (1 - y) log(1 - p) is softplus(z) - y z, so only the logits of true labels need
+    targets. At 30,871 labels dense targets would cost more than the rest of the input.
 
     Args:
       logits: [batch, labels].
       label_ids: integers [batch, most labels of a patch], padded by NO_LABEL.
-      label_shares: float32 of that shape, what each id adds to the target y of its label; None
-        for 1, with each id once in a row.
+      label_shares: float32 of the same shape, the share that each id adds to the target y of its
+        label; None for 1, with each id at most once in a row.
 
     Returns:
       float32 scalar.

@@ -10,10 +10,10 @@ from training.loops.schedule import LearningRate
 
 
 class _Adam(tf_keras.optimizers.legacy.Adam):
-    """With decoupled weight decay (Loshchilov and Hutter 2019) of kernels.
+    """Adam with decoupled weight decay of kernels (Loshchilov and Hutter 2019).
 
-    Biases and batch normalization are left alone. The decay is not in the gradient, so Adam does
-    not divide it by how much the gradient varies.
+    Biases and batch normalization do not decay. The decay is not part of the gradient, so Adam does
+    not divide it by the variation of the gradient.
     """
 
     def __init__(self, learning_rate: LearningRate, weight_decay: float):
@@ -32,14 +32,14 @@ class _Adam(tf_keras.optimizers.legacy.Adam):
 
 
 def adam(recipe: Recipe, weights: Sequence[tf.Variable]) -> tf_keras.optimizers.Optimizer:
-    """The optimizer of some weights; its `iterations` count the steps done.
+    """The optimizer of these weights; its `iterations` count the steps done.
 
-    The paper is silent on Adam's other parameters: they are those of its publication (epsilon:
-    Keras's). Keras's `legacy` optimizer updates a variable in one fused operation, which the newer
-    one does in a dozen; on the fully connected network that is a quarter of the time of a step. On
-    parameter servers the operation runs where the variable and its moments are, under its lock.
+    The paper does not give the other parameters of Adam: ours are those of its publication, with
+    the epsilon of Keras. The `legacy` optimizer of Keras updates a variable in one fused operation;
+    the newer one takes a dozen, which on the fully connected network cost a quarter of a step. On
+    parameter servers the operation runs beside the variable and its moments, under its lock.
     """
     optimizer = _Adam(LearningRate(recipe), recipe.options.weight_decay)
-    # Not in the first step: a graph that runs on a worker cannot make variables on a server.
+    # Before the first step: a graph on a worker cannot create variables on a server.
     optimizer._create_all_weights(weights)
     return optimizer

@@ -1,4 +1,4 @@
-"""How a training run goes: one line on the screen, and curves for TensorBoard."""
+"""Progress of a training run: a line on the terminal, and curves for TensorBoard."""
 
 import time
 from typing import Any
@@ -13,9 +13,9 @@ EVENTS_FOLDER = "events"
 
 
 class ProgressLine:
-    """How far a run is, how fast, and when it will be done.
+    """The steps done, the rate and the time left.
 
-    The rate leaves out the first step, which builds the graph, and whatever follows a pause.
+    The rate excludes the first step, which builds the graph, and the first step after a pause.
     """
 
     def __init__(self, last_step: int, batch_size: int):
@@ -33,7 +33,7 @@ class ProgressLine:
         self._step_start = now
 
     def pause(self) -> None:
-        """Do not count the time until the next step is done."""
+        """Do not count the time until the next step is done as training."""
         self._step_start = None
 
     @property
@@ -43,7 +43,7 @@ class ProgressLine:
 
     @property
     def due(self) -> bool:
-        """Whether it is time to show something new."""
+        """Whether it is time to show the line again."""
         return self._line.due
 
     def show(self, step: int, loss: float, validation: ValidationMetrics | None) -> None:
@@ -58,12 +58,12 @@ class ProgressLine:
         self._line.show("  ".join(parts))
 
     def close(self) -> None:
-        """Leave the line, so that what is printed next does not continue it."""
+        """End the line, so that other output starts on a new line."""
         self._line.close()
 
 
 class Curves:
-    """Scalars for TensorBoard; of steps, the means from one point of a curve to the next."""
+    """Scalars for TensorBoard; those of steps are means since the last point of the curve."""
 
     def __init__(self, output: str, *, kept: bool = True):
         self._events = (
@@ -74,9 +74,9 @@ class Curves:
         self._sums: dict[str, Any] = {}
         self._num_steps = 0
 
-    def add_step(self, **figures: float | tf.Tensor) -> None:
-        """Count the figures of a step in. Tensors stay on their device: fetching makes it wait."""
-        self._sums = {name: self._sums.get(name, 0) + figures[name] for name in figures}
+    def add_step(self, **metrics: float | tf.Tensor) -> None:
+        """Add the metrics of a step. Tensors stay on their device, as fetching would stall it."""
+        self._sums = {name: self._sums.get(name, 0) + metrics[name] for name in metrics}
         self._num_steps += 1
 
     def write_steps(self, step: int, **more: float) -> dict[str, float]:
@@ -90,7 +90,7 @@ class Curves:
         return means
 
     def write_validation(self, step: int, metrics: ValidationMetrics) -> None:
-        """Write the figures of a validation."""
+        """Write the metrics of a validation."""
         with self._events.as_default(step):
             tf.summary.scalar("validation/loss", metrics.loss)
             tf.summary.scalar("validation/accuracy", metrics.accuracy)
@@ -98,5 +98,5 @@ class Curves:
         self._events.flush()
 
     def close(self) -> None:
-        """Write what is left."""
+        """Write buffered scalars, and close the file."""
         self._events.close()

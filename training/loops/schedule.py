@@ -9,11 +9,11 @@ from training.config import Recipe
 
 
 class LearningRate(tf_keras.optimizers.schedules.LearningRateSchedule):
-    """A rate, multiplied by a factor after each of some steps (section 4.1).
+    """The learning rate of a recipe, cut by a factor after given steps (section 4.1).
 
-    Where a recipe asks for it, it rises from 0 in a first share of the steps (Goyal et al. 2017,
-    section 2.2), and falls to 0 in the others along half a cosine (Loshchilov and Hutter 2017,
-    without restarts). The paper does neither.
+    Optionally the rate rises from 0 in the first steps (warm-up: Goyal et al. 2017, section 2.2)
+    and then falls to 0 along half a cosine (Loshchilov and Hutter 2017, without restarts). The
+    paper does neither.
     """
 
     def __init__(self, recipe: Recipe):
@@ -28,7 +28,7 @@ class LearningRate(tf_keras.optimizers.schedules.LearningRateSchedule):
             rate *= tf.where(step >= cut, factor, 1.0)
         done = tf.cast(step, tf.float32)
         if self._warm_up_steps:
-            # The first step is one that learns.
+            # + 1: the first step learns, too.
             rate *= tf.minimum(1.0, (done + 1) / self._warm_up_steps)
         if self._cosine:
             falling = (done - self._warm_up_steps) / (self._steps - self._warm_up_steps)

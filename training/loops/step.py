@@ -1,4 +1,4 @@
-"""One step of training on one device; the loops differ only in who calls it, and when."""
+"""One training step on one device, the same in both loops."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import tensorflow as tf
 import tf_keras
 
+from features.contracts.export import EMBEDDING, LOGITS
 from features.errors import InputError, JobFailedError
 from features.front_end.front_end import FrontEnd
 from features.front_end.params import LogMelParams
@@ -16,9 +17,9 @@ from training.input.batches import Batch, FeatureSet, decode_patches
 from training.loops.loss import sigmoid_cross_entropy
 from training.models.build import build_model
 
-# Around the text of a failed step, among what TensorFlow adds to it.
+# Mark the text of a failed step within the message of TensorFlow.
 _OPEN, _CLOSE = "<<", ">>"
-# What TensorFlow says where a process that it needs is gone, or is a new one without the state.
+# Errors of TensorFlow when a process that it needs is gone, or was replaced and lost its state.
 _LOST = (
     tf.errors.UnavailableError,
     tf.errors.AbortedError,
@@ -33,7 +34,7 @@ class NotFiniteError(JobFailedError):
 
 
 def fresh_model(recipe: Recipe, features: FeatureSet) -> tf_keras.Model:
-    """The network of a recipe, with weights drawn from its seed."""
+    """The network of a recipe, with initial weights drawn from the seed."""
     tf_keras.utils.set_random_seed(recipe.seed)
     return build_model(
         recipe.model,
@@ -45,9 +46,9 @@ def fresh_model(recipe: Recipe, features: FeatureSet) -> tf_keras.Model:
 
 
 def average_model(recipe: Recipe, features: FeatureSet) -> tf_keras.Model | None:
-    """The network that holds the average of the weights; None where a recipe has none.
+    """The network that holds the average of the weights; None if the recipe averages none.
 
-    Not in the scope of a strategy: one copy is enough, whoever has parts of the weights.
+    Created outside the scope of a strategy: one copy is enough, wherever the weights are.
     """
     return fresh_model(recipe, features) if recipe.options.average_decay else None
 
@@ -56,16 +57,16 @@ def require_fit(recipe: Recipe, features: FeatureSet) -> None:
     """Make sure that the network of a recipe takes the patches.
 
     Raises:
-      InputError: it is made for larger images, or for images and not for embeddings.
+      InputError: the network needs larger patches, or patches and not embeddings.
     """
     shape = features.front_end.patch_shape
     if recipe.options.augments and features.front_end.embedding is not None:
         raise InputError(
-            f"{features.folder} holds embeddings, which cannot be shifted, mixed or masked as "
-            "patches are; leave out the options of the recipe that do so"
+            f"{features.folder} holds embeddings, which cannot be augmented as patches are; set "
+            "the options of the recipe that augment to 0 (docs/training.md)"
         )
     if shape == LogMelParams().patch_shape:
-        return  # all do, and building one may take seconds
+        return  # which every network takes; building one may take seconds
     try:
         fresh_model(recipe, features)
     except ValueError as error:
@@ -81,11 +82,11 @@ def replica_step(
     front_end: FrontEnd,
     options: Options,
 ) -> Callable[[Batch], tf.Tensor]:
-    """A function of a device's part of a batch, to be called in a graph: it returns the loss.
+    """A function from the part of a batch on a device to its loss, to be called in a graph.
 
-    The optimizer adds up the gradients of the devices that share a batch; they add up to those of
-    the mean loss of the whole batch. Where something is not finite the step fails before it
-    changes a weight, so that the weights stay worth saving.
+    The optimizer sums the gradients of the devices that share a batch, which gives the gradient of
+    the mean loss of the whole batch. If the loss, an activation or a gradient is not finite, the
+    step fails before it changes the weights, so that they can still be saved.
     """
 
     def step(batch: Batch) -> tf.Tensor:
@@ -96,15 +97,13 @@ def replica_step(
             examples = augment(patches, batch.label_ids, batch.draws, options, front_end.log_mel)
         with tf.GradientTape() as tape:
             outputs = model(examples.patches, training=True)
-            loss = sigmoid_cross_entropy(
-                outputs["logits"], examples.label_ids, examples.label_shares
-            )
+            loss = sigmoid_cross_entropy(outputs[LOGITS], examples.label_ids, examples.label_shares)
             part_of_loss = loss / num_parts
-        # bfloat16 has the exponents of float32: gradients do not vanish, and need no loss scale.
+        # bfloat16 has the exponents of float32: gradients do not underflow, and need no loss scale.
         weights = model.trainable_variables
         gradients = tape.gradient(part_of_loss, weights)
         check = _require_finite(
-            loss, outputs["embedding"], gradients, optimizer.iterations + 1, batch.video_ids
+            loss, outputs[EMBEDDING], gradients, optimizer.iterations + 1, batch.video_ids
         )
         with tf.control_dependencies([check]):
             gradients = [tf.identity(gradient) for gradient in gradients]
@@ -121,33 +120,33 @@ def _require_finite(
     step: tf.Tensor,
     video_ids: tf.Tensor,
 ) -> tf.Operation:
-    """An operation that fails, with the step and its videos, unless all of them are finite.
+    """An operation that fails, naming the step and its videos, unless all values are finite.
 
-    A sum is finite only where all its terms are, and reads them once.
+    A sum is finite only if all its terms are, and reads each once.
     """
     activations = tf.reduce_sum(tf.abs(embedding))
     gradient = tf.add_n([tf.reduce_sum(gradient) for gradient in gradients])
-    figures = tf.strings.format(
+    sums = tf.strings.format(
         "step {}: loss {}, sum of activations {}, of gradients {}; its videos: ",
         (step, loss, activations, gradient),
     )
     names = tf.strings.reduce_join(tf.unique(video_ids).y, separator=", ")
-    text = tf.strings.join([_OPEN, figures, names, _CLOSE])
+    text = tf.strings.join([_OPEN, sums, names, _CLOSE])
     return tf.debugging.Assert(tf.math.is_finite(loss + activations + gradient), [text])
 
 
 def failure_of(error: tf.errors.OpError, saved_step: int) -> Exception:
-    """What a person is told of an error in a step; bugs stay as they are."""
-    goes_on = f"the last checkpoint is of step {saved_step}"
+    """The error to show for an error in a step; bugs are returned as they are."""
+    saved = f"the last checkpoint is of step {saved_step}"
     if isinstance(error, _LOST):
         return LostPeerError(
-            f"lost another process of the cluster ({type(error).__name__}); {goes_on}; "
-            "run the same command again to go on from there"
+            f"lost another process of the cluster ({type(error).__name__}); {saved}; "
+            "run the same command again to resume from there"
         )
     found = re.search(f"{_OPEN}(.*?){_CLOSE}", error.message, re.DOTALL)
     if found is None:
         return error
     return NotFiniteError(
-        f"not finite in {found[1]}; {goes_on}; train into another folder with a lower "
+        f"not finite in {found[1]}; {saved}; train into another folder with a lower "
         "--learning-rate, or look at these videos"
     )

@@ -1,4 +1,4 @@
-"""How fast this machine trains a network, apart from its input."""
+"""The speed at which this machine trains a network, without the input pipeline."""
 
 import time
 
@@ -17,9 +17,9 @@ _LEAST_STEPS, _LEAST_SECONDS = 2, 3.0
 
 
 def patches_per_second(recipe: Recipe, *, num_labels: int, patch_shape: tuple[int, ...]) -> float:
-    """The rate of a recipe's own steps on one batch that stays in memory.
+    """Measure the training steps of a recipe on one batch that stays in memory.
 
-    The first step, which builds the graph, is left out.
+    The first step, which builds the graph, does not count.
 
     Args:
       recipe: its network, batch size, precision and optimizer.
@@ -43,6 +43,6 @@ def patches_per_second(recipe: Recipe, *, num_labels: int, patch_shape: tuple[in
     step(batch).numpy()
     start, num_steps = time.perf_counter(), 0
     while num_steps < _LEAST_STEPS or time.perf_counter() - start < _LEAST_SECONDS:
-        step(batch).numpy()  # a device is waited for
+        step(batch).numpy()  # waits for the device
         num_steps += 1
     return num_steps * recipe.batch_size / (time.perf_counter() - start)

@@ -1,6 +1,6 @@
-"""What the paper watched during training: 1-best accuracy and mAP of single patches (section 3.1).
+"""Metrics during training: 1-best accuracy and mAP of single patches (section 3.1).
 
-The scores of an evaluation are those of whole videos, on balanced sets (section 3.2); they differ.
+They differ from those of an evaluation, which scores whole videos of balanced sets (section 3.2).
 """
 
 import dataclasses
@@ -11,6 +11,7 @@ import tensorflow as tf
 import tf_keras
 
 from features import ranking
+from features.contracts.export import LOGITS
 from features.front_end.front_end import PatchStorage
 from training.input.batches import decode_patches
 from training.loops.loss import NO_LABEL, sigmoid_cross_entropy
@@ -18,23 +19,31 @@ from training.loops.loss import NO_LABEL, sigmoid_cross_entropy
 
 @dataclasses.dataclass(frozen=True)
 class ValidationMetrics:
-    """Figures of a validation subset; NaN where it has no patch or class to take them from."""
+    """Metrics of a validation subset; NaN without a labelled patch or a measurable class.
 
-    loss: float  # what training minimises
-    accuracy: float  # share of labelled patches whose highest score belongs to a true label
-    mean_average_precision: float  # over classes that have both positive and negative patches
+    Attributes:
+      loss: the loss that training minimises.
+      accuracy: share of the labelled patches whose highest score belongs to a true label.
+      mean_average_precision: over classes that have both positive and negative patches.
+      num_patches: of the subset.
+      num_classes: classes that the mean is over.
+    """
+
+    loss: float
+    accuracy: float
+    mean_average_precision: float
     num_patches: int
-    num_classes: int  # that the mean is over
+    num_classes: int
 
 
 def inference(
     model: tf_keras.Model, patch_storage: PatchStorage
 ) -> Callable[[tf.Tensor], tf.Tensor]:
-    """A model as a graph: patches as stored -> logits."""
+    """The model as a graph from stored patches to logits."""
 
     @tf.function(reduce_retracing=True)
     def logits_of(patches: tf.Tensor) -> tf.Tensor:
-        return model(decode_patches(patches, patch_storage), training=False)["logits"]
+        return model(decode_patches(patches, patch_storage), training=False)[LOGITS]
 
     return logits_of
 
@@ -42,9 +51,9 @@ def inference(
 def validate(
     logits_of: Callable[[tf.Tensor], tf.Tensor], batches: tf.data.Dataset
 ) -> ValidationMetrics:
-    """Apply a model to `Batch`es and measure its logits.
+    """Apply a model to `Batch`es and measure the logits.
 
-    The sigmoid is monotone, so logits rank as scores do, and do not saturate.
+    The sigmoid is monotone, so logits rank as scores do; unlike scores they do not saturate.
     """
     logits, label_ids, losses = [], [], []
     for batch in batches:
@@ -62,12 +71,12 @@ def validate(
 
 
 def measure(scores: np.ndarray, label_ids: np.ndarray, *, loss: float) -> ValidationMetrics:
-    """Exact metrics.
+    """The exact metrics of scores.
 
     Args:
       scores: float [patches, labels].
       label_ids: integers [patches, most labels of a patch], padded by NO_LABEL.
-      loss: of these patches, which is not that of scores alone.
+      loss: of these patches, which does not follow from the scores alone.
     """
     is_label = label_ids != NO_LABEL
     labelled = is_label.any(axis=1)

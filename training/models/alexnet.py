@@ -19,7 +19,7 @@ _UNITS = (4096, 4096)
 
 
 def alexnet(config: AlexNet, patches: tf.Tensor) -> tf.Tensor:
-    """All but the output layer; batch normalization in place of the published LRN, no groups.
+    """All layers but the output; batch normalization replaces the published LRN; no groups.
 
     Args:
       config: width and batch normalization.
@@ -40,8 +40,8 @@ def alexnet(config: AlexNet, patches: tf.Tensor) -> tf.Tensor:
         )  # [batch, 43, 54, 96] first, [batch, 10, 12, 256] last
         if pools:
             x = layers.MaxPooling2D(3, 2)(x)  # [batch, 4, 5, 256] last
-    # The paper does not mention this pool. Without it there are 54M weights; with it, 37.3M weights
-    # and 767M multiplies, both as the paper has them.
+    # The paper does not mention this pool. Without it the network has 54M weights; with it, the
+    # 37.3M weights and 767M multiplies of the paper.
     x = layers.MaxPooling2D(2, 2)(x)  # [batch, 2, 2, 256]
     x = layers.Flatten()(x)
     for units in _UNITS:

@@ -7,6 +7,7 @@ import tf_keras
 from tf_keras import mixed_precision
 
 from features.contracts.documents import BandStatistics
+from features.contracts.export import PATCHES
 from training.config import (
     AlexNet,
     FullyConnected,
@@ -33,22 +34,22 @@ def build_model(
     precision: Precision,
     band_statistics: BandStatistics | None = None,
 ) -> tf_keras.Model:
-    """Build a network with fresh weights.
+    """Build a network with initial weights.
 
     Args:
       config: which network.
       num_labels: outputs.
       patch_shape: frames and mel bands; or units, for a fully connected network on embeddings.
       precision: of the activations; weights and outputs are float32.
-      band_statistics: that the input is normalised by; None for none.
+      band_statistics: for normalised input; None for input as it is.
 
     Returns:
       A model from float32 patches [batch, *patch_shape] to float32 `logits` [batch, labels] and
-      `embedding` [batch, units], what they are computed from: the bottleneck, or else the network's
-      last pool or fully connected layer.
+      `embedding` [batch, units], the input of the output layer: the bottleneck, or else the last
+      pool or fully connected layer.
     """
     with _computing_in(precision):
-        patches = x = tf_keras.Input(patch_shape, name="patches")
+        patches = x = tf_keras.Input(patch_shape, name=PATCHES)
         if band_statistics is not None:
             x = normalised(x, band_statistics)
         match config:
@@ -70,7 +71,7 @@ def build_model(
 
 @contextlib.contextmanager
 def _computing_in(precision: Precision) -> Iterator[None]:
-    """Layers made in the block compute in `precision` and keep float32 weights."""
+    """Create layers that compute in `precision` and keep float32 weights."""
     previous = mixed_precision.global_policy()
     mixed_precision.set_global_policy("mixed_bfloat16" if precision == "bfloat16" else "float32")
     try:

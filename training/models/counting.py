@@ -1,4 +1,4 @@
-"""Weights and multiplies of a built network, for comparison with section 3.3."""
+"""Weights and multiplies of a network, for comparison with section 3.3."""
 
 import dataclasses
 import math
@@ -9,14 +9,19 @@ from tf_keras import layers
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """Of convolutions and dense layers; biases and normalization are not worth counting."""
+    """The cost of convolutions and dense layers, without biases and normalization.
+
+    Attributes:
+      weights: of the network.
+      multiplies: of one patch.
+    """
 
     weights: int
-    multiplies: int  # for one patch
+    multiplies: int
 
 
 def cost_of(model: tf_keras.Model) -> Cost:
-    """Count the kernels' weights, and how often each is used: once for every output position."""
+    """Count the weights of the kernels, and a multiply of each for every output position."""
     weights = multiplies = 0
     for layer in model.layers:
         if isinstance(layer, layers.Conv2D | layers.Dense):

@@ -16,10 +16,10 @@ class _Conv(NamedTuple):
 
 
 class _Fork(NamedTuple):
-    """Two convolutions of the same input, their outputs side by side."""
+    """Two convolutions of the same input, whose outputs are concatenated."""
 
-    one: _Conv
-    other: _Conv
+    first: _Conv
+    second: _Conv
 
 
 class _AveragePool(NamedTuple):
@@ -92,7 +92,7 @@ _MODULES = (
 
 
 def inception_v3(config: InceptionV3, patches: tf.Tensor) -> tf.Tensor:
-    """All but the output layer; without the auxiliary network.
+    """All layers but the output, without the auxiliary network.
 
     Args:
       config: stem, width and batch normalization.
@@ -103,7 +103,7 @@ def inception_v3(config: InceptionV3, patches: tf.Tensor) -> tf.Tensor:
     """
     momentum, width = config.batch_norm_momentum, config.width
     x = as_image(patches)  # [batch, 96, 64, 1]
-    # The stem begins after its first three convolutions and max pool, which the paper removed.
+    # The paper removed the first three convolutions of the stem and its max pool.
     if not config.lean_stem:
         x = conv_batch_norm(x, scaled(80, width), 1, momentum=momentum)
     x = conv_batch_norm(x, scaled(192, width), 3, padding="valid", momentum=momentum)
@@ -111,7 +111,7 @@ def inception_v3(config: InceptionV3, patches: tf.Tensor) -> tf.Tensor:
     for module in _MODULES:
         branches = [_branch(x, branch, config) for branch in module]
         x = layers.Concatenate()(branches)
-    # The paper's average pool of 10 x 6 covers all of it.
+    # The average pool of 10 x 6 in the paper covers the whole map.
     return pooled(x, config.pooling)
 
 
@@ -131,7 +131,7 @@ def _branch(x: tf.Tensor, branch: _Branch, config: InceptionV3) -> tf.Tensor:
             case _Conv():
                 x = convolved(step)
             case _Fork():
-                x = layers.Concatenate()([convolved(step.one), convolved(step.other)])
+                x = layers.Concatenate()([convolved(step.first), convolved(step.second)])
             case _AveragePool():
                 x = layers.AveragePooling2D(3, 1, padding="same")(x)
             case _MaxPool():

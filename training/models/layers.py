@@ -1,24 +1,26 @@
-"""What several networks are made of.
+"""Layers that several networks share.
 
-Only layers that tf-keras and Keras 3 share, called the same way: the networks run on either.
+Only layers that tf-keras and Keras 3 have in common and call in the same way, so that the networks
+run on both.
 """
 
 import tensorflow as tf
 from tf_keras import layers
 from tf_keras.initializers import Constant
 
+from features.contracts.export import EMBEDDING, LOGITS
 from training.config import Pooling
 
 
 def scaled(channels: int, width: float) -> int:
-    """Channels of a wider or narrower network, in eights, as vector units like them."""
+    """Channels of a wider or narrower network: multiples of eight, which vector units prefer."""
     if width == 1.0:
         return channels
     return max(8, 8 * round(channels * width / 8))
 
 
 def as_image(patches: tf.Tensor) -> tf.Tensor:
-    """Patches [batch, frames, bands] as images of one channel [batch, frames, bands, 1]."""
+    """Reshape patches [batch, frames, bands] to images of one channel [batch, frames, bands, 1]."""
     return layers.Reshape((*patches.shape[1:], 1))(patches)
 
 
@@ -32,7 +34,7 @@ def conv_batch_norm(
     momentum: float,
     relu: bool = True,
 ) -> tf.Tensor:
-    """Convolution, then batch normalization, as "after all convolutional layers" (section 3.1).
+    """A convolution and batch normalization, "after all convolutional layers" (section 3.1).
 
     Args:
       inputs: [batch, frames, bands, channels].
@@ -44,7 +46,7 @@ def conv_batch_norm(
       relu: whether a ReLU follows.
 
     Returns:
-      [batch, frames, bands, filters], frames and bands fewer by strides and padding.
+      [batch, frames, bands, filters], with fewer frames and bands by strides and padding.
     """
     x = layers.Conv2D(
         filters,
@@ -59,12 +61,12 @@ def conv_batch_norm(
 
 
 def pooled(inputs: tf.Tensor, pooling: Pooling) -> tf.Tensor:
-    """The last maps as one vector.
+    """Pool the last maps to one vector.
 
     Args:
-      inputs: [batch, frames, bands, channels], not negative.
-      pooling: the average, as the paper; the generalised mean, a learned place between average and
-        maximum; or attention, an average with learned weights of the places.
+      inputs: [batch, frames, bands, channels], non-negative.
+      pooling: the average, as in the paper; the generalised mean, between average and maximum with
+        a learned power; or attention, an average with learned weights of the places.
 
     Returns:
       [batch, channels].
@@ -76,7 +78,7 @@ def pooled(inputs: tf.Tensor, pooling: Pooling) -> tf.Tensor:
             return GeneralisedMean(dtype="float32")(inputs)
         case "attention":
             places = layers.Reshape((-1, inputs.shape[-1]))(inputs)
-            # 0 at first: the average.
+            # Initially 0: the average.
             scores = layers.Dense(1, kernel_initializer="zeros", dtype="float32")(places)
             weights = layers.Softmax(axis=1, dtype="float32")(scores)  # [batch, places, 1]
             weighted = layers.Dot(axes=1, dtype="float32")([weights, places])
@@ -84,15 +86,15 @@ def pooled(inputs: tf.Tensor, pooling: Pooling) -> tf.Tensor:
 
 
 class GeneralisedMean(layers.Layer):
-    """(mean of x^p)^(1/p) over frames and bands (Radenovic et al. 2018), with p learned from 3 on.
+    """(mean of x^p)^(1/p) over frames and bands (Radenovic et al. 2018); p is learned, initially 3.
 
-    Computed as a multiple of the greatest value of each map, so that no power overflows.
+    Values are divided by the greatest value of their map, so that no power overflows.
     """
 
-    _SMALLEST = 1e-6  # of that multiple; the gradient at 0 would be infinite
+    _SMALLEST = 1e-6  # of a divided value, as the gradient at 0 is infinite
 
     def build(self, input_shape: tf.TensorShape) -> None:
-        """One p for all channels."""
+        """Create p, the same for all channels."""
         self.power = self.add_weight("power", shape=[], initializer=Constant(3.0))
         super().build(input_shape)
 
@@ -108,7 +110,7 @@ class GeneralisedMean(layers.Layer):
 def dense_relu(inputs: tf.Tensor, units: int) -> tf.Tensor:
     """A fully connected layer of ReLUs, [batch, inputs] to [batch, units].
 
-    There is no batch normalization: it follows convolutions (section 3.1).
+    Without batch normalization, which follows convolutions only (section 3.1).
     """
     return layers.Dense(units, activation="relu", kernel_initializer="he_normal")(inputs)
 
@@ -116,8 +118,8 @@ def dense_relu(inputs: tf.Tensor, units: int) -> tf.Tensor:
 def embedding_and_logits(embedding: tf.Tensor, num_labels: int) -> dict[str, tf.Tensor]:
     """The two outputs of every network.
 
-    The sigmoid (section 3.1) is in the loss and in the export, where it can be computed safely.
-    Both outputs are float32 whatever the precision of the layers below.
+    The sigmoid (section 3.1) is part of the loss, where it is numerically stable, and of the
+    export. Both outputs are float32, whatever the precision of the layers below.
 
     Args:
       embedding: [batch, units], the last hidden layer.
@@ -126,6 +128,6 @@ def embedding_and_logits(embedding: tf.Tensor, num_labels: int) -> dict[str, tf.
     Returns:
       `embedding` [batch, units] and `logits` [batch, labels].
     """
-    embedding = layers.Activation("linear", dtype="float32", name="embedding")(embedding)
-    logits = layers.Dense(num_labels, dtype="float32", name="logits")(embedding)
-    return {"embedding": embedding, "logits": logits}
+    embedding = layers.Activation("linear", dtype="float32", name=EMBEDDING)(embedding)
+    logits = layers.Dense(num_labels, dtype="float32", name=LOGITS)(embedding)
+    return {EMBEDDING: embedding, LOGITS: logits}

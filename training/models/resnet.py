@@ -12,7 +12,7 @@ _EXPANSION = 4  # a block's output has four times the filters of its 3 x 3
 
 
 def resnet50(config: ResNet50, patches: tf.Tensor) -> tf.Tensor:
-    """All but the output layer.
+    """All layers but the output.
 
     Args:
       config: width and batch normalization.
@@ -31,14 +31,14 @@ def resnet50(config: ResNet50, patches: tf.Tensor) -> tf.Tensor:
         for block in range(num_blocks):
             strides = 2 if block == 0 and stage > 0 else 1
             x = _block(x, scaled(filters, config.width), strides=strides, momentum=momentum)
-    # [batch, 6, 4, 2048]; the paper's average pool of 6 x 4 covers all of it.
+    # [batch, 6, 4, 2048]; the average pool of 6 x 4 in the paper covers the whole map.
     return pooled(x, config.pooling)
 
 
 def _block(inputs: tf.Tensor, filters: int, *, strides: int, momentum: float) -> tf.Tensor:
     """A bottleneck block: 1 x 1, 3 x 3, 1 x 1, and a shortcut around them.
 
-    The stride is in the first 1 x 1, as first published; only so are there 1.9B multiplies.
+    The stride is in the first 1 x 1, as first published, which gives the 1.9B multiplies.
     """
     outputs = _EXPANSION * filters
     x = conv_batch_norm(inputs, filters, 1, strides=strides, momentum=momentum)

@@ -12,7 +12,7 @@ _UNITS = (4096, 4096)
 
 
 def vgg(config: Vgg, patches: tf.Tensor) -> tf.Tensor:
-    """All but the output layer.
+    """All layers but the output.
 
     Args:
       config: width and batch normalization.

@@ -71,34 +71,34 @@ def test_port_in_use_is_refused() -> None:
         other.bind(("", 0))
         other.listen()
         port = other.getsockname()[1]
-        with pytest.raises(InputError, match=f"port {port} of this machine cannot be had"):
+        with pytest.raises(InputError, match=f"port {port} of this machine is not free"):
             require_free_port(f"localhost:{port}")
         assert is_listening(f"localhost:{port}")
     require_free_port(f"localhost:{port}")
     assert not is_listening(f"localhost:{port}")
 
 
-def test_process_that_never_comes_is_named() -> None:
+def test_process_that_never_appears_is_named() -> None:
     start = time.monotonic()
-    with pytest.raises(LostPeerError, match="worker 1 did not come to localhost:1 within 1 s"):
+    with pytest.raises(LostPeerError, match="worker 1 did not appear at localhost:1 within 1 s"):
         wait_for_address("localhost:1", "worker 1", 1)
     assert time.monotonic() - start < 5
 
 
 def free_ports(number: int) -> list[int]:
     sockets = [socket.create_server(("localhost", 0)) for _ in range(number)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
+    ports = [bound.getsockname()[1] for bound in sockets]
+    for bound in sockets:
+        bound.close()
     return ports
 
 
 @pytest.mark.parametrize(
     ("role", "servers", "message"),
     [
-        ("chief", 1, "worker 0 did not come to localhost"),
+        ("chief", 1, "worker 0 did not appear at localhost"),
         ("ps", 1, "ps 0 .*: no chief at localhost"),
-        ("worker", 0, "worker 1 did not come to localhost"),
+        ("worker", 0, "worker 1 did not appear at localhost"),
     ],
 )
 def test_no_process_waits_for_ever(

@@ -69,14 +69,14 @@ def test_devices_and_processes_that_share_a_batch_learn_as_one_device_does(
     for process in processes:
         text, _ = process.communicate(timeout=120)
         assert process.returncode == 0, text
-    one, mirrored, workers = (curve(tmp_path / way) for way in ways)
-    assert list(one) == list(mirrored) == list(workers) == list(range(1, STEPS + 1))
-    assert one[STEPS] < 0.7 * one[1]
-    assert mirrored == pytest.approx(one, rel=1e-3)
-    assert workers == pytest.approx(one, rel=1e-3)
+    single, mirrored, workers = (curve(tmp_path / way) for way in ways)
+    assert list(single) == list(mirrored) == list(workers) == list(range(1, STEPS + 1))
+    assert single[STEPS] < 0.7 * single[1]
+    assert mirrored == pytest.approx(single, rel=1e-3)
+    assert workers == pytest.approx(single, rel=1e-3)
     documents = [json.loads((tmp_path / way / "run.json").read_text()) for way in ways]
-    figures = [one["metrics"]["validation_mean_average_precision"] for one in documents]
-    assert figures[1:] == pytest.approx(figures[:1] * 2, abs=1e-3)
+    precisions = [run["metrics"]["validation_mean_average_precision"] for run in documents]
+    assert precisions[1:] == pytest.approx(precisions[:1] * 2, abs=1e-3)
 
 
 def test_all_options_train_on_parameter_servers(features_folder: Path, tmp_path: Path) -> None:
@@ -102,8 +102,8 @@ def test_a_network_with_batch_normalization_trains_on_two_devices(
     assert "validation mAP" in text
 
 
-def test_a_batch_that_cannot_be_cut_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_that_cannot_be_divided_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     strategy = tf.distribute.MirroredStrategy(["CPU:0"])
     monkeypatch.setattr(type(strategy), "num_replicas_in_sync", 3)
-    with pytest.raises(InputError, match="a batch of 128 cannot be cut into 3 equal parts"):
+    with pytest.raises(InputError, match="a batch of 128 cannot be divided into 3 equal parts"):
         require_equal_parts(fully_connected(), strategy)

@@ -1,4 +1,4 @@
-"""Each augmentation against what it should do to every element, and the chances of its numbers."""
+"""The effect of each augmentation on every element, and the distribution of its draws."""
 
 import numpy as np
 import tensorflow as tf
@@ -22,7 +22,7 @@ PARAMS = LogMelParams()
 
 
 def drawn(options: Options, number: int) -> np.ndarray:
-    """The numbers of so many patches, [patches, numbers]."""
+    """The draws of patches, [patches, numbers]."""
     seed = tf.constant(3, tf.int64)
     patches = tf.data.Dataset.range(number).map(lambda place: draw(options, [seed, place]))
     return next(patches.batch(number).as_numpy_iterator())
@@ -58,9 +58,9 @@ def test_parts_of_a_batch_are_augmented_as_the_whole() -> None:
         augment(patches[part], label_ids[part], draws[part], options, PARAMS)
         for part in (slice(0, 4), slice(4, 8))
     ]
-    for one, pieces in zip(whole, zip(*parts, strict=True), strict=True):
+    for undivided, pieces in zip(whole, zip(*parts, strict=True), strict=True):
         # Vectors of another length round otherwise.
-        np.testing.assert_allclose(one, tf.concat(pieces, axis=0), atol=1e-5)
+        np.testing.assert_allclose(undivided, tf.concat(pieces, axis=0), atol=1e-5)
     assert not np.allclose(whole.patches, patches)
 
 

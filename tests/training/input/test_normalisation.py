@@ -1,4 +1,4 @@
-"""The normalised network against the graph that tensorflow-transform leaves."""
+"""The normalised network against the graph that tensorflow-transform writes."""
 
 import json
 from pathlib import Path
@@ -93,7 +93,7 @@ def test_both_signatures_of_the_export_normalise(
     np.testing.assert_allclose(framed["scores"], tf.sigmoid(expected), atol=1e-4)
 
 
-def test_features_without_statistics_of_theirs_are_refused(tmp_path: Path) -> None:
+def test_features_without_their_own_statistics_are_refused(tmp_path: Path) -> None:
     features = tmp_path / "features"
     write_features(features, shards={"train": 1})
     path = features / folders.BAND_STATISTICS
@@ -108,6 +108,8 @@ def test_features_without_statistics_of_theirs_are_refused(tmp_path: Path) -> No
     assert main(command(features, tmp_path / "run")) == 0
 
 
-def test_a_run_goes_on_only_with_or_only_without(features: Path, run_folder: Path) -> None:
+def test_a_run_is_resumed_only_with_the_normalisation_it_began_with(
+    features: Path, run_folder: Path
+) -> None:
     with pytest.raises(folders.ContractError, match=r"recipe\.normalise is False, expected True"):
         main(command(features, run_folder, "--steps=11"))

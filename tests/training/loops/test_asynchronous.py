@@ -1,4 +1,4 @@
-"""What lives where, and the statistics that workers share; whole runs are in `integration/`."""
+"""The places of variables, and the statistics that workers share; `integration/` has whole runs."""
 
 import dataclasses
 import socket
@@ -24,9 +24,9 @@ def placement() -> dict[str, list[tuple[list[int], list[str]]]]:
     The cluster is in this process.
     """
     sockets = [socket.create_server(("localhost", 0)) for _ in range(3)]
-    worker, *servers = (f"localhost:{one.getsockname()[1]}" for one in sockets)
-    for one in sockets:
-        one.close()
+    worker, *servers = (f"localhost:{bound.getsockname()[1]}" for bound in sockets)
+    for bound in sockets:
+        bound.close()
     spec = tf.train.ClusterSpec({"worker": [worker], "ps": servers})
     started = [
         tf.distribute.Server(spec, job_name=role, task_index=index)
@@ -45,7 +45,7 @@ def placement() -> dict[str, list[tuple[list[int], list[str]]]]:
     found: dict[str, list[tuple[list[int], list[str]]]] = {}
     for variable in model.trainable_variables:
         moments = [optimizer.get_slot(variable, name) for name in ("m", "v")]
-        devices = [one.device for one in (variable, *moments)]
+        devices = [piece.device for piece in (variable, *moments)]
         name = variable.name.split("/part_")[0].split(":")[0]
         found.setdefault(name, []).append((list(variable.shape), devices))
     assert len(started) == 3
@@ -120,8 +120,8 @@ def test_only_the_loss_of_a_server_ends_a_run() -> None:
     worker = "ERROR:tensorflow:Worker /job:worker/replica:0/task:0 failed with UnavailableError()"
     server = "Additional GRPC error information from remote target /job:ps/replica:0/task:0"
 
-    assert asynchronous._figures_of(Lost(worker)) is None
+    assert asynchronous._fetch_metrics(Lost(worker)) is None
     with pytest.raises(tf.errors.UnavailableError):
-        asynchronous._figures_of(Lost(worker, server))
+        asynchronous._fetch_metrics(Lost(worker, server))
     with pytest.raises(tf.errors.UnavailableError):
-        asynchronous._figures_of(Lost(server))
+        asynchronous._fetch_metrics(Lost(server))

@@ -14,7 +14,7 @@ def model_of(value: float) -> tf_keras.Model:
     return model
 
 
-def test_average_takes_up_every_weight_for_as_many_steps_as_went_by() -> None:
+def test_every_weight_is_averaged_for_as_many_steps_as_went_by() -> None:
     average, model = model_of(0.0), model_of(1.0)
     take_up = averaging(average, model, decay=0.95)
     expected = 0.0
@@ -31,7 +31,7 @@ def test_average_takes_up_every_weight_for_as_many_steps_as_went_by() -> None:
     assert 400 - expected == pytest.approx(0.95 / 0.05, abs=5)
 
 
-def test_variables_in_pieces_are_put_together() -> None:
+def test_variables_in_pieces_are_joined() -> None:
     pieces = [tf.Variable(tf.fill([rows, 2], float(rows))) for rows in (3, 2, 1)]
     scalar = tf.Variable(7.0)
     like = [tf.Variable(tf.zeros([5, 2])), scalar, tf.Variable(tf.zeros([1, 2]))]
