@@ -1,6 +1,6 @@
-"""The runs of the paper, one function each; `--set` changes any field of a run.
+"""The runs of the paper, one function each; `features.paper` has what the paper reports of them.
 
-`features.paper` has what the paper reports of each run.
+python -m training.train RECIPE --features features --output run
 """
 
 import dataclasses
@@ -32,12 +32,7 @@ _BATCH_NORM_MOMENTUM = 0.9
 
 
 def fully_connected() -> Recipe:
-    """The baseline, 3 layers of 1000 ReLUs (Table 2, row 1).
-
-    Section 3.3.1.
-
-    python -m training.train fully_connected --features features --output run
-    """
+    """The baseline, 3 layers of 1000 ReLUs (Table 2, row 1)."""
     return Recipe(
         name="fully_connected",
         model=FullyConnected(num_layers=3, units=1_000, width=1.0),
@@ -54,8 +49,6 @@ def alexnet() -> Recipe:
 
     Section 3.3.2. The paper searched for the learning rate and does not give the result: ours is
     the learning rate of VGGish, the authors' later release.
-
-    python -m training.train alexnet --features features --output run
     """
     return dataclasses.replace(
         fully_connected(),
@@ -69,8 +62,6 @@ def vgg() -> Recipe:
     """VGG, configuration E (Table 2, row 3).
 
     Section 3.3.3. The learning rate is that of VGGish, as the paper does not give its own.
-
-    python -m training.train vgg --features features --output run
     """
     return dataclasses.replace(
         alexnet(),
@@ -84,8 +75,6 @@ def inception_v3() -> Recipe:
 
     Section 3.3.4. The network of the text has 16 % more multiplies than the paper reports. The
     learning rate is that of `resnet50`.
-
-    python -m training.train inception_v3 --features features --output run
     """
     return dataclasses.replace(
         resnet50(),
@@ -99,8 +88,6 @@ def inception_v3_lean_stem() -> Recipe:
 
     Without the 1 x 1 convolution of the stem, which the text keeps: a guess at the network that
     the authors counted.
-
-    python -m training.train inception_v3_lean_stem --features features --output run
     """
     return dataclasses.replace(
         inception_v3(),
@@ -114,8 +101,6 @@ def resnet50() -> Recipe:
 
     Section 3.3.5. The paper searched for the learning rate and does not give the result: ours is
     the default of Adam.
-
-    python -m training.train resnet50 --features features --output run
     """
     return Recipe(
         name="resnet50",
@@ -132,8 +117,6 @@ def resnet50_17m() -> Recipe:
     """ResNet-50 at 17M steps (Table 2, row 6).
 
     Section 4.1: a tenth of the learning rate after 13M steps.
-
-    python -m training.train resnet50_17m --features features --output run
     """
     return dataclasses.replace(
         resnet50(),
@@ -148,8 +131,6 @@ def resnet50_30k() -> Recipe:
 
     Section 4.2: "30M to 80M" weights; ours has 86.7M. The paper reports no scores, as training
     "would have taken several months".
-
-    python -m training.train resnet50_30k --features features --output run
     """
     return dataclasses.replace(resnet50(), name="resnet50_30k", num_labels=_LABELS_30K)
 
@@ -158,41 +139,27 @@ def resnet50_3k() -> Recipe:
     """ResNet-50 for 3,087 labels (Table 3, row 2).
 
     The run of `resnet50`, evaluated on the 400 most frequent labels.
-
-    python -m training.train resnet50_3k --features features --output run
     """
     return dataclasses.replace(resnet50(), name="resnet50_3k")
 
 
 def resnet50_400() -> Recipe:
-    """ResNet-50 for 400 labels (Table 3, row 3).
-
-    python -m training.train resnet50_400 --features features --output run
-    """
+    """ResNet-50 for 400 labels (Table 3, row 3)."""
     return dataclasses.replace(resnet50(), name="resnet50_400", num_labels=_LABELS_400)
 
 
 def resnet50_bottleneck_30k() -> Recipe:
-    """128-unit bottleneck, 30,871 labels (Table 3, row 4).
-
-    python -m training.train resnet50_bottleneck_30k --features features --output run
-    """
+    """128-unit bottleneck, 30,871 labels (Table 3, row 4)."""
     return _with_bottleneck(resnet50_30k(), "resnet50_bottleneck_30k")
 
 
 def resnet50_bottleneck_3k() -> Recipe:
-    """128-unit bottleneck, 3,087 labels (Table 3, row 5).
-
-    python -m training.train resnet50_bottleneck_3k --features features --output run
-    """
+    """128-unit bottleneck, 3,087 labels (Table 3, row 5)."""
     return _with_bottleneck(resnet50_3k(), "resnet50_bottleneck_3k")
 
 
 def resnet50_bottleneck_400() -> Recipe:
-    """128-unit bottleneck, 400 labels (Table 3, row 6).
-
-    python -m training.train resnet50_bottleneck_400 --features features --output run
-    """
+    """128-unit bottleneck, 400 labels (Table 3, row 6)."""
     return _with_bottleneck(resnet50_400(), "resnet50_bottleneck_400")
 
 
@@ -200,41 +167,27 @@ def resnet50_70m_videos() -> Recipe:
     """ResNet-50, 16M steps on all 70M (Table 4, row 1).
 
     Section 4.3 does not mention a cut of the learning rate.
-
-    python -m training.train resnet50_70m_videos --features features --output run
     """
     return _on_videos("resnet50_70m_videos", None)
 
 
 def resnet50_7m_videos() -> Recipe:
-    """16M steps on 7M training videos (Table 4, row 2).
-
-    python -m training.train resnet50_7m_videos --features features --output run
-    """
+    """16M steps on 7M training videos (Table 4, row 2)."""
     return _on_videos("resnet50_7m_videos", 7_000_000)
 
 
 def resnet50_700k_videos() -> Recipe:
-    """16M steps on 700K training videos (Table 4, row 3).
-
-    python -m training.train resnet50_700k_videos --features features --output run
-    """
+    """16M steps on 700K training videos (Table 4, row 3)."""
     return _on_videos("resnet50_700k_videos", 700_000)
 
 
 def resnet50_70k_videos() -> Recipe:
-    """16M steps on 70K training videos (Table 4, row 4).
-
-    python -m training.train resnet50_70k_videos --features features --output run
-    """
+    """16M steps on 70K training videos (Table 4, row 4)."""
     return _on_videos("resnet50_70k_videos", 70_000)
 
 
 def resnet50_23k_videos() -> Recipe:
-    """16M steps on 23K training videos (Table 4, row 5).
-
-    python -m training.train resnet50_23k_videos --features features --output run
-    """
+    """16M steps on 23K training videos (Table 4, row 5)."""
     return _on_videos("resnet50_23k_videos", 23_000)
 
 
