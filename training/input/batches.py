@@ -24,7 +24,7 @@ from training.input.label_balance import balanced, copies_of_labels
 from training.input.normalisation import read_band_statistics
 
 TRAIN, VALIDATION = "train", "validation"
-# Fills the rows of label ids up to the longest of a batch.
+# Pads the rows of label ids to the longest row of a batch.
 NO_LABEL = -1
 
 # Shards that are read at the same time in search of a damaged shard.
