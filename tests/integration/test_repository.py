@@ -1,5 +1,6 @@
 """The repository itself: import rule, names, commands and their help, and what the pages name."""
 
+import argparse
 import importlib
 import importlib.metadata
 import importlib.util
@@ -12,12 +13,16 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
 
 from features.commands import COMMANDS as SCRIPT_COMMANDS
 
 ROOT = Path(__file__).parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 NAMES = ("features", "pipelines", "training", "evaluation")
+
+CHANGELOG = ROOT / "CHANGELOG.md"  # which also names what is gone
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def source(module: str) -> str:
@@ -155,8 +160,27 @@ def test_absence_of_python_311_is_one_clear_line(tmp_path: Path) -> None:
     assert not (tmp_path / "venv").exists()
 
 
+def flags_on_pages(module: str) -> set[str]:
+    """The flags that the pages give to a command, as `python -m MODULE` or `soundtrack NAME`."""
+    names = [name for name, command in SCRIPT_COMMANDS.items() if command.module == module]
+    ways = "|".join([re.escape(f"python -m {module}"), *(f"soundtrack {name}" for name in names)])
+    flags = set()
+    for page in PAGES:
+        text = page.read_text().replace("\\\n", " ")
+        for words in re.findall(rf"(?:{ways}) ([^`\n|&;']*)", text):
+            flags.update(re.findall(r"--[\w-]+", words))
+    return flags
+
+
+def flags_of_runners() -> set[str]:
+    parser = argparse.ArgumentParser()
+    for options in PipelineOptions.__subclasses__():
+        options._add_argparse_args(parser)
+    return set(parser._option_string_actions)
+
+
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_fits_a_terminal(
+def test_help_fits_a_terminal_and_has_the_flags_on_the_pages(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
@@ -166,6 +190,9 @@ def test_help_fits_a_terminal(
     page = capsys.readouterr().out
     assert page.startswith(f"usage: python -m {command}")
     assert [line for line in page.splitlines() if len(line) > 80] == []
+    if command != "pipelines.import_dataset":  # each adapter has a help of its own
+        runners = flags_of_runners() if "--runner" in page else set()
+        assert flags_on_pages(command) <= set(re.findall(r"--[\w-]+", page)) | runners
 
 
 @pytest.mark.parametrize("command", [name for name in COMMANDS if "launch.parser(" in source(name)])
@@ -177,10 +204,6 @@ def test_usage_of_a_job_names_what_it_requires(command: str, capsys: pytest.Capt
     flags = error.strip().split(", ")
     assert flags
     assert [flag for flag in flags if f" {flag} " not in usage] == []
-
-
-CHANGELOG = ROOT / "CHANGELOG.md"  # which also names what is gone
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def anchors(page: Path) -> set[str]:
