@@ -1,7 +1,7 @@
-"""A media file, opened and read through the FFmpeg of PyAV: container, audio stream, frames.
+"""Media files read through PyAV's FFmpeg: container, audio stream, decoded frames.
 
-A manifest is not trusted input: only container formats of one file are opened, never playlists,
-which would make FFmpeg read other files or addresses.
+A manifest is not trusted input. Only containers that consist of one file are opened, never
+playlists, which would make FFmpeg read other files or URLs.
 """
 
 import contextlib
@@ -11,38 +11,50 @@ from typing import IO, Any
 
 import av
 import av.error
+import av.logging
 import numpy as np
 from av.stream import Discard, Disposition
 
 from features.sound.outcome import AudioError, Outcome
 from features.storage import files
 
-# Demuxers that read one file and nothing else.
+# FFmpeg's names of the demuxers that read one file and nothing else.
 _CONTAINERS = (
-    "aac,ac3,aiff,amr,asf,au,avi,caf,eac3,flac,flv,m4a,matroska,mov,mp3,mp4,mpeg,mpegts,ogg,wav,"
-    "webm,w64,3gp"
+    "3gp,aac,ac3,aiff,amr,ape,asf,au,avi,caf,dsf,eac3,flac,flv,iff,m4a,matroska,mov,mp3,mp4,mpc,"
+    "mpc8,mpeg,mpegts,ogg,tak,tta,w64,wav,webm,wv"
 )
-# Beyond this share of undecodable packets, what is left is not the soundtrack any more.
-_MAX_BAD_PACKETS = 0.1
-# Those of which FFmpeg only estimates the length, from the size of the file.
+# First bytes of formats that FFmpeg's probe does not name: it recognises a playlist by its file
+# name, which it is not given here, and has no demuxer for ADIF.
+_SIGNATURES = {b"#EXTM3U": "hls", b"ADIF": "adif"}
+_HEADER_BYTES = 8
+# A file with a larger share of undecodable packets is corrupt. A share of fewer packets says
+# nothing: 20 are half a second of MP3.
+_MAX_BAD_SHARE, _MIN_PACKETS = 0.1, 20
+# Containers whose length FFmpeg only estimates, from the size of the file.
 _WITHOUT_LENGTH = {"mp3", "aac", "ac3", "eac3", "amr", "mpeg", "mpegts"}
-# What PyAV says, beside FFmpeg's errors, of streams that come and go in a damaged file and of text
-# that is none. Caught only around its own calls: in our code they are bugs.
+# PyAV raises these, beside FFmpeg's errors, if streams appear in mid-file or text is not UTF-8.
+# They are caught only around calls of PyAV: in our code they are bugs.
 _PYAV_ERRORS = (IndexError, ValueError)
 
 
 @contextlib.contextmanager
 def open_medium(uri: str) -> Iterator[tuple[av.container.InputContainer, int]]:
-    """Open a container from the bytes of `uri`; library errors become an AudioError.
+    """Open a media file; errors of libraries become an `AudioError`.
 
-    Yields the bytes that the file's header declares beside it, 0 where it does not.
+    Yields:
+      The container, and the size of the file in bytes that its header declares (0: none declared).
+
+    Raises:
+      AudioError: the file cannot be opened, or the `with` block met an error of FFmpeg.
     """
     try:
         with files.open_read(uri) as file:
-            header = file.read(8)
+            header = file.read(_HEADER_BYTES)
             if not header:
                 raise AudioError(Outcome.EMPTY_FILE, "the file has no bytes")
-            file.seek(0)
+            for signature, name in _SIGNATURES.items():
+                if header.startswith(signature):
+                    raise AudioError(Outcome.UNSUPPORTED_CONTAINER, name)
             with _container(file) as container:
                 yield container, _declared_bytes(header)
     except AudioError:
@@ -61,9 +73,9 @@ def open_medium(uri: str) -> Iterator[tuple[av.container.InputContainer, int]]:
 
 
 class _ForFFmpeg:
-    """A file that answers an impossible seek with FFmpeg's error code, not with an exception.
+    """A file that answers an impossible seek with FFmpeg's error code instead of an exception.
 
-    A damaged index sends FFmpeg anywhere; that is the file's fault and not the filesystem's.
+    FFmpeg follows a damaged index to any position, which is no error of the filesystem.
     """
 
     def __init__(self, file: IO[bytes]):
@@ -79,35 +91,72 @@ class _ForFFmpeg:
 
 def _container(file: IO[bytes]) -> av.container.InputContainer:
     try:
-        return av.open(
-            _ForFFmpeg(file),
-            "r",
-            options={"format_whitelist": _CONTAINERS},
-            # Titles in another encoding than UTF-8 are common, and none of our business.
-            metadata_errors="replace",
-        )
+        return _open(file)
+    except av.error.ArgumentError:
+        # FFmpeg's error for a format that is not whitelisted, among others.
+        if name := _refused_container(file):
+            raise AudioError(Outcome.UNSUPPORTED_CONTAINER, name) from None
+        raise
     except av.error.FFmpegError:
         raise  # some of its classes are ValueErrors too
     except _PYAV_ERRORS as error:
         raise AudioError(Outcome.CORRUPT, str(error)) from error
 
 
+def _open(file: IO[bytes]) -> av.container.InputContainer:
+    file.seek(0)
+    return av.open(
+        _ForFFmpeg(file),
+        "r",
+        options={"format_whitelist": _CONTAINERS},
+        metadata_errors="replace",  # titles in other encodings than UTF-8 are common
+    )
+
+
+def _refused_container(file: IO[bytes]) -> str | None:
+    """FFmpeg's name of a container that is not whitelisted; None if FFmpeg only guesses it.
+
+    FFmpeg gives the name in its log alone, so the file is opened again with the log switched on.
+    The whitelist still holds: FFmpeg checks it after the probe, which reads the given bytes, and
+    before it starts the demuxer, which could open other files.
+    """
+    level, skip_repeated = av.logging.get_level(), av.logging.get_skip_repeated()
+    av.logging.set_level(av.logging.WARNING)
+    av.logging.set_skip_repeated(False)
+    try:
+        with (
+            av.logging.Capture() as messages,
+            contextlib.suppress(av.error.FFmpegError, *_PYAV_ERRORS),
+        ):
+            _open(file).close()
+    finally:
+        av.logging.set_skip_repeated(skip_repeated)
+        av.logging.set_level(level)
+    if any("misdetection possible" in text for _, _, text in messages):
+        return None
+    return next((name for _, name, text in messages if "not on whitelist" in text), None)
+
+
 def _declared_bytes(header: bytes) -> int:
     """The size of a RIFF file (WAV, AVI) by its first bytes.
 
-    FFmpeg corrects a length that the file does not have, and says nothing.
+    FFmpeg silently corrects a size that exceeds the file.
     """
     size = int.from_bytes(header[4:8], "little")
-    # All ones and zero are written by those who do not know yet.
+    # Writers that do not know the size yet write all ones or zero.
     return size + 8 if header[:4] == b"RIFF" and size != 0xFFFFFFFF else 0
 
 
 def audio_stream(container: av.container.InputContainer) -> av.AudioStream:
-    """The stream that a player would choose: the first that is marked as default, or the first."""
+    """Choose the stream that a player would: the first one marked as default, or else the first.
+
+    Raises:
+      AudioError: there is no audio stream, or no decoder for it.
+    """
     streams = container.streams.audio
     if not streams:
         raise AudioError(Outcome.NO_AUDIO_STREAM, f"{len(container.streams)} streams, no audio")
-    stream = next((one for one in streams if one.disposition & Disposition.default), streams[0])
+    stream = next((s for s in streams if s.disposition & Disposition.default), streams[0])
     for other in container.streams:
         if other is not stream:
             other.discard = Discard.all
@@ -119,19 +168,19 @@ def audio_stream(container: av.container.InputContainer) -> av.AudioStream:
 
 
 def _drop_custom_layout(context: av.AudioCodecContext) -> None:
-    """Replace a channel order of the file's own by a mere number of channels.
+    """Replace a custom order of channels by the number of channels.
 
-    PyAV frees the list of such an order with every frame, and a second free ends the process.
+    PyAV frees the list of a custom order with every frame, and the second free crashes the process.
     The mean of the channels does not depend on their order.
     """
     layout = context.layout
     if layout.nb_channels == 0:
         return  # not known before the first frame
-    # From here on `layout` alone owns the list, whatever happens.
+    # From here on `layout` alone owns the list, also if an error follows.
     context.layout = f"{layout.nb_channels} channels"
     if context.name.startswith("pcm_"):
         return
-    # Other decoders set the order themselves; a list is described by its channels.
+    # Other decoders set the order themselves; FFmpeg describes a custom one by its channels.
     if " channels (" in layout.name or layout.name.startswith("ambisonic"):
         raise AudioError(Outcome.UNSUPPORTED_CODEC, f"{context.name} with {layout.name}")
     context.layout = layout.name
@@ -140,9 +189,9 @@ def _drop_custom_layout(context: av.AudioCodecContext) -> None:
 def declared_seconds(
     container: av.container.InputContainer, stream: av.AudioStream
 ) -> float | None:
-    """The length of the audio stream by the header; None where the container does not say.
+    """The length of the audio stream by the header; None if the header declares no length.
 
-    What FFmpeg estimates from the size of the file (mp3, raw streams) is no declaration.
+    A length that FFmpeg estimates from the size of the file (MP3, raw streams) does not count.
     """
     if container.format.name in _WITHOUT_LENGTH:
         return None
@@ -151,45 +200,53 @@ def declared_seconds(
         own = float(stream.duration * stream.time_base)
         # An edit list may show less than the track holds.
         return own if whole is None else min(own, whole)
-    # Matroska declares the length of the file; another stream may be the longer one.
+    # Matroska declares the length of the file, and another stream may be longer than the sound.
     return whole if len(container.streams) == 1 else None
 
 
 def frames(
     container: av.container.InputContainer, stream: av.AudioStream
 ) -> Iterator[av.AudioFrame]:
-    """Decode packet by packet: one bad packet costs its own samples, not the rest of the file."""
-    num_packets, errors = 0, []
+    """Decode packet by packet, so that a bad packet costs only its own samples.
+
+    Raises:
+      AudioError: too many packets are bad. Of fewer than 20 packets any may be bad but not all;
+        the length of what they gave is checked by the caller.
+    """
+    num_packets, num_frames, errors = 0, 0, []
     try:
         for packet in container.demux(stream):
-            num_packets += 1
+            num_packets += packet.size > 0  # the last packet is empty and flushes the decoder
             try:
-                yield from packet.decode()
+                for frame in packet.decode():
+                    num_frames += 1
+                    yield frame
             except av.error.EOFError:
-                break  # a flushed decoder says so after the last packet
+                break  # the decoder has been flushed
             except (av.error.DecoderNotFoundError, av.error.PatchWelcomeError):
-                raise  # of the codec, not of the packet
+                raise  # the codec is at fault, not the packet
             except av.error.FFmpegError as error:
-                # Not InvalidDataError alone: decoders have numbers of their own.
+                # Not InvalidDataError alone: decoders have their own error codes.
                 errors.append(str(error))
     except av.error.FFmpegError:
         raise  # some of its classes are ValueErrors too
     except _PYAV_ERRORS as error:
         raise AudioError(Outcome.CORRUPT, str(error)) from error
-    if len(errors) > _MAX_BAD_PACKETS * num_packets:
+    judged = num_packets >= _MIN_PACKETS and len(errors) > _MAX_BAD_SHARE * num_packets
+    if judged or (errors and not num_frames):
         raise AudioError(
             Outcome.CORRUPT, f"{len(errors)} of {num_packets} packets are bad: {errors[0]}"
         )
 
 
 def averaged(frame: av.AudioFrame | None) -> tuple[int, np.ndarray]:
-    """The mean of a frame's channels as (sample rate, float32 [samples])."""
+    """Average the channels of a frame: (sample rate, float32 [samples])."""
     assert frame is not None
     num_channels = frame.layout.nb_channels
     dtype, full_scale, offset = _SAMPLE_FORMATS[frame.format.name.removesuffix("p")]
     planes = frame.planes
     if frame.format.is_planar:
-        # By index: with 8 channels `planes` reports a ninth that points nowhere.
+        # By index: with 8 channels `planes` has a ninth entry that points nowhere.
         channels = [
             np.frombuffer(memoryview(planes[index]), dtype, frame.samples)
             for index in range(num_channels)
@@ -197,21 +254,21 @@ def averaged(frame: av.AudioFrame | None) -> tuple[int, np.ndarray]:
     else:
         interleaved = np.frombuffer(memoryview(planes[0]), dtype, frame.samples * num_channels)
         channels = list(interleaved.reshape(-1, num_channels).T)
-    with np.errstate(over="ignore", invalid="ignore"):  # seen by the product below
+    with np.errstate(over="ignore", invalid="ignore"):  # the product below detects both
         mono = channels[0].astype(np.float32)
         for channel in channels[1:]:
             mono += channel
         if offset:
             mono -= offset * num_channels
         mono *= np.float32(1 / (num_channels * full_scale))
-        # One product sees every NaN, infinity and absurd magnitude (beyond 1e19) at once.
+        # One product detects every NaN, infinity and magnitude beyond 1e19.
         energy = np.dot(mono, mono)
     if not np.isfinite(energy):
         raise AudioError(Outcome.NONFINITE_SAMPLES, "NaN, infinity or samples beyond 1e19")
     return frame.sample_rate, mono
 
 
-# FFmpeg's sample formats: type, full scale, value of silence.
+# FFmpeg's sample formats: dtype, full scale, value of silence.
 _SAMPLE_FORMATS: dict[str, tuple[Any, float, float]] = {
     "u8": (np.uint8, 2.0**7, 2.0**7),
     "s16": (np.int16, 2.0**15, 0.0),

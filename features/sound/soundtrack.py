@@ -1,4 +1,4 @@
-"""One soundtrack to stored patches: decode, log-mel, quantise, in flat memory."""
+"""A soundtrack to stored patches: decode, log-mel, quantise, in constant memory."""
 
 import dataclasses
 import itertools
@@ -10,23 +10,23 @@ from features.front_end.front_end import FrontEnd
 from features.front_end.logmel import log_mel_patches, stream_patches
 from features.sound.waveform import CannotSeekError, read_excerpts, read_waveform
 
-# An excerpt takes half as long again as its patch, for what the decoder needs before it; where this
-# share of the patches is wanted, decoding everything is as cheap.
+# If more than this share of the patches is drawn, everything is decoded, which is then as fast: an
+# excerpt takes half as long again as its patch, for what the decoder needs before it.
 _DENSE_SHARE = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
 class PatchSample:
-    """Some patches of a soundtrack, drawn at random; all, where it has no more.
+    """Patches of a soundtrack, drawn at random; all of them if there are no more than `count`.
 
-    The paper's 5M mini-batches of 128 see 9 patches of a video, of the 288 that it has on average.
+    The paper's 5M mini-batches of 128 show 9 of a video's 288 patches on average.
     """
 
     count: int
     seed: int
 
     def draw(self, num_patches: int) -> np.ndarray:
-        """The indices of the patches, rising, of a soundtrack that has so many."""
+        """Draw indices of patches, in ascending order, of a soundtrack of `num_patches`."""
         order = np.argsort(np.random.PCG64(self.seed).random_raw(num_patches), kind="stable")
         return np.sort(order[: self.count])
 
@@ -39,29 +39,29 @@ def soundtrack_patches(
     end_seconds: float | None = None,
     sample: PatchSample | None = None,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The patches of a media file, or of the part of it from start to end.
+    """Extract the patches of a media file, or of the part of it from start to end.
 
     Args:
       uri: a path or URI on any filesystem of Beam.
-      front_end: the whole way from samples to stored values.
-      start_seconds: where the part starts, on the clock of the medium.
-      end_seconds: where it ends; None for the end of the soundtrack.
-      sample: which patches; None for all. They are reached by seeking where the container allows
-        it, and are those of the whole soundtrack up to the precision of its timestamps.
+      front_end: from samples to stored values.
+      start_seconds: start of the part, on the clock of the medium.
+      end_seconds: end of the part; None for the end of the soundtrack.
+      sample: the patches to extract; None for all. They are reached by seeking if the container
+        allows it, and equal those of the whole soundtrack up to the precision of its timestamps.
 
     Yields:
-      Indices of patches, int64 [patches], and the patches, [patches, patch frames, mel bands] of
-      the front end's storage; a few at a time.
+      A few patches at a time: their indices, int64 [patches], and the patches,
+      [patches, patch frames, mel bands], in the dtype of the front end's storage.
 
     Raises:
       features.sound.outcome.AudioError: the soundtrack cannot be used, or not to its end; the
-        patches before the error are good.
+        patches yielded before are valid.
     """
     if sample is None:
         yield from _all_patches(uri, front_end, start_seconds, end_seconds)
         return
     try:
-        # All before the first is given away: that seeking does not work may show late.
+        # All patches before the first is yielded: seeking may fail late.
         yield from list(_sought_patches(uri, front_end, start_seconds, end_seconds, sample))
     except CannotSeekError:
         chunks = list(_all_patches(uri, front_end, start_seconds, end_seconds))
@@ -104,7 +104,7 @@ def _sought_patches(
             num_samples = min(num_samples, round(end_seconds * params.sample_rate_hz))
         num_patches = params.num_patches(max(0, num_samples - offset))
         if sample.count > _DENSE_SHARE * num_patches:
-            raise CannotSeekError("most patches are wanted")
+            raise CannotSeekError("most patches are drawn")
         indices = sample.draw(num_patches)
         return [offset + int(index) * hop_samples for index in indices]
 

@@ -1,8 +1,8 @@
-"""Any media file to blocks of mono samples, through the FFmpeg of PyAV and the soxr resampler.
+"""Media files to blocks of mono samples, through PyAV's FFmpeg and the soxr resampler.
 
-Channels are averaged before resampling (FFmpeg's own down-mix has a gain of 1.41). Only the audio
-stream is read; the video stream is discarded by the demuxer. Frames are collected into large blocks
-first: resampling frame by frame costs three times as much.
+Channels are averaged before resampling (FFmpeg's own down-mix has a gain of 1.41). The demuxer
+discards all streams but the audio stream. Frames are collected into large blocks before they are
+resampled: resampling frame by frame takes three times as long.
 """
 
 import math
@@ -22,45 +22,47 @@ from features.sound.medium import (
 from features.sound.outcome import AudioError, Outcome
 
 _QUALITY = "HQ"
-# Part of the front end's fingerprint: LQ and QQ shift log-mel by 2.9, other libraries by 0.3.
+# Part of the front end's fingerprint: soxr's LQ and QQ shift log-mel by 2.9, other libraries by 0.3.
 RESAMPLER = f"soxr {soxr.__libsoxr_version__.split('-')[0]} {_QUALITY}"
 
 # Samples per channel decoded before they are averaged and resampled: 2.7 s at 48 kHz, 1 MB.
 _BLOCK_SAMPLES = 131_072
-# Containers round their timestamps (Matroska to 1 ms) and decoders drop their delay (up to 50 ms);
-# from here on a difference between clock and samples is a gap. Beyond the other limit the clock was
-# set anew.
+# A larger difference between the clock and the samples is a gap: containers round timestamps
+# (Matroska to 1 ms) and decoders drop their delay (up to 50 ms). A difference beyond the second
+# limit is a clock that was reset.
 _CLOCK_TOLERANCE_SECONDS, _MAX_GAP_SECONDS = 0.1, 600.0
-# What is decoded may be so much shorter than the header declares.
+# How much shorter than its declared length a complete soundtrack may be: the larger of both.
 _LENGTH_TOLERANCE, _LENGTH_TOLERANCE_SECONDS = 0.01, 0.5
-# By FFmpeg's names: containers that store timestamps. In the others FFmpeg counts samples, and a
-# change of the sample rate leads it astray.
+# FFmpeg's names of containers that store timestamps. For other containers FFmpeg counts samples,
+# and miscounts if the sample rate changes.
 _WITH_CLOCK = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "ogg", "flv", "asf", "avi", "mpegts"}
-# Those whose timestamps are exact enough after a seek; Ogg's and MP3's are not.
+# Containers whose timestamps are exact enough after a seek; those of Ogg and MP3 are not.
 _SEEKABLE = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "wav", "flac"}
-# Before an excerpt: what a decoder needs to be in step (Opus 80 ms, MP3 up to 240 ms), and what the
-# resampler's filter reaches over.
+# Decoded before an excerpt: what a decoder needs to converge (Opus 80 ms, MP3 up to 240 ms), and
+# the reach of the resampler's filter.
 _PREROLL_SECONDS, _MARGIN_SECONDS = 0.25, 0.05
-# A damaged header may name any rate; at 1 Hz, one block would become 8 GB of samples.
-_MIN_RATE_HZ, _MAX_RATE_HZ = 1_000, 768_000
+# A damaged header may name any rate; at 1 Hz, one block would become 8 GB of samples. FFmpeg decodes
+# DSD to an eighth of its rate: up to 2.8 MHz for DSD512.
+_MIN_RATE_HZ, _MAX_RATE_HZ = 1_000, 3_000_000
 
 
 def read_waveform(
     uri: str, *, sample_rate_hz: int, start_seconds: float = 0.0, end_seconds: float | None = None
 ) -> Iterator[np.ndarray]:
-    """The soundtrack of a media file, or the part of it from start to end.
+    """Decode the soundtrack of a media file, or the part of it from start to end.
 
     Args:
       uri: a path or URI on any filesystem of Beam.
       sample_rate_hz: the rate to resample to.
-      start_seconds: where the part starts.
-      end_seconds: where it ends; None for the end of the soundtrack.
+      start_seconds: start of the part.
+      end_seconds: end of the part; None for the end of the soundtrack.
 
     Yields:
-      float32 [samples], mono in [-1, 1), of varying length.
+      Blocks of float32 [samples], mono in [-1, 1), of varying length.
 
     Raises:
-      AudioError: with the outcome and what the library said; never an exception of a library.
+      AudioError: the soundtrack cannot be used, or not to its end. Exceptions of libraries are
+        never raised.
     """
     with open_medium(uri) as (container, declared_bytes):
         blocks = _mono_blocks(container, declared_bytes)
@@ -69,7 +71,7 @@ def read_waveform(
 
 
 class CannotSeekError(Exception):
-    """Excerpts of this file are not to be had without decoding all of it."""
+    """Excerpts of this file cannot be reached by seeking; decode the whole file instead."""
 
 
 def read_excerpts(
@@ -79,23 +81,23 @@ def read_excerpts(
     num_samples: int,
     choose: Callable[[int], Sequence[int]],
 ) -> Iterator[np.ndarray]:
-    """Excerpts of a soundtrack, reached by seeking instead of decoding everything before them.
+    """Decode excerpts of a soundtrack, reached by seeking.
 
-    They are those of `read_waveform`, up to rounding, where the container's timestamps are exact
-    (mp4, wav, flac); Matroska rounds its own to 1 ms.
+    The samples equal those of `read_waveform` up to rounding if the container's timestamps are
+    exact (MP4, WAV, FLAC); Matroska rounds timestamps to 1 ms.
 
     Args:
       uri: a path or URI on any filesystem of Beam.
       sample_rate_hz: the rate to resample to.
-      num_samples: of each excerpt.
-      choose: from the samples that the soundtrack has by its header, to where excerpts start;
-        rising.
+      num_samples: length of each excerpt.
+      choose: maps the length that the header declares, in samples at the new rate, to the first
+        samples of the excerpts, in ascending order.
 
     Yields:
-      float32 [num_samples], mono in [-1, 1), for each start.
+      One excerpt, float32 [num_samples], mono in [-1, 1), for each start.
 
     Raises:
-      AudioError: with the outcome and what the library said.
+      AudioError: the soundtrack cannot be used.
       CannotSeekError: the container has no exact timestamps, or does not declare its length.
     """
     with open_medium(uri) as (container, _):
@@ -114,11 +116,12 @@ def _excerpt(
     num_samples: int,
     sample_rate_hz: int,
 ) -> np.ndarray:
-    """Samples from `start` at the new rate; silence where the medium has none."""
+    """Decode samples from `start` at the new rate; where the medium has no sound, zeros."""
     assert stream.time_base is not None
     origin = (container.start_time or 0) / av.time_base
     sought = start / sample_rate_hz - _MARGIN_SECONDS - _PREROLL_SECONDS + origin
-    # Before the start for the first excerpts: AAC has a packet there that its second one needs.
+    # Negative for the first excerpts: AAC's first packet lies before the start, and the second
+    # packet needs it.
     container.seek(int(sought / stream.time_base), stream=stream)
     source, first, rate = np.empty(0, np.float32), 0, 0
     end_seconds = (start + num_samples) / sample_rate_hz + _MARGIN_SECONDS
@@ -128,8 +131,8 @@ def _excerpt(
             raise CannotSeekError("frames without timestamps")
         if not rate:
             rate = frame.sample_rate
-            # From a sample that both rates have, so that the resampler is in the phase in which
-            # it goes through the whole soundtrack.
+            # Start at a sample that both rates share, so that the resampler has the same phase
+            # as in the whole soundtrack.
             unit = sample_rate_hz // math.gcd(rate, sample_rate_hz)
             margin = round(_MARGIN_SECONDS * sample_rate_hz)
             aligned = max(0, (start - margin) // unit * unit)
@@ -147,7 +150,7 @@ def _excerpt(
         reached = frame.time - origin + frame.samples / rate
     if reached < (start + num_samples) / sample_rate_hz - _LENGTH_TOLERANCE_SECONDS:
         raise AudioError(
-            Outcome.TRUNCATED, f"nothing after {max(reached, 0.0):.1f} s, or no way to get there"
+            Outcome.TRUNCATED, f"no sound after {max(reached, 0.0):.1f} s, or a seek beyond it fails"
         )
     resampled = (
         source
@@ -160,16 +163,16 @@ def _excerpt(
 def _mono_blocks(
     container: av.container.InputContainer, declared_bytes: int
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Decode one audio stream; yields (sample rate, mono float32 [samples]).
+    """Decode the audio stream; yields (sample rate, mono float32 [samples]).
 
-    The samples are on the clock of the medium: a late start and gaps are filled with silence, so
-    that a patch is heard where its `start_seconds` says.
+    The samples follow the clock of the medium: a late start and gaps are filled with silence, so
+    that `start_seconds` of a patch is its position in the medium.
     """
     stream = audio_stream(container)
     fifo, layout = av.AudioFifo(), None
     has_clock = container.format.name in _WITH_CLOCK
     origin = (container.start_time or 0) / av.time_base
-    seconds = 0.0  # of sound and silence before the next frame
+    seconds = 0.0  # length of the sound and silence before the next frame
     for frame in frames(container, stream):
         own_layout = (frame.format.name, frame.sample_rate, frame.layout.nb_channels)
         changed = own_layout != layout
@@ -177,7 +180,7 @@ def _mono_blocks(
         if (changed or abs(late) > _CLOCK_TOLERANCE_SECONDS) and fifo.samples:
             yield averaged(fifo.read())
         if abs(late) > _MAX_GAP_SECONDS or late < -_CLOCK_TOLERANCE_SECONDS:
-            origin += late  # the clock was set anew, as where recordings were joined
+            origin += late  # the clock was reset, as in joined recordings
         elif late > _CLOCK_TOLERANCE_SECONDS:
             yield frame.sample_rate, np.zeros(round(late * frame.sample_rate), np.float32)
             seconds += late
@@ -201,10 +204,10 @@ def _require_whole(
     seconds: float,
     declared_bytes: int,
 ) -> None:
-    """Compare the file and what was decoded of it with the lengths that its headers declare.
+    """Compare the sizes of the file and of its sound with those that the headers declare.
 
     Raises:
-      AudioError: of `Outcome.TRUNCATED`.
+      AudioError: with `Outcome.TRUNCATED`, if the file or its sound is shorter.
     """
     if declared_bytes > container.size * (1 + _LENGTH_TOLERANCE):
         raise AudioError(
@@ -216,20 +219,20 @@ def _require_whole(
     tolerance = max(_LENGTH_TOLERANCE_SECONDS, _LENGTH_TOLERANCE * declared)
     if seconds < declared - tolerance:
         raise AudioError(Outcome.TRUNCATED, f"ends at {seconds:.1f} s of {declared:.1f} s")
-    # A WAV header may also declare less than there is, and the rest is then passed over in silence.
+    # A WAV header may also declare less than the file holds, and FFmpeg then ignores the rest.
     if container.format.name == "wav" and stream.codec_context.bit_rate:
-        held = container.size * 8 / stream.codec_context.bit_rate
-        if held > 1.5 * declared + tolerance:
+        seconds_in_file = container.size * 8 / stream.codec_context.bit_rate
+        if seconds_in_file > 1.5 * declared + tolerance:
             raise AudioError(
                 Outcome.TRUNCATED,
-                f"the header declares {declared:.1f} s, the file holds {held:.1f} s",
+                f"the header declares {declared:.1f} s, the file holds {seconds_in_file:.1f} s",
             )
 
 
 def _between(
     blocks: Iterator[tuple[int, np.ndarray]], start_seconds: float, end_seconds: float | None
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """The samples from start to end; stops decoding at the end."""
+    """Cut the samples from start to end, and stop decoding there."""
     seconds = 0.0
     for rate, block in blocks:
         first = max(0, round((start_seconds - seconds) * rate))
@@ -246,7 +249,7 @@ def _between(
 def _resampled(
     blocks: Iterator[tuple[int, np.ndarray]], sample_rate_hz: int
 ) -> Iterator[np.ndarray]:
-    """Resample a stream; a change of rate in mid-stream starts the resampler anew."""
+    """Resample a stream; where its rate changes, a new resampler starts."""
     resampler, current_rate = None, sample_rate_hz
     for rate, block in blocks:
         if rate != current_rate and resampler is not None:

@@ -33,6 +33,8 @@ ALL_FORMATS = (
     *FORMATS,
     MediaFormat(".webm", "libopus", 48_000, 1),
     MediaFormat(".mka", "flac", 96_000, 2),
+    MediaFormat(".wv", "wavpack", 44_100, 2),
+    MediaFormat(".tta", "tta", 44_100, 2),
     MediaFormat(".mov", "pcm_s16be", 44_100, 2),
     MediaFormat(".aiff", "pcm_s24be", 48_000, 1),
     MediaFormat(".avi", "libmp3lame", 48_000, 2),
@@ -316,6 +318,9 @@ class TestOutcomes:
     def text(self, path: Path) -> None:
         path.write_text("This is not a film.\n" * 500)
 
+    def game_video(self, path: Path) -> None:
+        path.write_bytes(b"BIKi" + bytes(4) + struct.pack("<IIIIIII", 9, 9, 9, 64, 48, 25, 1))
+
     def one_byte(self, path: Path) -> None:
         path.write_bytes(b"R")
 
@@ -392,6 +397,7 @@ class TestOutcomes:
         (folder, Outcome.UNREADABLE),
         (empty, Outcome.EMPTY_FILE),
         (text, Outcome.CORRUPT),
+        (game_video, Outcome.UNSUPPORTED_CONTAINER),
         (one_byte, Outcome.CORRUPT),
         (random_bytes, Outcome.CORRUPT),
         (cut_in_half, Outcome.CORRUPT),
@@ -521,7 +527,7 @@ class TestPlaylists:
         with Path(name).open("rb") as file, av.open(file) as container:
             assert sum(frame.samples for frame in container.decode(audio=0)) > 80_000
 
-        assert refusal_of(name).outcome is Outcome.CORRUPT
+        assert refusal_of(name).outcome is Outcome.UNSUPPORTED_CONTAINER
 
 
 def caf_bytes(samples: np.ndarray, sample_rate: int, channel_labels: list[int]) -> bytes:
