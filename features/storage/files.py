@@ -28,6 +28,8 @@ _WILDCARD = r"[\[\]*?]"
 # Temporary names start with this and end in a random tag; nothing lists them as results.
 _PARTIAL = ".partial-"
 _WRITE_BYTES = 1 << 20
+# HTTP statuses of a missing file, and of one that may not be read.
+_NOT_FOUND, _DENIED = 404, {401, 403}
 
 
 def _filesystems() -> Any:
@@ -79,23 +81,37 @@ def open_read(path: str) -> IO[bytes]:
       FileNotFoundError, PermissionError: as for a local file, on every filesystem.
       OSError: anything else that the filesystem says.
     """
+    if objects := _objects(path):
+        return objects.open_read(path)
+    if _SCHEME.match(path):
+        return _open_read_by_beam(path)
     try:
-        if not _SCHEME.match(path):
-            return open(path, "rb")  # noqa: PTH123 - the caller closes it
-        if objects := _objects(path):
-            return objects.open_read(path)
-        return _filesystems().open(path, compression_type=_UNCOMPRESSED)
-    except ValueError as error:  # a scheme that no filesystem serves, a NUL in the name
+        return open(path, "rb")  # noqa: PTH123 - the caller closes it
+    except ValueError as error:  # a NUL in the name
         raise OSError(f"{path!r}: {error}") from error
-    except OSError as error:  # Beam's own error is one
-        if not _SCHEME.match(path) or _objects(path):
-            raise
-        words = str(error).replace(path, "").lower()  # a name may hold any number
-        if "404" in words or "no such" in words or "not found" in words:
-            raise FileNotFoundError(str(error)) from error
-        if "403" in words or "401" in words:
-            raise PermissionError(str(error)) from error
+
+
+def _open_read_by_beam(path: str) -> IO[bytes]:
+    try:
+        return _filesystems().open(path, compression_type=_UNCOMPRESSED)
+    except (FileNotFoundError, PermissionError):
         raise
+    except Exception as error:  # filesystems raise their clients' errors, many of no common class
+        # Never by the message, which holds the name of the file.
+        details = getattr(error, "exception_details", None) or {}
+        causes = {_http_status(cause) for cause in (error, *details.values())}
+        kind = OSError
+        if _NOT_FOUND in causes:
+            kind = FileNotFoundError
+        elif causes & _DENIED:
+            kind = PermissionError
+        raise kind(f"{path}: {error}") from error
+
+
+def _http_status(error: object) -> int | None:
+    """The HTTP status that an error carries, as those of Beam's clients of S3 and Azure do."""
+    statuses = (getattr(error, name, None) for name in ("code", "status_code"))
+    return next((status for status in statuses if isinstance(status, int)), None)
 
 
 def read_bytes(path: str) -> bytes:

@@ -3,10 +3,28 @@
 import concurrent.futures
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
+from apache_beam.io.aws.clients.s3.messages import S3ClientError
+from apache_beam.io.filesystem import BeamIOError
+from apache_beam.io.localfilesystem import LocalFileSystem
 
 from features.storage import files
+
+
+class RefusingFileSystem(LocalFileSystem):
+    """A filesystem of Beam under its own scheme; its client answers every read with an error."""
+
+    answers: dict[str, Exception] = {}
+
+    @classmethod
+    def scheme(cls) -> str:
+        return "refusing"
+
+    def open(self, path: str, *args: Any, **options: Any) -> Any:
+        del args, options
+        raise self.answers[path]
 
 
 class TestAtomicWrite:
@@ -144,6 +162,33 @@ class TestErrors:
         with pytest.raises(OSError) as refusal:
             files.open_read(path)
         assert not isinstance(refusal.value, FileNotFoundError | PermissionError)
+
+    @pytest.mark.parametrize(
+        ("name", "answer", "expected"),
+        [
+            ("a", S3ClientError("gone", 404), FileNotFoundError),
+            ("a", S3ClientError("private", 403), PermissionError),
+            ("a", S3ClientError("who are you", 401), PermissionError),
+            ("a", S3ClientError("busy", 503), OSError),
+            ("a", BeamIOError("no", {"a": S3ClientError("gone", 404)}), FileNotFoundError),
+            ("a", FileNotFoundError("gone"), FileNotFoundError),
+            # A name may hold anything, and a message may hold another form of the name.
+            ("clip 404", S3ClientError("timeout reading bucket=b, key=clip%20404", 503), OSError),
+            ("404", BeamIOError("timeout", {"404": OSError("404: timeout")}), OSError),
+            ("not found", OSError("cannot read 'NOT FOUND'"), OSError),
+            ("403", OSError("cannot read b/403"), OSError),
+        ],
+    )
+    def test_of_other_filesystems_have_the_type_of_their_status(
+        self, name: str, answer: Exception, expected: type[OSError]
+    ) -> None:
+        path = f"refusing://bucket/{name}"
+        RefusingFileSystem.answers = {path: answer}
+        with pytest.raises(OSError) as refusal:
+            files.open_read(path)
+        assert isinstance(refusal.value, FileNotFoundError) == (expected is FileNotFoundError)
+        assert isinstance(refusal.value, PermissionError) == (expected is PermissionError)
+        assert str(answer) in str(refusal.value)
 
     def test_deleting_what_is_not_there_is_no_error(self, tmp_path: Path) -> None:
         present = tmp_path / "folder" / "file"
