@@ -30,7 +30,7 @@ data set, only a trained network.
 _MAX_LINES = 40
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Tagged:
     """What a network hears in one soundtrack.
 

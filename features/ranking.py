@@ -19,7 +19,7 @@ import scipy.special
 _TILE_CLASSES, _TILE_VIDEOS, _MAX_SCORES = 256, 512, 16_000_000
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Block:
     """Scores and labels of some videos.
 
@@ -57,7 +57,7 @@ class Block:
         return cls(scores, video, label)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Positives:
     """Scores of the positives, grouped by class.
 
@@ -80,7 +80,7 @@ class Positives:
         return np.repeat(np.arange(len(self.counts)), self.counts)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Ranks:
     """Rank of each positive among the scores of its class.
 
@@ -100,7 +100,7 @@ class Ranks:
     has_between: np.ndarray
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class ClassMetrics:
     """Metrics of each class.
 

@@ -21,7 +21,7 @@ EXAMPLES, CONFUSION = "examples.parquet", "confusion.parquet"
 MAX_CONFUSED = 20
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Examples:
     """One video for each class: the one that scores highest among some.
 
@@ -46,7 +46,7 @@ class Examples:
         return cls(scores, video_ids)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Overview:
     """What was found in a block of videos, or several.
 

@@ -24,7 +24,7 @@ CONFIDENCE = 0.95
 NUM_VIDEOS = 16_384
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class LeftOut:
     """The class-balanced means without one video, for each of several videos.
 
@@ -80,7 +80,7 @@ def _videos_by_label(block: Block) -> list[np.ndarray]:
     return np.split(block.video[order], ends[:-1])
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class _RankedClass:
     """The positives of one class.
 

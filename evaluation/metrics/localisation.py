@@ -35,7 +35,7 @@ _NAMED = 5
 Events = Mapping[str, Sequence[tuple[int, float, float]]]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Frames:
     """The patches of all soundtracks whose events are known.
 
@@ -55,7 +55,7 @@ class Frames:
         return int(self.video[-1]) + 1
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Localisation:
     """Figures of each class, NaN where undefined.
 

@@ -56,7 +56,7 @@ def groups_of(
     return [group for group in subsets[subset] if group in groups]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Selection:
     """Some videos and some labels of a SCORES folder.
 

@@ -21,7 +21,7 @@ _MAX_TIME_TICKS = 8
 _FREQUENCY_TICKS_HZ = (125, 500, 1000, 2000, 4000, 8000)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class SoundtrackView:
     """One soundtrack and its scores over time.
 
@@ -60,7 +60,7 @@ class SoundtrackView:
             )
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Row:
     """One label of the figure.
 
@@ -79,7 +79,7 @@ class Row:
     scores: np.ndarray
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class SoundtrackFigure:
     """What the figure of a soundtrack shows; all times in seconds.
 

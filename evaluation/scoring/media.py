@@ -29,7 +29,7 @@ def require_log_mel(front_end: FrontEnd) -> None:
         )
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Decoded:
     """What became of one soundtrack.
 

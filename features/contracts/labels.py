@@ -27,7 +27,7 @@ _SCHEMA = pa.schema(
 )
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Vocabulary:
     """Labels in order of falling frequency.
 

@@ -22,7 +22,7 @@ from features.sound.medium import (
 from features.sound.outcome import AudioError, Outcome
 
 _QUALITY = "HQ"
-# Part of the front end's fingerprint: soxr's LQ and QQ shift log-mel by 2.9, other libraries by 0.3.
+# Part of the front end's fingerprint: LQ and QQ shift log-mel by 2.9, other libraries by 0.3.
 RESAMPLER = f"soxr {soxr.__libsoxr_version__.split('-')[0]} {_QUALITY}"
 
 # Samples per channel decoded before they are averaged and resampled: 2.7 s at 48 kHz, 1 MB.
@@ -41,8 +41,8 @@ _SEEKABLE = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "wav", "flac"}
 # Decoded before an excerpt: what a decoder needs to converge (Opus 80 ms, MP3 up to 240 ms), and
 # the reach of the resampler's filter.
 _PREROLL_SECONDS, _MARGIN_SECONDS = 0.25, 0.05
-# A damaged header may name any rate; at 1 Hz, one block would become 8 GB of samples. FFmpeg decodes
-# DSD to an eighth of its rate: up to 2.8 MHz for DSD512.
+# A damaged header may name any rate; at 1 Hz, one block would become 8 GB of samples. The highest
+# real rate is 2.8 MHz: FFmpeg decodes DSD512 to an eighth of its rate.
 _MIN_RATE_HZ, _MAX_RATE_HZ = 1_000, 3_000_000
 
 
@@ -150,7 +150,8 @@ def _excerpt(
         reached = frame.time - origin + frame.samples / rate
     if reached < (start + num_samples) / sample_rate_hz - _LENGTH_TOLERANCE_SECONDS:
         raise AudioError(
-            Outcome.TRUNCATED, f"no sound after {max(reached, 0.0):.1f} s, or a seek beyond it fails"
+            Outcome.TRUNCATED,
+            f"no sound after {max(reached, 0.0):.1f} s, or a failed seek",
         )
     resampled = (
         source

@@ -61,7 +61,7 @@ class ShardRules:
     num_labels: int
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class ShardFindings:
     """What the examination of one shard gives; every field is small."""
 

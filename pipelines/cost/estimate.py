@@ -17,7 +17,7 @@ from scipy import stats
 CONFIDENCE = 0.90
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Stratum:
     """Videos of one kind.
 

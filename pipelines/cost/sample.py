@@ -40,7 +40,7 @@ _LEAST_DRIFT = 0.10
 _NOISE_SECONDS = 60
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Corpus:
     """The videos of a data set by kind, the suffix of the file.
 
@@ -60,7 +60,7 @@ class Corpus:
         return self.num_absent + sum(len(videos) for videos in self.videos.values())
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Trial:
     """What the sampled videos of each kind cost and gave.
 

@@ -32,7 +32,7 @@ _DRAWN = np.dtype([("label", np.int32), ("position", np.float64), ("milliseconds
 _SLACK = 2**18
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False)
 class Survey:
     """Sums over videos.
 
@@ -119,7 +119,7 @@ def lowest_positions(drawn: np.ndarray, number: int) -> np.ndarray:
     return drawn[np.arange(len(drawn)) - first < number]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class _Columns:
     """A batch as arrays: [videos], and of its labels [label bearings]."""
 

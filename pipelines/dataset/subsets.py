@@ -27,7 +27,7 @@ from pipelines.dataset.counts import NUM_RANGES, Survey
 from pipelines.dataset.subset_request import SubsetRequest
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Strata:
     """The groups of every split, and how many shards each has.
 

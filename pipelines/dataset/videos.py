@@ -40,7 +40,7 @@ PAGE = "dataset.html"
 _VIDEOS_PER_FILE = 50_000
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class FileSummary:
     """What one file of `videos/` holds, or several together.
 

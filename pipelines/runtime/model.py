@@ -26,7 +26,7 @@ _BATCH_SIZE = 128
 _loading = threading.Lock()
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Patches:
     """Patches of one or several soundtracks, in any order.
 
@@ -44,7 +44,7 @@ class Patches:
         return len(self.video)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Outputs:
     """What the network gives for patches.
 

@@ -39,7 +39,7 @@ def test_table_names_every_command_after_its_module() -> None:
         for folder in COMMAND_FOLDERS
         for path in (ROOT / folder).glob("*.py")
         if '__name__ == "__main__"' in path.read_text()
-    } - {"pipelines.explain_framing"}  # which is about to go
+    }
     named = {
         module: RENAMED.get(module, module.rpartition(".")[2].replace("_", "-"))
         for module in modules

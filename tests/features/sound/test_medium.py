@@ -169,7 +169,9 @@ class TestSingleFileContainers:
     @pytest.mark.parametrize(
         ("encode", "container"), [(dsf_bytes, "dsf"), (dff_bytes, "iff")], ids=["DSF", "DSDIFF"]
     )
-    def test_dsd(self, tmp_path: Path, encode: Callable[[np.ndarray], bytes], container: str) -> None:
+    def test_dsd(
+        self, tmp_path: Path, encode: Callable[[np.ndarray], bytes], container: str
+    ) -> None:
         path = tmp_path / "sound"
         path.write_bytes(encode(dsd_bits(1.0)))
         waveform = read(path)

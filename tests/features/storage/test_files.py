@@ -3,7 +3,7 @@
 import concurrent.futures
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from apache_beam.io.aws.clients.s3.messages import S3ClientError
@@ -16,7 +16,7 @@ from features.storage import files
 class RefusingFileSystem(LocalFileSystem):
     """A filesystem of Beam under its own scheme; its client answers every read with an error."""
 
-    answers: dict[str, Exception] = {}
+    answers: ClassVar[dict[str, Exception]] = {}
 
     @classmethod
     def scheme(cls) -> str:
