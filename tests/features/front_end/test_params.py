@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from pathlib import Path
 
 import pytest
 
@@ -53,6 +54,21 @@ def test_a_window_that_is_a_power_of_two_is_not_padded() -> None:
 def test_frame_and_patch_counts(num_samples: int, num_frames: int, num_patches: int) -> None:
     assert VGGISH.num_frames(num_samples) == num_frames
     assert VGGISH.num_patches(num_samples) == num_patches
+
+
+@pytest.mark.parametrize(
+    ("num_samples", "num_dropped"),
+    [(15_599, 15_599), (15_600, 0), (48_000, 1_680), (160_000, 6_160)],
+)
+def test_dropped_samples_are_those_of_the_page(num_samples: int, num_dropped: int) -> None:
+    num_patches = VGGISH.num_patches(num_samples)
+    patch_hop = VGGISH.patch_hop_frames * VGGISH.hop_samples
+    used = (num_patches - 1) * patch_hop + VGGISH.patch_samples if num_patches else 0
+    assert num_samples - used == num_dropped
+    page = (Path(__file__).parents[3] / "docs" / "front_end.md").read_text()
+    row = next(line for line in page.splitlines() if line.startswith(f"| {num_samples:,} |"))
+    dropped = {0: "none", num_samples: "all"}.get(num_dropped, f"the last {num_dropped:,} samples")
+    assert f"| {dropped}" in row
 
 
 @pytest.mark.parametrize("patch_hop_seconds", [0.48, 0.96, 1.0])

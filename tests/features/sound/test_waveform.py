@@ -33,8 +33,6 @@ ALL_FORMATS = (
     *FORMATS,
     MediaFormat(".webm", "libopus", 48_000, 1),
     MediaFormat(".mka", "flac", 96_000, 2),
-    MediaFormat(".wv", "wavpack", 44_100, 2),
-    MediaFormat(".tta", "tta", 44_100, 2),
     MediaFormat(".mov", "pcm_s16be", 44_100, 2),
     MediaFormat(".aiff", "pcm_s24be", 48_000, 1),
     MediaFormat(".avi", "libmp3lame", 48_000, 2),
