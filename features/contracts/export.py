@@ -1,4 +1,4 @@
-"""TODO docstring."""
+"""The export of a run: a SavedModel with its front end, vocabulary and recipe as assets."""
 
 import json
 
@@ -18,36 +18,36 @@ _VARIABLES = "variables/variables.data-*"
 
 
 def find_export(folder: str) -> str:
-    """The SavedModel of a run, or the folder itself where it is one.
+    """Find the SavedModel of a run; the folder may also be a SavedModel itself.
 
     Raises:
-      InputError: it is neither.
+      InputError: the folder is neither.
     """
     for export in (files.join(folder, FOLDER), folder):
         if files.exists(files.join(export, _GRAPH)):
             return export
     raise InputError(
-        f"--run {folder}: has no {FOLDER}/{_GRAPH}; give a folder made by training.train, or a "
+        f"--run {folder} has no {FOLDER}/{_GRAPH}; give a folder made by training.train, or a "
         "copy of its export"
     )
 
 
 def read_front_end(export: str) -> FrontEnd:
-    """The front end whose patches an exported network takes."""
+    """Read the front end whose patches an exported network takes."""
     path = files.join(export, ASSETS, FRONT_END)
     return FrontEnd.from_json(json.loads(files.read_bytes(path)), path)
 
 
 def export_vocabulary(export: str) -> Vocabulary:
-    """The labels of an exported network's outputs."""
+    """Read the labels of an exported network's outputs."""
     return read_vocabulary(files.join(export, ASSETS))
 
 
 def export_recipe(export: str) -> dict:
-    """What an exported network was trained with."""
+    """Read the recipe that an exported network was trained with."""
     return json.loads(files.read_bytes(files.join(export, ASSETS, RECIPE)))
 
 
 def export_fingerprint(export: str) -> str:
-    """Of the weights: the same for the same network, however often it is exported or copied."""
+    """Fingerprint of the weights; copies and repeated exports of a network have the same."""
     return files.digest(files.list_files(export, _VARIABLES))

@@ -1,13 +1,13 @@
 """The record of one patch: a `tf.train.Example`, written and read without TensorFlow.
 
-Importing TensorFlow costs a worker 5 s and 550 MB; the message is declared here to protobuf
-instead, field for field as TensorFlow publishes it. The patch is one bytes feature (4.5 us to
-encode, where a list of floats takes 1 ms).
+Importing TensorFlow costs a worker 5 s and 550 MB. The message is declared here to protobuf
+instead, with the same fields as TensorFlow's. The patch is a single bytes feature (4.5 us to
+encode; a list of floats takes 1 ms).
 
-    video_id       bytes, 1        the id of the soundtrack in the manifest
+    video_id       bytes, 1        id of the soundtrack in the manifest
     patch          bytes, 1        [patch frames, mel bands] of the stored dtype, row by row; or
                                    [units], an embedding
-    start_seconds  float, 1        where the patch starts in the soundtrack
+    start_seconds  float, 1        start of the patch in the soundtrack
     labels         int64, 0..n     label indices, rising, each once
 """
 
@@ -24,7 +24,7 @@ LABELS = "labels"
 
 @dataclasses.dataclass(frozen=True)
 class PatchRecord:
-    """One patch as stored. `patch` holds the bytes of the stored array."""
+    """A patch as stored; `patch` has the bytes of the stored array."""
 
     video_id: str
     patch: bytes
@@ -48,7 +48,7 @@ def decode(serialized: bytes) -> PatchRecord:
     """Parse a record.
 
     Raises:
-      ValueError: the bytes are no record of this kind.
+      ValueError: the bytes are not such a record.
     """
     try:
         feature = _Example.FromString(serialized).features.feature
@@ -63,7 +63,7 @@ def decode(serialized: bytes) -> PatchRecord:
 
 
 def _declare_example() -> Any:
-    """`tensorflow.Example` in a pool of its own, so that TensorFlow may be loaded beside it."""
+    """Declare `tensorflow.Example` in a separate pool, so that TensorFlow may be loaded as well."""
     file = descriptor_pb2.FileDescriptorProto(
         name="soundtrack/example.proto", package="tensorflow", syntax="proto3"
     )

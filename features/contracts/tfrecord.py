@@ -22,21 +22,21 @@ OVERHEAD = 16
 
 
 class CorruptRecordError(ValueError):
-    """A TFRecord file is cut short or its checksum does not hold."""
+    """A TFRecord file is truncated or a checksum does not match."""
 
 
 def write_record(file: IO[bytes], data: bytes) -> int:
-    """Append one record; returns the bytes written."""
+    """Append a record; returns the number of bytes written."""
     length = struct.pack("<Q", len(data))
     file.write(length + _masked_crc(length) + data + _masked_crc(data))
     return len(data) + OVERHEAD
 
 
 def read_records(file: IO[bytes], name: str) -> Iterator[bytes]:
-    """The records of a file, their checksums verified.
+    """Read the records of a file and verify their checksums.
 
     Raises:
-      CorruptRecordError: says which record of the file `name` is damaged.
+      CorruptRecordError: names the damaged record of the file `name`.
     """
     index = 0
     while header := file.read(12):
@@ -51,6 +51,6 @@ def read_records(file: IO[bytes], name: str) -> Iterator[bytes]:
 
 
 def _masked_crc(data: bytes) -> bytes:
-    # The mask keeps a checksum of data that itself holds checksums meaningful.
+    # The format masks checksums, because a checksum of data with embedded checksums is weak.
     crc = google_crc32c.value(data)
     return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)

@@ -1,4 +1,4 @@
-"""TODO docstring."""
+"""The videos of a data set: one row each in `videos/*.parquet`, in no order."""
 
 import collections
 import dataclasses
@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from features.storage import files
 
 VIDEOS_FOLDER = "videos"
-# Of the data set's files alone: media may lie in a folder of that name.
+# Only files of the data set: media may lie in a folder of the same name.
 VIDEO_FILES = f"{VIDEOS_FOLDER}/part-*-of-*.parquet"
 VIDEO_SCHEMA = pa.schema(
     [
@@ -30,7 +30,7 @@ VIDEO_SCHEMA = pa.schema(
 
 @dataclasses.dataclass(frozen=True)
 class Video:
-    """One soundtrack to extract: a media file, or the part of one from start to end (seconds)."""
+    """A soundtrack to extract: a media file, or its part from start to end (seconds)."""
 
     id: str
     uri: str
@@ -42,11 +42,11 @@ class Video:
 def read_videos(
     path: str, groups: Mapping[str, Collection[str]]
 ) -> Iterator[tuple[tuple, list[tuple]]]:
-    """One file of `videos/` as (shard key, rows of its videos), in native types.
+    """Read a file of `videos/` as (shard key, rows of its videos), in native types.
 
     Args:
       path: of the file.
-      groups: split -> its groups that are wanted.
+      groups: split -> its groups to read.
     """
     rows_by_shard: dict[tuple, list[tuple]] = collections.defaultdict(list)
     with files.open_read(path) as file:

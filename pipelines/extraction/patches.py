@@ -144,28 +144,27 @@ def extract_shard(
 
     with PatchSpool(plan.settings.front_end.patch_bytes) as spool, decoder_process() as decoder:
         extracted = {
-            video.id: _decode(video, plan.settings, mode, decoder, spool)
+            video.id: _decode(video, plan, mode, decoder, spool)
             for video in plan.videos
             if video.id not in kept
         }
         if present is not None and is_planned:
-            retried = _describe_retries(present, extracted)
-            if retried is not None:
+            retried = _replace_videos(present, extracted)
+            if _outcomes(retried) == _outcomes(present):  # then the records are the same
                 if retried != present:
                     shards.write_sidecar(path, retried)
                 return ShardResult(retried)
-        if present is not None:
-            extracted |= _copy_patches(plan, kept, path, spool)
+        extracted |= _copy_patches(kept, path, plan.settings.front_end, spool)
         # If the record file is not what its sidecar says, all videos are decoded.
         for video in plan.videos:
             if video.id not in extracted:
-                extracted[video.id] = _decode(video, plan.settings, mode, decoder, spool)
+                extracted[video.id] = _decode(video, plan, mode, decoder, spool)
         sidecar = _write_records(plan, extracted, path, spool)
     shards.write_sidecar(path, sidecar)
     decoder_seconds = {
-        video_id: video.cpu_seconds
-        for video_id, video in extracted.items()
-        if video.cpu_seconds is not None
+        video_id: entry.cpu_seconds
+        for video_id, entry in extracted.items()
+        if entry.cpu_seconds is not None
     }
     return ShardResult(sidecar, decoder_seconds, time.thread_time() - start)
 
@@ -175,14 +174,12 @@ class _Extracted:
     """What became of a video, and where its patches are in the spool.
 
     Attributes:
-      outcome, detail, timeout_seconds: as in `ExtractedVideo`.
+      video: for the sidecar.
       places: (index of the patch in its soundtrack, index in the spool), rising.
       cpu_seconds: of the decoder; None if nothing was decoded.
     """
 
-    outcome: Outcome
-    detail: str
-    timeout_seconds: float | None
+    video: ExtractedVideo
     places: Sequence[tuple[int, int]]
     cpu_seconds: float | None = None
 
@@ -206,28 +203,24 @@ def _is_retried(video: ExtractedVideo, mode: Mode) -> bool:
     return mode.only_rejects or video.outcome in _TRANSIENT
 
 
-def _describe_retries(
-    present: PatchShard, extracted: Mapping[str, _Extracted]
-) -> PatchShard | None:
-    """The sidecar after retries that changed no outcome; None if the records have to change."""
-    videos = []
-    for video in present.videos:
-        retry = extracted.get(video.id)
-        if retry is not None:
-            if retry.outcome != video.outcome:
-                return None
-            video = dataclasses.replace(video, timeout_seconds=retry.timeout_seconds)
-            if retry.outcome == Outcome.TIMEOUT:
-                video = dataclasses.replace(video, detail=retry.detail)  # names the limit
-        videos.append(video)
+def _replace_videos(present: PatchShard, extracted: Mapping[str, _Extracted]) -> PatchShard:
+    videos = (
+        extracted[video.id].video if video.id in extracted else video for video in present.videos
+    )
     return dataclasses.replace(present, videos=tuple(videos))
 
 
+def _outcomes(sidecar: PatchShard) -> list[Outcome]:
+    return [video.outcome for video in sidecar.videos]
+
+
 def _copy_patches(
-    plan: ShardPlan, kept: Mapping[str, ExtractedVideo], path: str, spool: PatchSpool
+    kept: Mapping[str, ExtractedVideo], path: str, front_end: FrontEnd, spool: PatchSpool
 ) -> dict[str, _Extracted]:
     """Copy the patches of the kept videos into the spool, as far as the record file is readable."""
-    hop = plan.settings.front_end.log_mel.patch_hop_seconds
+    if not kept:
+        return {}
+    hop = front_end.log_mel.patch_hop_seconds
     places: dict[str, dict[int, int]] = {video_id: {} for video_id in kept}
     with contextlib.suppress(JobFailedError):
         for record in shards.read_records(path):
@@ -235,9 +228,7 @@ def _copy_patches(
                 places[record.video_id][round(record.start_seconds / hop)] = len(spool)
                 spool.append(record.patch)
     return {
-        video_id: _Extracted(
-            video.outcome, video.detail, video.timeout_seconds, sorted(places[video_id].items())
-        )
+        video_id: _Extracted(video, sorted(places[video_id].items()))
         for video_id, video in kept.items()
         if len(places[video_id]) == video.num_patches
     }
@@ -255,41 +246,27 @@ def _write_records(
     if plan.key.split == TRAIN:
         order = [order[index] for index in _permutation(len(order), plan)]
     hop = plan.settings.front_end.log_mel.patch_hop_seconds
-    record_file = shards.write_records(
-        path,
-        (
-            PatchRecord(video.id, spool.read(place), index * hop, video.labels)
-            for video, index, place in order
-        ),
+    records = (
+        PatchRecord(video.id, spool.read(place), index * hop, video.labels)
+        for video, index, place in order
     )
-    videos = [
-        ExtractedVideo(
-            id=video.id,
-            uri=video.uri,
-            outcome=extracted[video.id].outcome,
-            detail=extracted[video.id].detail,
-            num_patches=len(extracted[video.id].places),
-            source=plan.sources[video.id],
-            timeout_seconds=extracted[video.id].timeout_seconds,
-        )
-        for video in plan.videos
-    ]
+    record_file = shards.write_records(path, records)
     return PatchShard(
         plan=plan.fingerprint,
         key=plan.key,
-        num_videos=len(videos),
+        num_videos=len(plan.videos),
         num_patches=len(order),
         num_bytes=record_file.num_bytes,
         sha256=record_file.sha256,
-        videos=tuple(videos),
+        videos=tuple(extracted[video.id].video for video in plan.videos),
     )
 
 
 def _decode(
-    video: Video, settings: Settings, mode: Mode, decoder: DecoderProcess, spool: PatchSpool
+    video: Video, plan: ShardPlan, mode: Mode, decoder: DecoderProcess, spool: PatchSpool
 ) -> _Extracted:
     """Decode one soundtrack into the spool; a rejected soundtrack leaves nothing there."""
-    start = len(spool)
+    settings, start = plan.settings, len(spool)
     outcome, detail = Outcome.OK, ""
     indices: list[int] = []
     cpu_before = decoder.cpu_seconds
@@ -313,13 +290,17 @@ def _decode(
         detail = f"shorter than one patch of {settings.front_end.log_mel.patch_seconds} s"
     if outcome not in WRITTEN:
         spool.truncate(start)
-    return _Extracted(
+    places = list(zip(indices, range(start, len(spool)), strict=False))
+    extracted = ExtractedVideo(
+        id=video.id,
+        uri=video.uri,
         outcome=outcome,
         detail=detail,
+        num_patches=len(places),
+        source=plan.sources[video.id],
         timeout_seconds=mode.timeout_seconds if outcome == Outcome.TIMEOUT else None,
-        places=list(zip(indices, range(start, len(spool)), strict=False)),
-        cpu_seconds=decoder.cpu_seconds - cpu_before,
     )
+    return _Extracted(extracted, places, decoder.cpu_seconds - cpu_before)
 
 
 def _permutation(size: int, plan: ShardPlan) -> np.ndarray:

@@ -1,7 +1,8 @@
 """A Beam worker that a Flink task manager starts, on machines without Beam's container image.
 
-What `/opt/apache/beam/boot` does in the image: ask the runner for the addresses and the pipeline's
-options, and become the worker. No artifact is fetched: the environment has the code already.
+It does what `/opt/apache/beam/boot` does in the image: it asks the runner for the addresses and the
+pipeline's options, and becomes the worker. It fetches no artifact, since the environment has the
+code already.
 """
 
 import argparse
@@ -16,13 +17,13 @@ from google.protobuf import json_format, text_format
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Work until the runner ends the connection."""
+    """Run the worker until the runner ends the connection."""
     parser = argparse.ArgumentParser(
         prog="python -m pipelines.runtime.beam_worker", description=__doc__
     )
-    parser.add_argument("--id", required=True, help="of the worker, given by the runner")
+    parser.add_argument("--id", required=True, help="name of the worker, given by the runner")
     parser.add_argument("--provision_endpoint", required=True, help="HOST:PORT of the runner")
-    # Runners also pass addresses that the answer has.
+    # Runners also pass flags with addresses that are in the answer as well.
     args, _ = parser.parse_known_args(argv)
     request = beam_provision_api_pb2.GetProvisionInfoRequest()
     with grpc.insecure_channel(args.provision_endpoint) as channel:

@@ -1,8 +1,8 @@
 """Decoding in a child process, so that a file that crashes or hangs the decoder costs only itself.
 
-FFmpeg is a million lines of C that reads untrusted bytes. A worker that dies with it would be
-restarted by its runner on the same file, until the job fails. The child lives as long as its
-worker; a new one is started (0.5 s) only after it had to be killed. It needs neither Beam nor
+FFmpeg is a million lines of C that reads untrusted bytes. If a worker crashed with it, the runner
+would restart the worker on the same file until the job fails. The child process lives as long as
+the worker; another one is started (0.5 s) only after a kill. The child imports neither Beam nor
 TensorFlow. It writes patches into the file of the worker's spool and sends only their indices.
 """
 
@@ -28,19 +28,19 @@ from features.sound.soundtrack import PatchSample, soundtrack_patches
 from pipelines.runtime.spool import PatchSpool, write_patches
 
 _START_SECONDS = 120.0  # for a child to import what it needs on a busy machine
-_END_SECONDS = 10.0  # from the end of its pipe to the end of a process
+_END_SECONDS = 10.0  # from the end of the pipe to the end of the process
 _READY = "ready"
 _PATCHES_PER_MESSAGE = 64  # a minute of sound
-# glibc gives large blocks back to the system as soon as they are free, and faults them in anew for
-# every block of samples: up to a fifth of the CPU of decoding. These let it keep 64 MB.
+# By default glibc returns large blocks to the system as soon as they are free, and the page faults
+# of the next block of samples cost up to a fifth of the CPU time of decoding. Keep 64 MB instead.
 MEMORY_SETTINGS = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)}
-# Children that no thread is using now.
+# Child processes that no thread is using.
 _idle: list["DecoderProcess"] = []
 
 
 @contextlib.contextmanager
 def decoder_process() -> Iterator["DecoderProcess"]:
-    """A child process to decode with, from the worker's idle ones or a new one."""
+    """Borrow a child process of the worker that is idle, or start one."""
     child = _idle.pop() if _idle else DecoderProcess()
     try:
         yield child
@@ -52,7 +52,7 @@ def decoder_process() -> Iterator["DecoderProcess"]:
 
 @atexit.register
 def end_idle() -> None:
-    """End the children that no thread is using; those to come have the environment of then."""
+    """End the idle child processes; later ones start with the environment of that time."""
     while _idle:
         _idle.pop().kill()
 
@@ -61,7 +61,7 @@ class DecoderProcess:
     """A child process that turns soundtracks into patches."""
 
     def __init__(self) -> None:
-        self.cpu_seconds = 0.0  # of all that it decoded to an end, good or bad
+        self.cpu_seconds = 0.0  # of all files, good or bad, that were decoded without a kill
         self._start()
 
     def _start(self) -> None:
@@ -73,7 +73,7 @@ class DecoderProcess:
                 env={
                     **os.environ,
                     **MEMORY_SETTINGS,
-                    # The packages are found here as in the parent, wherever that was started.
+                    # The child finds the same packages, wherever the parent was started.
                     "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
                 },
                 cwd=Path(__file__).parents[2],
@@ -82,7 +82,7 @@ class DecoderProcess:
             ready = self._connection.poll(_START_SECONDS) and self._receive() == _READY
         except AudioError:
             ready = False
-        if not ready:  # no fault of any file
+        if not ready:  # not the fault of a file
             self.kill()
             raise RuntimeError(f"{__name__} did not start; see its message above")
 
@@ -97,7 +97,7 @@ class DecoderProcess:
         sample: PatchSample | None = None,
         timeout_seconds: float,
     ) -> Iterator[np.ndarray]:
-        """As `features.sound.soundtrack.soundtrack_patches`, within a time limit and into a spool.
+        """Run `features.sound.soundtrack.soundtrack_patches` within a time limit, into a spool.
 
         Yields:
           Indices of the patches that were appended to the spool, int64 [patches].
@@ -105,7 +105,7 @@ class DecoderProcess:
         Raises:
           AudioError: also of `Outcome.TIMEOUT` and `Outcome.DECODER_CRASHED`.
           OSError: the spool cannot be written, as on a full disk.
-          RuntimeError: the child met a bug; the message has its traceback.
+          RuntimeError: a bug in the child; the message has the traceback.
         """
         if self._process.poll() is not None:
             self._start()
@@ -146,17 +146,17 @@ class DecoderProcess:
             ) from error
 
     def kill(self) -> None:
-        """End the child; the next use starts another."""
+        """End the child process; the next use starts another."""
         self._process.kill()
         self._process.wait()
         self._connection.close()
 
 
 def _serve(connection: Connection) -> None:
-    """The child: one request after another, until the parent is gone."""
+    """Main loop of the child: answer requests until the parent is gone."""
     parent = os.getppid()
     threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
-    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):  # it is gone
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):  # parent is gone
         connection.send(_READY)
         while True:
             _answer(connection)
@@ -188,7 +188,7 @@ def _answer(connection: Connection) -> None:
 def _written(
     chunks: Iterator[tuple[np.ndarray, np.ndarray]], file: int, offset: int
 ) -> Iterator[np.ndarray]:
-    """Write patches to a file from `offset` on; yields their indices, those of many at a time."""
+    """Write patches to a file from `offset` on; yields their indices in larger arrays."""
     unsent: list[np.ndarray] = []
     try:
         for indices, patches in chunks:
@@ -198,7 +198,7 @@ def _written(
                 yield np.concatenate(unsent)
                 unsent = []
     except AudioError:
-        if unsent:  # what comes before an error is good
+        if unsent:  # patches before the error are good
             yield np.concatenate(unsent)
         raise
     if unsent:
@@ -206,13 +206,13 @@ def _written(
 
 
 def _end_with_parent(parent: int) -> None:
-    """A decoder that hangs does not notice that its worker was killed; this thread does."""
+    """End this process after its worker was killed, which a decoder that hangs does not notice."""
     while os.getppid() == parent:
         time.sleep(1.0)
     os._exit(1)
 
 
 if __name__ == "__main__":
-    # Ctrl-C goes to the whole group; the parent decides.
+    # Ctrl-C reaches the whole process group; the parent decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _serve(Connection(int(sys.argv[1])))

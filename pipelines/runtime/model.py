@@ -21,7 +21,7 @@ from features.contracts.export import (
     read_front_end,
 )
 
-# Patches given to the network at a time; a constant, so that TensorFlow compiles one shape.
+# Patches per call of the network; a constant, so that TensorFlow compiles one shape.
 _BATCH_SIZE = 128
 _loading = threading.Lock()
 
@@ -31,8 +31,8 @@ class Patches:
     """Patches of one or several soundtracks, in any order.
 
     Attributes:
-      video: int64 [patches], the numbers of the soundtracks that they are of.
-      start_seconds: float32 [patches], where they start in their soundtracks.
+      video: int64 [patches], number of the soundtrack of each patch.
+      start_seconds: float32 [patches], start of each patch in its soundtrack.
       stored: [patches, *patch shape] of the front end's storage.
     """
 
@@ -43,10 +43,20 @@ class Patches:
     def __len__(self) -> int:
         return len(self.video)
 
+    def __getitem__(self, rows: slice) -> "Patches":
+        return Patches(self.video[rows], self.start_seconds[rows], self.stored[rows])
+
+    def __add__(self, other: "Patches") -> "Patches":
+        return Patches(
+            np.concatenate([self.video, other.video]),
+            np.concatenate([self.start_seconds, other.start_seconds]),
+            np.concatenate([self.stored, other.stored]),
+        )
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Outputs:
-    """What the network gives for patches.
+    """Output of the network for patches.
 
     Attributes:
       scores: float32 [patches, labels] in [0, 1].
@@ -58,7 +68,7 @@ class Outputs:
 
 
 class ExportedModel:
-    """A SavedModel of `training.train`: its labels and its front end travel with it."""
+    """A SavedModel of `training.train`, which includes its labels and its front end."""
 
     def __init__(self, export: str):
         self._model = tf.saved_model.load(export)
@@ -70,13 +80,13 @@ class ExportedModel:
         self.num_units: int = outputs[EMBEDDING].shape[-1]
 
     def score(self, chunks: Iterable[Patches]) -> Iterator[tuple[Patches, Outputs]]:
-        """Score patches, of several soundtracks at once where these are short.
+        """Score patches; a batch may have patches of several soundtracks.
 
         Args:
           chunks: of any sizes.
 
         Yields:
-          All patches in their order, in batches of one size but the last, and the outputs.
+          Batches of patches in their order, and their outputs.
         """
         for batch in _batches(chunks):
             patches = np.zeros((_BATCH_SIZE, *self.front_end.patch_shape), np.float32)
@@ -92,36 +102,20 @@ class ExportedModel:
 
 
 def _batches(chunks: Iterable[Patches]) -> Iterator[Patches]:
-    held: list[Patches] = []
+    """Regroup chunks into batches of `_BATCH_SIZE`; only the last batch may be smaller."""
+    waiting: Patches | None = None  # fewer than a batch
     for chunk in chunks:
-        held.append(chunk)
-        if sum(len(one) for one in held) < _BATCH_SIZE:
-            continue
-        whole = _joined(held)
-        end = len(whole) - len(whole) % _BATCH_SIZE
-        for start in range(0, end, _BATCH_SIZE):
-            yield _part(whole, slice(start, start + _BATCH_SIZE))
-        held = [_part(whole, slice(end, None))] if end < len(whole) else []
-    if held:
-        yield _joined(held)
-
-
-def _joined(parts: list[Patches]) -> Patches:
-    return Patches(
-        *(
-            np.concatenate([getattr(part, field.name) for part in parts])
-            for field in dataclasses.fields(Patches)
-        )
-    )
-
-
-def _part(patches: Patches, rows: slice) -> Patches:
-    return Patches(patches.video[rows], patches.start_seconds[rows], patches.stored[rows])
+        waiting = chunk if waiting is None else waiting + chunk
+        while len(waiting) >= _BATCH_SIZE:
+            yield waiting[:_BATCH_SIZE]
+            waiting = waiting[_BATCH_SIZE:]
+    if waiting is not None and len(waiting):
+        yield waiting
 
 
 def load_model(export: str) -> ExportedModel:
-    """The model of an export folder; the same object for every call in this process."""
-    with _loading:  # a runner's threads ask at the same moment
+    """Load the model of an export folder; every call in a process returns the same object."""
+    with _loading:  # a runner's threads call at the same moment
         return _load(export)
 
 

@@ -1,4 +1,4 @@
-"""Progress with ETA, read from the output folder, and so the same for every runner."""
+"""Progress with remaining time, from a listing of the output folder, so for every runner."""
 
 import contextlib
 import threading
@@ -15,9 +15,9 @@ def progress_line(what: str, total: int, count_done: Callable[[], int]) -> Itera
     """Show a bar and `done/total what` on stderr while the block runs.
 
     Args:
-      what: what is counted, in the plural.
-      total: how many there are.
-      count_done: counts those that are done; called from another thread.
+      what: plural noun of the counted things.
+      total: their number.
+      count_done: counts the finished ones; called from another thread.
     """
     stop = threading.Event()
     thread = threading.Thread(target=_show, args=(what, total, count_done, stop), daemon=True)
@@ -36,7 +36,7 @@ def _show(what: str, total: int, count_done: Callable[[], int], stop: threading.
     while not stop.wait(pause):
         listing = time.monotonic()
         done, elapsed = count_done(), listing - start
-        # A listing of many files is slow and, in an object store, paid for.
+        # A listing of many files is slow, and costs money in an object store.
         pause = max(line.every_seconds, 20 * (time.monotonic() - listing))
         bar = "#" * (_BAR_COLUMNS * done // total)
         text = f"[{bar:<{_BAR_COLUMNS}}] {done}/{total} {what}, {duration(elapsed)}"

@@ -1,8 +1,8 @@
-"""The patches of a shard while it is made: on local disk, so that memory stays flat.
+"""The patches of an unfinished shard, on local disk, so that memory stays flat.
 
-A shard is 150 MB on average and gigabytes where its videos are long. The file has no name: it is
-gone with its process, however that ends. It is written and read at given places, never at a
-position that processes would share.
+A shard has 150 MB on average, and gigabytes if its videos are long. The file has no name and
+disappears with the process, however that ends. Reads and writes give an offset, because processes
+that share the file would also share a position.
 """
 
 import os
@@ -13,12 +13,12 @@ import numpy as np
 
 
 def write_patches(file: int, patches: np.ndarray | bytes, offset: int) -> int:
-    """Write patches, [patches, patch frames, mel bands] or their bytes; returns how many bytes.
+    """Write patches to a file; returns the number of bytes.
 
     Args:
       file: a file descriptor.
-      patches: of the stored dtype.
-      offset: where they go, in bytes.
+      patches: [patches, patch frames, mel bands] of the stored dtype, or their bytes.
+      offset: in bytes.
 
     Raises:
       OSError: as on a full disk.
@@ -32,7 +32,7 @@ def write_patches(file: int, patches: np.ndarray | bytes, offset: int) -> int:
 
 
 class PatchSpool:
-    """Patches of one stored shape and dtype, appended and then read in any order."""
+    """Patches of the same size in bytes, which are appended and then read in any order."""
 
     def __init__(self, patch_bytes: int):
         self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - closed by __exit__
@@ -55,11 +55,11 @@ class PatchSpool:
 
     @property
     def num_bytes(self) -> int:
-        """Where the next patch goes in the file."""
+        """Size of the patches, and so the offset of the next one."""
         return self._length * self._patch_bytes
 
     def fileno(self) -> int:
-        """The file descriptor, for another process to write behind the last patch."""
+        """The file descriptor, with which another process writes after the last patch."""
         return self._file.fileno()
 
     def append(self, patches: np.ndarray | bytes) -> None:
@@ -67,7 +67,7 @@ class PatchSpool:
         self._length += write_patches(self.fileno(), patches, self.num_bytes) // self._patch_bytes
 
     def extend(self, count: int) -> None:
-        """Take in patches that another process has written behind the last."""
+        """Count patches that another process has written after the last one."""
         self._length += count
 
     def truncate(self, length: int) -> None:
@@ -76,5 +76,5 @@ class PatchSpool:
         self._file.truncate(self.num_bytes)
 
     def read(self, index: int) -> bytes:
-        """The bytes of one patch."""
+        """Read the bytes of a patch."""
         return os.pread(self.fileno(), self._patch_bytes, index * self._patch_bytes)

@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,6 @@ KEY = ShardKey(TRAIN, ALL, 0, 1)
 FRONT_END = FrontEnd(resampler=RESAMPLER, log_mel=LogMelParams(), storage=PatchStorage())
 SETTINGS = Settings(front_end=FRONT_END, seed=0, keep_partial=False)
 MODE = Mode(timeout_seconds=120.0)
-HOPELESS = Mode(timeout_seconds=1e-9)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,44 +189,62 @@ def test_a_damaged_record_file_is_decoded_where_it_cannot_be_copied(shard: Shard
     assert result.sidecar.videos == first.sidecar.videos
 
 
-def test_a_timeout_is_retried_only_with_a_higher_limit(shard: Shard) -> None:
-    rejected = shard.extract(HOPELESS).sidecar
-    assert outcomes(rejected)["a"] == (Outcome.TIMEOUT, 0)
-    assert video(rejected, "a").timeout_seconds == HOPELESS.timeout_seconds
-    before = shard.written_at
-    assert shard.extract(HOPELESS).sidecar == rejected
-    assert shard.written_at == before
-
-    result = shard.extract()
-
-    assert outcomes(result.sidecar)["a"] == (Outcome.OK, 2)
-    assert video(result.sidecar, "a").timeout_seconds is None
-    assert result.decoder_seconds.keys() >= {"a", "b"}
+@pytest.fixture
+def slow(shard: Shard) -> Shard:
+    """A shard of one video, which hangs the decoder as long as it is a pipe."""
+    path = shard.media / "slow.wav"
+    os.mkfifo(path)
+    videos = (Video("slow", str(path), None, None, (0,)),)
+    return dataclasses.replace(shard, plan=ShardPlan(KEY, videos, SETTINGS))
 
 
-def test_a_second_timeout_notes_its_limit_and_keeps_the_records(shard: Shard) -> None:
-    shard.extract(HOPELESS)
-    records, _ = shard.written_at
-    higher = Mode(timeout_seconds=2e-9)
-
-    retried = shard.extract(higher)
-
-    assert outcomes(retried.sidecar)["a"] == (Outcome.TIMEOUT, 0)
-    assert video(retried.sidecar, "a").timeout_seconds == higher.timeout_seconds
-    assert retried.sidecar == shard.sidecar
-    assert shard.written_at[0] == records
-    assert shard.extract(higher) == ShardResult(retried.sidecar)
+SHORT, LONGER = Mode(timeout_seconds=0.2), Mode(timeout_seconds=0.3)
 
 
-def test_a_timeout_of_an_older_version_is_retried(shard: Shard) -> None:
-    shard.extract(HOPELESS)
-    path = Path(shard.path + ".json")
+def replace_pipe(slow: Shard) -> None:
+    (slow.media / "slow.wav").unlink()
+    write_noise(slow.media / "slow.wav", 2.0)
+
+
+def test_a_timeout_is_retried_only_with_a_higher_limit(slow: Shard) -> None:
+    rejected = slow.extract(SHORT)
+    assert outcomes(rejected.sidecar) == {"slow": (Outcome.TIMEOUT, 0)}
+    assert video(rejected.sidecar, "slow").timeout_seconds == 0.2
+    before = slow.written_at
+    replace_pipe(slow)
+    assert slow.extract(SHORT) == ShardResult(rejected.sidecar)
+    assert slow.written_at == before
+
+    result = slow.extract()
+
+    assert outcomes(result.sidecar) == {"slow": (Outcome.OK, 2)}
+    assert video(result.sidecar, "slow").timeout_seconds is None
+    assert result.decoder_seconds.keys() == {"slow"}
+
+
+def test_a_second_timeout_notes_its_limit_and_keeps_the_records(slow: Shard) -> None:
+    slow.extract(SHORT)
+    records, _ = slow.written_at
+
+    retried = slow.extract(LONGER)
+
+    assert outcomes(retried.sidecar) == {"slow": (Outcome.TIMEOUT, 0)}
+    assert video(retried.sidecar, "slow").timeout_seconds == 0.3
+    assert retried.sidecar == slow.sidecar
+    assert slow.written_at[0] == records
+    assert slow.extract(LONGER) == ShardResult(retried.sidecar)
+
+
+def test_a_timeout_of_an_older_version_is_retried(slow: Shard) -> None:
+    slow.extract(SHORT)
+    path = Path(slow.path + ".json")
     document = json.loads(path.read_text())
     for entry in document["videos"]:
-        entry.pop("timeout_seconds", None)  # not written by that version
+        del entry["timeout_seconds"]  # not written by that version
     path.write_text(json.dumps(document))
+    replace_pipe(slow)
 
-    assert outcomes(shard.extract().sidecar)["a"] == (Outcome.OK, 2)
+    assert outcomes(slow.extract().sidecar) == {"slow": (Outcome.OK, 2)}
 
 
 def test_a_video_is_fingerprinted_once(shard: Shard, monkeypatch: pytest.MonkeyPatch) -> None:
