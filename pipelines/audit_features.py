@@ -1,36 +1,31 @@
-"""FEATURES -> `audit.json`: is every record whole, every split apart, every shard shuffled?
+"""FEATURES -> `audit.json`: valid records, no soundtrack in two splits, shuffled training shards.
 
 python -m pipelines.audit_features --features features
 python -m pipelines.audit_features --features features --repair
 """
 
 import argparse
+import dataclasses
 import importlib
 from collections.abc import Sequence
-from typing import Any
 
-import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
-from apache_beam.pvalue import AsDict, AsList, AsSingleton
 
-from features.contracts import folders, labels, sharding
+from features.contracts import folders, labels
+from features.contracts.documents import Features
 from features.errors import FAILED, OK, run_command
-from features.front_end.front_end import FrontEnd
 from features.storage import files
-from pipelines.audit import (
-    repair,
-    shuffle_tests,
-    stages,
-    summary,
-)
-from pipelines.audit.duplicates import FindCopies
+from pipelines.audit import repair, summary
+from pipelines.audit.document import Audit
+from pipelines.audit.shard import ShardRules
+from pipelines.audit.stages import AuditFolder
 from pipelines.runtime import launch
 
 _DESCRIPTION = """\
-Read every record of a folder of features and hold it against its sidecar; look
-for soundtracks that occur in two splits, in another encoding too; certify that
-the training shards are shuffled. Writes audit.json into the folder. The job
-fails where something is damaged, leaked or not shuffled.
+Read every record of a folder of features and compare it with its sidecar; look
+for soundtracks that occur in two splits, also in another encoding; test that
+the training shards are shuffled. Writes audit.json into the folder. The exit
+code is 1 if something is damaged, leaked or not shuffled.
 """
 
 
@@ -41,7 +36,14 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--repair",
         action="store_true",
-        help="remove the damaged shards, extract them again, and audit once more",
+        help="remove the damaged shards, extract them again, and repeat the audit",
+    )
+    add(
+        "--timeout-seconds",
+        metavar="SECONDS",
+        type=float,
+        help="of --repair: time limit of one soundtrack, as in pipelines.extract_features; "
+        "default: that of the command that made the folder",
     )
     return parser
 
@@ -50,107 +52,58 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     args, options = launch.parse(_parser(), argv)
     folder = files.absolute(args.features)
-    features = folders.read_root(folder, folders.FEATURES)
-    document = _audit(folder, features, options)
-    print(summary.describe(document, features, args.features))
-    if args.repair and document["damages"]:
-        shards = stages.damaged_shards(document)
-        repair.require_same_plans(features, folder)
-        repair.remove_shards(folder, shards)
+    features = folders.read_document(folder, Features)
+    audit = _audit(folder, features, options)
+    print(summary.describe(audit, features, args.features, args.timeout_seconds))
+    if args.repair and audit.damages:
         _, runner_flags = _parser().parse_known_args(argv)
-        module, *flags = repair.extraction_command(features, folder)
-        # Only where it is needed: extract_embeddings imports TensorFlow.
-        importlib.import_module(module).main([*flags, *runner_flags])
-        repaired = folders.read_root(folder, folders.FEATURES)
-        document = _audit(folder, repaired, options)
-        print(summary.describe(document, repaired, args.features))
+        repaired = _repair(folder, features, audit, args.timeout_seconds, runner_flags)
+        audit = _audit(folder, repaired, options)
+        print(summary.describe(audit, repaired, args.features, args.timeout_seconds))
         print(summary.describe_repair(features, repaired))
-    return OK if document["clean"] else FAILED
+    return OK if audit.clean else FAILED
 
 
-def _audit(folder: str, features: dict[str, Any], options: PipelineOptions) -> dict[str, Any]:
+def _audit(folder: str, features: Features, options: PipelineOptions) -> Audit:
     """Run the job; returns `audit.json`."""
     vocabulary = labels.read_vocabulary(folder)
     folders.require_equal(
         "vocabulary fingerprint",
-        expected=features["vocabulary"]["fingerprint"],
+        expected=features.vocabulary.fingerprint,
         received=vocabulary.fingerprint,
         where=files.join(folder, labels.FILE_NAME),
-        cure="run `python -m pipelines.extract_features` again: it copies the file anew",
+        cure="run `python -m pipelines.extract_features` again: it copies the file again",
     )
-    rules = stages.ShardRules(FrontEnd.from_json(features["front_end"]), len(vocabulary))
-    keys = [
-        key
-        for split, counts in features["splits"].items()
-        for key in sharding.keys(split, counts["num_shards"])
-    ]
-    made = {
-        "made_by": folders.made_by(),
-        "features_fingerprint": features["fingerprint"],
-        "front_end_fingerprint": features["front_end_fingerprint"],
-    }
+    rules = ShardRules(features.front_end, len(vocabulary))
+    audit = AuditFolder(folder, features, rules, folders.made_by())
+    launch.run(
+        lambda pipeline: pipeline | audit,
+        options,
+        folder,
+        clear=lambda: files.delete(files.join(folder, Audit.FILE)),
+    )
+    return folders.read_document(folder, Audit)
 
-    def clear() -> None:
-        files.delete(files.join(folder, stages.AUDIT))
 
-    def build(pipeline: beam.Pipeline) -> None:
-        findings = (
-            pipeline
-            | "Shards" >> beam.Create(keys)
-            | "Spread" >> beam.Reshuffle()
-            | "ExamineShard" >> beam.Map(stages.examine_shard, folder, rules)
-        )
-        strays = pipeline | "Strays" >> beam.Create(stages.find_strays(folder, keys))
-        damages = findings | "DamagesOf" >> beam.FlatMap(stages.damages_of)
-        account = (
-            findings
-            | "Account" >> beam.FlatMap(stages.account_of)
-            | "SumAccount" >> beam.CombinePerKey(sum)
-        )
-        label_videos = (
-            findings
-            | "LabelsOf" >> beam.FlatMap(stages.labels_of)
-            | "SumLabels" >> beam.CombinePerKey(stages.add_arrays)
-        )
-        evidence = (
-            findings
-            | "EvidenceOf" >> beam.FlatMap(stages.evidence_of)
-            | "AddEvidence" >> beam.CombinePerKey(shuffle_tests.add)
-        )
-        copies = (
-            findings
-            | "PrintsOf" >> beam.FlatMap(stages.prints_of)
-            | "FindCopies" >> FindCopies(features["num_videos"])
-        )
-        copy_counts = (
-            copies | "Kinds" >> beam.Map(stages.kind_of) | beam.combiners.Count.PerElement()
-        )
-        leaks = (
-            copies
-            | "Leaks" >> beam.FlatMap(stages.leak_of)
-            | "FirstLeaks" >> beam.CombineGlobally(stages.first_leaks)
-        )
-        _ = (
-            pipeline
-            | "Made" >> beam.Create([made])
-            | "Finish"
-            >> beam.Map(
-                stages.finish,
-                features=features,
-                damages=AsList((damages, strays) | "AllDamages" >> beam.Flatten()),
-                account=AsDict(account),
-                label_videos=AsDict(label_videos),
-                evidence=AsDict(evidence),
-                copy_counts=AsDict(copy_counts),
-                leaks=AsSingleton(leaks),
-                folder=folder,
-            )
-        )
-
-    launch.run(build, options, folder, clear=clear)
-    document = folders.find_root(folder, stages.AUDIT)
-    assert document is not None
-    return document
+def _repair(
+    folder: str,
+    features: Features,
+    audit: Audit,
+    timeout_seconds: float | None,
+    runner_flags: Sequence[str],
+) -> Features:
+    """Extract the damaged shards again; returns the new `features.json`."""
+    damaged = repair.damaged_shards(audit)
+    repair.require_same_plans(features, folder)
+    repair.remove_shards(folder, damaged)
+    module, *flags = repair.extraction_command(features, folder, timeout_seconds)
+    # Imported only if needed: extract_embeddings imports TensorFlow.
+    importlib.import_module(module).main([*flags, *runner_flags])
+    # The command that made the folder is still the recorded one, not this audit.
+    repaired = folders.read_document(folder, Features)
+    repaired = dataclasses.replace(repaired, made_by=features.made_by)
+    folders.write_document(folder, repaired)
+    return repaired
 
 
 if __name__ == "__main__":

@@ -1,101 +1,122 @@
-"""Finds soundtracks that occur under two ids, by prints that meet in buckets.
+"""Finds soundtracks that occur under two ids: their fingerprints share a bucket.
 
-Only prints cross the shuffle, about 0.5 KB for each of 32 keys of a video. A bucket keeps a bounded
-number of prints of each split, while it is filled, so that a soundtrack that is there a million
-times is neither kept in memory nor compared with itself.
+Only fingerprints cross the shuffle, about 0.5 KB for each of the 32 keys of a video. A bucket keeps
+a bounded number of fingerprints of each split while it is filled. So a soundtrack that occurs a
+million times is neither kept in memory nor compared with itself.
 """
 
 import collections
 import dataclasses
-import enum
 import hashlib
 import itertools
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
 import apache_beam as beam
 import numpy as np
 
 from pipelines.audit import fingerprint
+from pipelines.audit.document import Duplicate, DuplicateKind
 
-# Prints of a split that a bucket keeps: those of the first ids.
+# Fingerprints of a split that a bucket keeps: those of the first ids.
 _BUCKET_SIZE = 16
-
-
-class Kind(enum.StrEnum):
-    """How two soundtracks are the same."""
-
-    EXACT = "exact"  # every stored patch is equal
-    COPY = "copy"  # encoded anew, or with another level, or one the beginning of the other
+# Leaks in `audit.json`; of more leaks only the number is reported.
+_NUM_LISTED_LEAKS = 10_000
 
 
 @dataclasses.dataclass(frozen=True, order=True)
-class VideoPrint:
-    """What the search knows of one video."""
+class VideoFingerprint:
+    """A video in the search for duplicates.
+
+    Attributes:
+      split, id: of the video.
+      digest: of all patches; empty if all patches are constant, so that silence never matches
+        silence.
+      packed_marks: bytes of `fingerprint.compute_fingerprint`.
+    """
 
     split: str
     id: str
-    digest: str  # of all patches; "" where each is constant, since silence is nobody's
-    marks: bytes  # of `soundprint.make_print`
+    digest: str
+    packed_marks: bytes
 
     @property
-    def prints(self) -> np.ndarray:
-        """As `soundprint` takes it."""
-        return np.frombuffer(self.marks, np.uint8).reshape(-1, 2, 8)
+    def marks(self) -> np.ndarray:
+        """The result of `fingerprint.compute_fingerprint`."""
+        return np.frombuffer(self.packed_marks, np.uint8).reshape(-1, 2, 8)
 
 
-class Copy(NamedTuple):
-    """Two ids of one soundtrack, the lesser (split, id) first."""
+@dataclasses.dataclass(frozen=True)
+class DuplicateTotals:
+    """Number of duplicates between splits and within splits, and the first ones between splits."""
 
-    split: str
-    id: str
-    other_split: str
-    other_id: str
-    kind: str
-    likeness: float
+    num_leaks: int = 0
+    num_within: int = 0
+    leaks: tuple[Duplicate, ...] = ()
 
 
-class FindCopies(beam.PTransform):
-    """`VideoPrint` -> each `Copy` once, within a split and between splits."""
+@dataclasses.dataclass(eq=False)
+class FindDuplicates(beam.PTransform):
+    """`VideoFingerprint` -> one `DuplicateTotals`; each pair of ids counts once.
 
-    def __init__(self, num_videos: int):
-        super().__init__()
-        self._rows = fingerprint.num_rows(num_videos)
+    Attributes:
+      num_videos: of the corpus.
+    """
 
-    def expand(self, prints: beam.PCollection) -> beam.PCollection:
-        """Group by key, bounded; compare within the group; drop repetitions."""
+    num_videos: int
+
+    def expand(self, fingerprints: beam.PCollection) -> beam.PCollection:
+        """Group by key, compare within the groups, drop repetitions, count."""
+        num_rows = fingerprint.num_rows(self.num_videos)
         return (
-            prints
-            | "Keys" >> beam.FlatMap(_with_keys, self._rows)
-            | "FillBuckets" >> beam.CombinePerKey(_fill)
-            | "Compare" >> beam.FlatMap(_compare)
+            fingerprints
+            | "Keys" >> beam.FlatMap(_add_keys, num_rows)
+            | "FillBuckets" >> beam.CombinePerKey(_fill_bucket)
+            | "Compare" >> beam.FlatMap(_compare_bucket)
             | "Once" >> beam.Distinct()
+            | "AsTotals" >> beam.Map(_count_duplicate)
+            | "AddTotals" >> beam.CombineGlobally(_add_totals)
         )
 
 
-def _with_keys(video: VideoPrint, rows: int) -> Iterator[tuple[bytes, list[VideoPrint]]]:
-    keys = fingerprint.bucket_keys(video.prints, rows)
+def _add_keys(video: VideoFingerprint, num_rows: int) -> Iterator[tuple[bytes, list]]:
+    keys = fingerprint.bucket_keys(video.marks, num_rows)
     if video.digest:
         keys.append(hashlib.blake2b(video.digest.encode(), digest_size=8, person=b"exact").digest())
     for key in keys:
         yield key, [video]
 
 
-def _fill(buckets: Iterable[list[VideoPrint]]) -> list[VideoPrint]:
-    kept: collections.Counter[str] = collections.Counter()
+def _fill_bucket(buckets: Iterable[list[VideoFingerprint]]) -> list[VideoFingerprint]:
+    num_kept: collections.Counter[str] = collections.Counter()
     bucket = []
     for video in sorted(itertools.chain.from_iterable(buckets)):
-        kept[video.split] += 1
-        if kept[video.split] <= _BUCKET_SIZE:
+        num_kept[video.split] += 1
+        if num_kept[video.split] <= _BUCKET_SIZE:
             bucket.append(video)
     return bucket
 
 
-def _compare(keyed: tuple[bytes, list[VideoPrint]]) -> Iterator[Copy]:
+def _compare_bucket(keyed: tuple[bytes, list[VideoFingerprint]]) -> Iterator[Duplicate]:
     _, bucket = keyed
-    for one, other in itertools.combinations(sorted(bucket), 2):
-        likeness = round(fingerprint.likeness(one.prints, other.prints), 3)
-        exact = one.digest != "" and one.digest == other.digest
-        if exact or likeness >= fingerprint.SAME:
-            kind = Kind.EXACT if exact else Kind.COPY
-            yield Copy(one.split, one.id, other.split, other.id, str(kind), likeness)
+    for first, second in itertools.combinations(sorted(bucket), 2):
+        likeness = round(fingerprint.likeness(first.marks, second.marks), 3)
+        exact = first.digest != "" and first.digest == second.digest
+        if exact or likeness >= fingerprint.THRESHOLD:
+            kind = DuplicateKind.EXACT if exact else DuplicateKind.COPY
+            yield Duplicate(first.split, first.id, second.split, second.id, kind, likeness)
+
+
+def _count_duplicate(duplicate: Duplicate) -> DuplicateTotals:
+    if duplicate.is_leak:
+        return DuplicateTotals(num_leaks=1, leaks=(duplicate,))
+    return DuplicateTotals(num_within=1)
+
+
+def _add_totals(totals: Iterable[DuplicateTotals]) -> DuplicateTotals:
+    totals = list(totals)
+    leaks = sorted(leak for part in totals for leak in part.leaks)
+    return DuplicateTotals(
+        num_leaks=sum(part.num_leaks for part in totals),
+        num_within=sum(part.num_within for part in totals),
+        leaks=tuple(leaks[:_NUM_LISTED_LEAKS]),
+    )

@@ -1,98 +1,135 @@
-"""Has damaged shards extracted again, and only those.
+"""Prepares the extraction of damaged shards, and of no others.
 
-Extraction keeps every shard whose sidecar fulfils its plan. So it is enough to remove the damaged
-ones and to give the command again, provided that it would make the same plans.
+Extraction keeps every shard whose sidecar matches its plan. Therefore a repair removes the damaged
+shards and runs the extraction command again, provided that the plans are still the same.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+import argparse
+import shlex
+from collections.abc import Iterable
 
-from features.contracts import folders
-from features.contracts import shards as resume
+from features.contracts import folders, shards
+from features.contracts.documents import Dataset, Features
 from features.contracts.shards import RECORDS_SUFFIX
+from features.errors import JobFailedError
 from features.front_end.front_end import FrontEnd, PatchStorage
 from features.front_end.params import LogMelParams
 from features.sound.waveform import RESAMPLER
 from features.storage import files
+from pipelines.audit.document import Audit, Problem
 
 
-def extraction_command(features: Mapping[str, Any], folder: str) -> list[str]:
-    """The module that made a folder, and its flags, from the folder's `features.json`."""
-    if "run" in features:
+def extraction_command(
+    features: Features, folder: str, timeout_seconds: float | None = None
+) -> list[str]:
+    """The module that made a folder, and its flags.
+
+    Args:
+      features: `features.json` of the folder.
+      folder: for the flag `--output`.
+      timeout_seconds: time limit of one soundtrack; None for that of the recorded command.
+    """
+    if features.run is not None:
         return [
             "pipelines.extract_embeddings",
-            f"--features={features['features']}",
-            f"--run={features['run']}",
+            f"--features={features.features}",
+            f"--run={features.run}",
             f"--output={folder}",
         ]
-    front_end = FrontEnd.from_json(features["front_end"])
-    return [
+    front_end = features.front_end
+    flags = [
         "pipelines.extract_features",
-        f"--dataset={features['dataset']}",
+        f"--dataset={features.dataset}",
         f"--output={folder}",
-        f"--splits={','.join(features['splits'])}",
+        f"--splits={','.join(features.splits)}",
         f"--patch-dtype={front_end.storage.dtype}",
         f"--patch-frames={front_end.log_mel.patch_frames}",
-        f"--seed={features['seed']}",
-        *(["--keep-partial"] if features["keep_partial"] else []),
-        *(
-            [f"--patches-per-video={features['patches_per_video']}"]
-            if features["patches_per_video"]
-            else []
-        ),
-        *(["--subset", *subset] if (subset := features.get("only_subset")) else []),
+        f"--seed={features.seed}",
     ]
+    if features.keep_partial:
+        flags.append("--keep-partial")
+    if features.patches_per_video:
+        flags.append(f"--patches-per-video={features.patches_per_video}")
+    if timeout_seconds is None:
+        timeout_seconds = _recorded_timeout(features.made_by.command)
+    if timeout_seconds is not None:
+        flags.append(f"--timeout-seconds={timeout_seconds:g}")
+    if features.only_subset:
+        flags += ["--subset", *features.only_subset]
+    return flags
 
 
-def require_same_plans(features: Mapping[str, Any], folder: str) -> None:
-    """Refuse where extraction would not keep the shards that are whole.
+def _recorded_timeout(command: str) -> float | None:
+    """The value of `--timeout-seconds` in a command, which features.json has no field for."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    # A template passes parameters with underscores.
+    parser.add_argument("--timeout-seconds", "--timeout_seconds", type=float)
+    return parser.parse_known_args(shlex.split(command))[0].timeout_seconds
+
+
+def require_same_plans(features: Features, folder: str) -> None:
+    """Make sure that extraction would keep the undamaged shards.
 
     Raises:
-      ContractError: the data set is gone or another one, or the front end is; or the features that
-        were embedded are.
+      ContractError: the data set or the front end is missing or has changed; or, for embeddings,
+        the features.
     """
-    if "run" in features:  # extract_embeddings looks at the network itself
+    if features.features is not None:  # extract_embeddings compares the network itself
         folders.require_equal(
             "fingerprint of the features",
-            expected=features["features_fingerprint"],
-            received=folders.read_root(features["features"], folders.FEATURES)["fingerprint"],
-            where=features["features"],
-            cure=f"a repair of {folder} would embed others; run extract_embeddings on these",
+            expected=features.features_fingerprint,
+            received=folders.read_document(features.features, Features).fingerprint,
+            where=features.features,
+            cure=f"a repair of {folder} would embed other features; run extract_embeddings on them",
         )
         return
-    dataset = folders.read_root(features["dataset"], folders.DATASET)
     folders.require_equal(
         "fingerprint of the data set",
-        expected=features["dataset_fingerprint"],
-        received=dataset["fingerprint"],
-        where=features["dataset"],
-        cure=f"a repair of {folder} would extract every shard anew; bring the data set back",
+        expected=features.dataset_fingerprint,
+        received=folders.read_document(features.dataset, Dataset).fingerprint,
+        where=features.dataset,
+        cure=f"a repair of {folder} would extract every shard again; restore the data set",
     )
-    made_with = FrontEnd.from_json(features["front_end"])
     installed = FrontEnd(
         resampler=RESAMPLER,
-        log_mel=LogMelParams().with_patch_frames(made_with.log_mel.patch_frames),
-        storage=PatchStorage(dtype=made_with.storage.dtype),
+        log_mel=LogMelParams().with_patch_frames(features.front_end.log_mel.patch_frames),
+        storage=PatchStorage(dtype=features.front_end.storage.dtype),
     )
     folders.require_equal(
         "front end",
-        expected=features["front_end_fingerprint"],
+        expected=features.front_end_fingerprint,
         received=installed.fingerprint,
         where="this installation",
-        cure=f"a repair of {folder} would extract every shard anew; install the versions that "
-        f"its {folders.FEATURES} names under made_by",
+        cure=f"a repair of {folder} would extract every shard again; install the versions that "
+        f"{Features.FILE} lists under made_by",
     )
 
 
-def remove_shards(folder: str, shards: Iterable[str]) -> None:
+def damaged_shards(audit: Audit) -> list[str]:
+    """Paths without suffix of the shards that have to be extracted again.
+
+    Raises:
+      JobFailedError: shards are damaged, but it is unknown which.
+    """
+    if any(damage.problem == Problem.WRONG_COUNTS for damage in audit.damages):
+        raise JobFailedError(
+            "every shard is valid, but some shard is of another run, and it is unknown which; run "
+            "`python -m pipelines.extract_features` with --force, which rebuilds all shards"
+        )
+    # Extraction removes stray files itself.
+    damages = [damage for damage in audit.damages if damage.problem != Problem.STRAY_FILE]
+    return sorted({damage.path for damage in damages})
+
+
+def remove_shards(folder: str, paths: Iterable[str]) -> None:
     """Remove sidecars and record files.
 
     Args:
       folder: the FEATURES folder.
-      shards: paths relative to it, without suffix.
+      paths: of shards, relative to the folder, without suffix.
     """
-    for shard in shards:
-        path = files.join(folder, shard)
-        # First: a shard without a sidecar is unfinished, whenever this is interrupted.
-        resume.remove_sidecar(path)
-        files.delete(path + RECORDS_SUFFIX)
+    for path in paths:
+        shard = files.join(folder, path)
+        # The sidecar goes first: after an interruption the shard counts as unfinished.
+        shards.remove_sidecar(shard)
+        files.delete(shard + RECORDS_SUFFIX)

@@ -1,35 +1,36 @@
-"""Certifies that training shards are shuffled: four statistics against their closed forms.
+"""Tests that training shards are shuffled: four statistics against their closed forms.
 
-Evidence is a record of sums, so that shards are examined one by one and their evidence is added.
-Each test has the distribution that a random permutation of records, or a random shard for every
-video, would give; a false alarm is rarer than one in a million for each.
+Evidence is a record of sums, so shards are examined one by one and their evidence is added. Each
+statistic is compared with its distribution under a random permutation of the records, or under a
+random shard for every video. False alarms are rarer than one in a million for each test.
 
     same_video_neighbours   records whose successor is of the same video, against a permutation
     source_order            rank correlation of place in the file with place in the source
-    shard_sizes             spread of patches over shards, against hashing videos of their lengths
+    shard_sizes             spread of patches over shards, against hashing videos of these lengths
     labels                  spread of each frequent label's videos over shards
 
-Patches of one video are not independent of each other; so the tests of what is in a shard count
-videos, and the tests of their order take the videos in a shard as given.
+Patches of a video are not independent of each other. Therefore the tests of the contents of shards
+count videos, and the tests of the order take the videos of a shard as given.
 """
 
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import scipy.stats
 
-# A test fails below this p-value. Its tails are approximations, by up to a factor of ten out here.
+from pipelines.audit.document import ShuffleTest, ShuffleTests
+
+# A test fails below this p-value. The tails are approximations, off by up to a factor of ten here.
 FALSE_ALARM = 1e-7
-# The chi-square distribution holds where a shard expects so many videos of a label.
+# Expected videos of a label in a shard, for the chi-square distribution to hold.
 MIN_EXPECTED_VIDEOS = 5
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Evidence:
-    """Sums over shards."""
+    """Sums over shards of a training group."""
 
     num_shards: int
     neighbours: int
@@ -44,18 +45,18 @@ class Evidence:
     video_fourths: int
     video_sixths: int
     num_videos: int
-    label_videos: np.ndarray  # float64 [labels], videos that bear the label
-    label_squares: np.ndarray  # float64 [labels], the same in a shard, squared, over its videos
+    label_videos: np.ndarray  # float64 [labels], videos that have the label
+    label_squares: np.ndarray  # float64 [labels], the same of a shard, squared, over its videos
 
 
-def evidence_of(
+def collect_evidence(
     videos: np.ndarray, starts: np.ndarray, labels: Sequence[Sequence[int]], num_labels: int
 ) -> Evidence:
-    """What one shard contributes.
+    """Collect the evidence of one shard.
 
     Args:
-      videos: int [records], which video of the source a record is of, in order of the file.
-      starts: [records], where in its video.
+      videos: int [records], index of the video of each record, in order of the file.
+      starts: [records], position of the record in its video.
       labels: of every video that has records.
       num_labels: size of the vocabulary.
     """
@@ -85,32 +86,22 @@ def evidence_of(
     )
 
 
-def add(evidence: Iterable[Evidence]) -> Evidence | None:
-    """The evidence of several shards together; None for none."""
-    total: Evidence | None = None
-    for one in evidence:
-        if total is None:
-            total = one
-            continue
-        total = Evidence(
-            **{
-                field.name: getattr(total, field.name) + getattr(one, field.name)
-                for field in dataclasses.fields(Evidence)
-            }
-        )
-    return total
+def add_evidence(first: Evidence, second: Evidence) -> Evidence:
+    """Add the evidence of two sets of shards."""
+    names = [field.name for field in dataclasses.fields(Evidence)]
+    return Evidence(**{name: getattr(first, name) + getattr(second, name) for name in names})
 
 
 def neighbour_moments(counts: np.ndarray) -> tuple[float, float]:
-    """Mean and variance of the pairs of neighbours of one video in a random permutation.
+    """Mean and variance of the number of neighbours of one video in a random permutation.
 
     Args:
-      counts: int [videos], records of each.
+      counts: int [videos], number of records of each video.
     """
     size = float(counts.sum())
     if size < 2:
         return 0.0, 0.0
-    # Chances that 2 given records are of one video, 3 are, and 2 given pairs are.
+    # Probabilities that 2 given records are of one video, that 3 are, and that 2 given pairs are.
     falling = [np.ones(len(counts))]
     for step in range(4):
         falling.append(falling[-1] * (counts - float(step)))
@@ -128,11 +119,12 @@ def neighbour_moments(counts: np.ndarray) -> tuple[float, float]:
 
 
 def spread_moments(evidence: Evidence) -> tuple[float, float, float]:
-    """Mean, variance and skewness of the sum of (patches of a shard - their mean)^2, videos hashed.
+    """Mean, variance and skewness of the sum over shards of (number of patches - mean)^2.
 
-    The sum is that of m^2 over videos of m patches, and of 2 m m' over pairs that meet in a shard,
-    each less its mean. Pairs meet with chance 1/n, any two of them independently; only of the three
-    pairs of a triple, two that meet make the third meet. So the sums of powers of m are enough.
+    Videos are hashed to n shards. The sum is that of m^2 over videos of m patches, plus that of
+    2 m m' over pairs of videos in the same shard, each less its mean. A pair is in the same shard
+    with probability 1/n, any two pairs independently; but of the three pairs of a triple, two in
+    the same shard imply the third. Therefore sums of powers of m are enough.
     """
     share = 1 / evidence.num_shards
     squares, cubes = evidence.video_squares, evidence.video_cubes
@@ -144,15 +136,11 @@ def spread_moments(evidence: Evidence) -> tuple[float, float, float]:
     return mean, variance, (pairs + triples) / variance**1.5 if variance else 0.0
 
 
-def certify(evidence: Evidence) -> dict[str, Any]:
-    """The certificate of a group of shards.
+def run_tests(evidence: Evidence) -> ShuffleTests:
+    """Test a group of shards.
 
     Args:
-      evidence: the sum over its shards, also over those that drew no video.
-
-    Returns:
-      For `audit.json`: `passed`, `false_alarm` and `tests`, each with `value`, `expected`,
-      `deviation` (standard, null where the test has none), `p_value` and `passed`.
+      evidence: the sum over all shards of the group, also over shards without a video.
     """
     tests = {
         "same_video_neighbours": _test_neighbours(evidence),
@@ -160,80 +148,84 @@ def certify(evidence: Evidence) -> dict[str, Any]:
         "shard_sizes": _test_sizes(evidence),
         "labels": _test_labels(evidence),
     }
-    for test in tests.values():
-        test["passed"] = test["p_value"] >= FALSE_ALARM
-    passed = all(test["passed"] for test in tests.values())
-    return {"passed": passed, "false_alarm": FALSE_ALARM, "tests": tests}
+    passed = all(test.passed for test in tests.values())
+    return ShuffleTests(passed=passed, false_alarm=FALSE_ALARM, tests=tests)
 
 
-def _test(value: float, expected: float, deviation: float | None, p_value: float) -> dict[str, Any]:
-    return {
-        "value": _rounded(value),
-        "expected": _rounded(expected),
-        "deviation": None if deviation is None else _rounded(deviation),
-        "p_value": _rounded(min(p_value, 1.0)),
-    }
+def _conclude(
+    value: float,
+    expected: float,
+    deviation: float | None,
+    p_value: float,
+    num_labels: int | None = None,
+) -> ShuffleTest:
+    p_value = _rounded(min(p_value, 1.0))
+    return ShuffleTest(
+        value=_rounded(value),
+        expected=_rounded(expected),
+        deviation=None if deviation is None else _rounded(deviation),
+        p_value=p_value,
+        num_labels=num_labels,
+        passed=p_value >= FALSE_ALARM,
+    )
 
 
 def _rounded(value: float) -> float:
-    """To nine digits, so that the order in which shards are added does not show."""
+    """Round to nine digits, so that the order in which shards are added does not matter."""
     return float(f"{value:.9g}")
 
 
-def _test_neighbours(evidence: Evidence) -> dict[str, Any]:
+def _test_neighbours(evidence: Evidence) -> ShuffleTest:
     value, mean = evidence.neighbours, evidence.neighbours_mean
-    # The variance is below the mean, so the tails of Poisson's distribution are an upper bound,
-    # also where few neighbours are expected and the normal distribution is none.
+    # The variance is below the mean, so the tails of Poisson's distribution are upper bounds, also
+    # if few neighbours are expected.
     tails = (scipy.stats.poisson.cdf(value, mean), scipy.stats.poisson.sf(value - 1, mean))
-    # Where chance has no choice, as with one video, there is nothing to test.
+    # If all permutations have the same value, as with one video, there is nothing to test.
     p_value = 2 * min(tails) if evidence.neighbours_variance else 1.0
-    return _test(value, mean, math.sqrt(evidence.neighbours_variance), p_value)
+    return _conclude(value, mean, math.sqrt(evidence.neighbours_variance), p_value)
 
 
-def _test_source_order(evidence: Evidence) -> dict[str, Any]:
+def _test_source_order(evidence: Evidence) -> ShuffleTest:
     if not evidence.rank_weight:
-        return _test(0, 0, 0.0, 1.0)
+        return _conclude(0, 0, 0.0, 1.0)
     # Spearman's correlation of n records has the variance 1 / (n - 1) and shorter tails than the
     # normal distribution.
     deviation = 1 / math.sqrt(evidence.rank_weight)
     value = evidence.rank_correlation / evidence.rank_weight
-    return _test(value, 0, deviation, 2 * scipy.stats.norm.sf(abs(value) / deviation))
+    return _conclude(value, 0, deviation, 2 * scipy.stats.norm.sf(abs(value) / deviation))
 
 
-def _test_sizes(evidence: Evidence) -> dict[str, Any]:
+def _test_sizes(evidence: Evidence) -> ShuffleTest:
     value = evidence.shard_squares - evidence.num_patches**2 / evidence.num_shards
     mean, variance, skewness = spread_moments(evidence)
     p_value = 1.0
     if variance:
-        # A sum of squares: Pearson's distribution of type III, a gamma, with these three moments.
-        # With two of them, a few giant videos are a false alarm once in 40,000 corpora.
+        # A sum of squares: Pearson's distribution of type III, a gamma, with these three moments. A
+        # gamma of two moments gives a false alarm for a few giant videos once in 40,000 corpora.
         standard = (value - mean) / math.sqrt(variance)
         p_value = scipy.stats.pearson3.sf(standard, skewness)
-    # In patches a shard, as a person thinks of it.
+    # In patches for each shard, which is easier to read.
     unit = math.sqrt(evidence.num_shards)
     deviation = math.sqrt(variance) / (2 * unit * math.sqrt(mean)) if mean else 0.0
-    return _test(math.sqrt(max(value, 0)) / unit, math.sqrt(mean) / unit, deviation, p_value)
+    return _conclude(math.sqrt(max(value, 0)) / unit, math.sqrt(mean) / unit, deviation, p_value)
 
 
-def _test_labels(evidence: Evidence) -> dict[str, Any]:
+def _test_labels(evidence: Evidence) -> ShuffleTest:
     """The largest chi-square of a label; labels of one video are not independent of each other."""
     num_shards = evidence.num_shards
     share = evidence.label_videos / max(evidence.num_videos, 1)
     tested = (evidence.label_videos >= MIN_EXPECTED_VIDEOS * num_shards) & (share < 1)
     if num_shards < 2 or not tested.any():
-        return {**_test(0, 0, None, 1.0), "num_labels": 0}
+        return _conclude(0, 0, None, 1.0, num_labels=0)
     share = share[tested]
     squares = evidence.label_squares[tested] - evidence.num_videos * share**2
     chi_squares = squares / (share * (1 - share))
     p_value = len(share) * scipy.stats.chi2.sf(chi_squares.max(), num_shards - 1)  # Bonferroni
-    return {
-        **_test(chi_squares.max(), num_shards - 1, None, p_value),
-        "num_labels": len(share),
-    }
+    return _conclude(chi_squares.max(), num_shards - 1, None, p_value, num_labels=len(share))
 
 
 def _rank_correlation(videos: np.ndarray, starts: np.ndarray) -> float:
-    """Spearman's, of places in the file with places in the source; 0 for fewer than two."""
+    """Spearman's correlation of places in the file and in the source; 0 for fewer than two."""
     size = len(videos)
     if size < 2:
         return 0.0

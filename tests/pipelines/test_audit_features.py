@@ -1,4 +1,4 @@
-"""Folders of real media, damaged, leaked and unshuffled by hand, against what the audit says."""
+"""Audits of folders of real media that were damaged, leaked or unshuffled by hand."""
 
 import dataclasses
 import hashlib
@@ -14,11 +14,12 @@ import pytest
 import soxr
 
 from features.contracts import folders, record, tfrecord
+from features.contracts.documents import Features
 from features.contracts.sharding import ShardKey
 from features.errors import InputError, JobFailedError
-from features.front_end.front_end import FrontEnd
 from pipelines import audit_features, extract_features, prepare_dataset
-from pipelines.audit import stages
+from pipelines.audit.document import Audit
+from pipelines.audit.shard import ShardRules, examine_shard
 from pipelines.corpus import encoding
 from pipelines.corpus.encoding import MediaFormat, write_media
 from pipelines.corpus.mixing import Soundtrack, mix
@@ -46,9 +47,13 @@ def extract(manifest: Path, folder: Path, *flags: str) -> Path:
     return folder / "features"
 
 
-def run_audit(folder: Path, *flags: str) -> tuple[int, dict[str, Any]]:
+def run_audit(folder: Path, *flags: str) -> tuple[int, Audit]:
     code = audit_features.main(["--features", str(folder), *flags])
-    return code, json.loads((folder / stages.AUDIT).read_text())
+    return code, folders.read_document(str(folder), Audit)
+
+
+def features_of(folder: Path) -> Features:
+    return folders.read_document(str(folder), Features)
 
 
 def read_shard(path: Path) -> list[bytes]:
@@ -109,27 +114,27 @@ def biggest_shard(folder: Path, split: str) -> Path:
 
 
 def test_clean_folder_passes(features: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    root = folders.read_root(str(features), folders.FEATURES)
+    root = features_of(features)
     capsys.readouterr()
 
-    code, document = run_audit(features)
+    code, audit = run_audit(features)
 
     assert code == 0
-    assert document["clean"]
-    assert document["damages"] == document["leaks"] == []
-    assert document["num_copies_within_splits"] == 0
-    assert document["features_fingerprint"] == root["fingerprint"]
-    for name, split in document["splits"].items():
-        assert split["num_patches"] == root["splits"][name]["num_patches"]
+    assert audit.clean
+    assert audit.damages == audit.leaks == ()
+    assert audit.num_copies_within_splits == 0
+    assert audit.features_fingerprint == root.fingerprint
+    for name, split in audit.splits.items():
+        assert split.num_patches == root.splits[name].num_patches
         records = [
             record.decode(data)
             for path in features.glob(f"{name}/all/*.tfrecord")
             for data in read_shard(path)
         ]
-        labels_of = {one.video_id: one.labels for one in records}
+        labels_of = {patch.video_id: patch.labels for patch in records}
         labels = [label for labels in labels_of.values() for label in labels]
-        size = root["vocabulary"]["num_labels"]
-        assert split["label_videos"] == np.bincount(labels, minlength=size).tolist()
+        size = root.vocabulary.num_labels
+        assert list(split.label_videos) == np.bincount(labels, minlength=size).tolist()
     printed = capsys.readouterr().out.splitlines()
     assert "damage    none" in printed
     assert max(len(line) for line in printed[:-1]) <= 80
@@ -164,7 +169,7 @@ def test_planted_copies_are_found_and_nothing_else(
     # The same file twice in two splits, and once more within one.
     same = str(folder / rows[0][1])
     rows += [("same", same, rows[0][2], "validation"), ("again", same, rows[0][2], "train")]
-    # Silence, and a hum as steady as can be, are nobody's.
+    # Silence and a steady hum never match.
     for split in ("train", "evaluation"):
         hum = 0.2 * np.sin(np.arange(80_000)[:, None] * 2 * np.pi * 440 / 16_000)
         for name, samples in (("silence", 0 * hum), ("hum", hum)):
@@ -175,22 +180,22 @@ def test_planted_copies_are_found_and_nothing_else(
     absolute = [(i, str(folder / uri), labels, split) for i, uri, labels, split in rows]
     features = extract(write_manifest(tmp_path / "leaky.csv", absolute), tmp_path)
 
-    code, document = run_audit(features)
+    code, audit = run_audit(features)
 
     assert code == 1
-    assert document["damages"] == []
-    found = {frozenset((leak["id"], leak["other_id"])): leak for leak in document["leaks"]}
+    assert audit.damages == ()
+    found = {frozenset((leak.id, leak.other_id)): leak for leak in audit.leaks}
     planted = {frozenset((rows[index][0], f"copy{index}")) for index in range(NUM_LEAKS)}
     first = rows[0][0]
     exact = {frozenset((first, "same")), frozenset(("again", "same"))}
     through_same = {frozenset(("again", "copy0")), frozenset(("same", "copy0"))}
     assert set(found) == planted | exact | through_same
-    assert {pair for pair, leak in found.items() if leak["kind"] == "exact"} == exact
-    assert document["num_leaks"] == len(found)
-    assert document["num_copies_within_splits"] == 1
-    assert all(leak["split"] != leak["other_split"] for leak in document["leaks"])
-    assert document["splits"]["train"]["num_constant"] >= 5  # the silence
-    assert document["splits"]["train"]["num_incomparable"] == 2  # silence and hum
+    assert {pair for pair, leak in found.items() if leak.kind == "exact"} == exact
+    assert audit.num_leaks == len(found)
+    assert audit.num_copies_within_splits == 1
+    assert all(leak.split != leak.other_split for leak in audit.leaks)
+    assert audit.splits["train"].num_constant >= 5  # the silence
+    assert audit.splits["train"].num_incomparable == 2  # silence and hum
 
 
 def flip_byte(path: Path) -> None:
@@ -207,9 +212,15 @@ def drop_record(path: Path) -> None:
 def swap_patches(path: Path) -> None:
     """Valid records, the right number of them, another content."""
     records = read_shard(path)
-    one = record.decode(records[0])
-    altered = dataclasses.replace(one, patch=one.patch[::-1])
+    first = record.decode(records[0])
+    altered = dataclasses.replace(first, patch=first.patch[::-1])
     write_shard(path, [record.encode(altered), *records[1:]])
+
+
+def edit(path: Path, change: Callable[[str], str]) -> None:
+    """Change the sidecar of a record file."""
+    sidecar = path.with_suffix(".json")
+    sidecar.write_text(change(sidecar.read_text()))
 
 
 def alter_first(**changes: Any) -> Callable[[Path], None]:
@@ -235,9 +246,15 @@ def alter_first(**changes: Any) -> Callable[[Path], None]:
         (alter_first(start_seconds=0.5), "bad_record", "not on the grid"),
         (alter_first(start_seconds=float("nan")), "bad_record", "not on the grid"),
         (alter_first(video_id="stranger"), "bad_record", "'stranger' is not among"),
-        (Path.unlink, "missing_records", "are gone"),
+        (Path.unlink, "missing_records", "are missing"),
         (lambda path: path.with_suffix(".json").unlink(), "missing_sidecar", "not finished"),
         (lambda path: path.with_suffix(".json").write_text("{"), "bad_sidecar", "JSON"),
+        (lambda path: edit(path, lambda text: text.replace('"key"', '"k"')), "bad_sidecar", "key"),
+        (
+            lambda path: edit(path, lambda text: text.replace('"index": ', '"index": 9')),
+            "bad_sidecar",
+            "belongs to the shard",
+        ),
     ],
 )
 def test_damage_is_named(
@@ -245,13 +262,12 @@ def test_damage_is_named(
 ) -> None:
     path = biggest_shard(features, split)
     damage(path)
-    root = folders.read_root(str(features), folders.FEATURES)
-    num_labels = root["vocabulary"]["num_labels"]
-    rules = stages.ShardRules(FrontEnd.from_json(root["front_end"]), num_labels)
+    root = features_of(features)
+    rules = ShardRules(root.front_end, root.vocabulary.num_labels)
     index, num_shards = map(int, re.findall(r"\d+", path.stem))
     key = ShardKey(split, "all", index, num_shards)
 
-    (found,) = stages.examine_shard(key, str(features), rules).damages
+    (found,) = examine_shard(key, str(features), rules).damages
 
     assert found.path == str(path.relative_to(features).with_suffix(""))
     assert found.problem == problem
@@ -267,11 +283,11 @@ def test_flipped_byte_dropped_record_and_disorder_are_found(
     drop_record(dropped)
     write_shard(disordered, read_shard(disordered)[::-1])
 
-    code, document = run_audit(features)
+    code, audit = run_audit(features)
 
     assert code == 1
-    assert not document["clean"]
-    assert [(one["path"], one["problem"]) for one in document["damages"]] == [
+    assert not audit.clean
+    assert [(damage.path, damage.problem) for damage in audit.damages] == [
         (str(path.relative_to(features).with_suffix("")), problem)
         for path, problem in (
             (disordered, "wrong_records"),
@@ -290,10 +306,10 @@ def test_missing_shard_and_stray_file(features: Path) -> None:
     path.rename(stray)
     path.with_suffix(".json").unlink()
 
-    code, document = run_audit(features)
+    code, audit = run_audit(features)
 
     assert code == 1
-    assert {(one["problem"], one["path"]) for one in document["damages"]} == {
+    assert {(damage.problem, damage.path) for damage in audit.damages} == {
         ("missing_shard", str(path.relative_to(features).with_suffix(""))),
         ("stray_file", str(stray.relative_to(features))),
     }
@@ -304,12 +320,12 @@ def test_whole_shard_of_another_run(features: Path) -> None:
     swap_patches(path)
     forge_sidecar(path)
 
-    code, document = run_audit(features)
+    code, audit = run_audit(features)
 
     assert code == 1
-    (found,) = document["damages"]
-    assert (found["path"], found["problem"]) == ("train", "wrong_counts")
-    assert "fingerprint" in found["detail"]
+    (found,) = audit.damages
+    assert (found.path, found.problem) == ("train", "wrong_counts")
+    assert "fingerprint" in found.detail
     with pytest.raises(JobFailedError, match="with --force"):
         run_audit(features, "--repair")
 
@@ -318,18 +334,22 @@ def test_repair_extracts_only_what_is_damaged(
     features: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = state_of(features)
-    one, other = biggest_shard(features, "train"), biggest_shard(features, "evaluation")
-    flip_byte(one)
-    drop_record(other)
+    root = features / Features.FILE
+    # As if the extraction had been run by its command, and not by this test.
+    document = json.loads(root.read_text())
+    document["made_by"]["command"] = "python -m pipelines.extract_features --dataset dataset"
+    root.write_text(json.dumps(document))
+    shards = biggest_shard(features, "train"), biggest_shard(features, "evaluation")
+    flip_byte(shards[0])
+    drop_record(shards[1])
 
-    code, document = run_audit(features, "--repair")
+    code, audit = run_audit(features, "--repair")
 
     assert code == 0
-    assert document["clean"]
+    assert audit.clean
+    assert json.loads(root.read_text())["made_by"] == document["made_by"]
     after = state_of(features)
-    damaged = {
-        path.with_suffix(suffix) for path in (one, other) for suffix in (".tfrecord", ".json")
-    }
+    damaged = {path.with_suffix(suffix) for path in shards for suffix in (".tfrecord", ".json")}
     assert {path for path in before if before[path][0] != after[path][0]} == damaged
     assert {path: content for path, (_, content) in after.items()} == {
         path: content for path, (_, content) in before.items()
@@ -344,20 +364,48 @@ def test_repair_of_another_data_set_is_refused(features: Path) -> None:
     path = biggest_shard(features, "train")
     flip_byte(path)
     damaged = path.read_bytes()
-    root = features / folders.FEATURES
+    root = features / Features.FILE
     root.write_text(
         root.read_text().replace('"dataset_fingerprint": "', '"dataset_fingerprint": "0')
     )
 
-    with pytest.raises(InputError, match="would extract every shard anew"):
+    with pytest.raises(InputError, match="would extract every shard again"):
         run_audit(features, "--repair")
 
     assert path.read_bytes() == damaged
     assert set(state_of(features)) == set(before)
 
 
+def test_repair_has_the_time_limit_of_the_extraction(
+    features: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With a limit that no decoder meets, a repaired shard has only rejects."""
+    root = features / Features.FILE
+    document = json.loads(root.read_text())
+    document["made_by"]["command"] = "python -m pipelines.extract_features --timeout-seconds=0.001"
+    root.write_text(json.dumps(document))
+    path = biggest_shard(features, "evaluation")
+    flip_byte(path)
+
+    run_audit(features, "--repair")
+
+    sidecar = json.loads(path.with_suffix(".json").read_text())
+    assert {video["outcome"] for video in sidecar["videos"]} == {"timeout"}
+    printed = capsys.readouterr().out
+    assert "--timeout-seconds=0.001" in printed
+    assert "note: the records have changed" in printed
+
+    path.unlink()
+    code, audit = run_audit(features, "--repair", "--timeout-seconds=900")
+
+    assert code == 0
+    assert audit.clean
+    sidecar = json.loads(path.with_suffix(".json").read_text())
+    assert {video["outcome"] for video in sidecar["videos"]} == {"ok"}
+
+
 def forge_sidecar(path: Path) -> None:
-    """Make a sidecar agree with a record file that was written anew."""
+    """Make a sidecar match a record file that was rewritten."""
     sidecar_path = path.with_suffix(".json")
     sidecar = json.loads(sidecar_path.read_text())
     records = read_shard(path)
@@ -366,30 +414,28 @@ def forge_sidecar(path: Path) -> None:
     sidecar_path.write_text(json.dumps(sidecar))
 
 
-def test_unshuffled_run_gets_no_certificate(
-    features: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    _, document = run_audit(features)
-    (shown,) = document["shuffle"].values()
-    assert shown["passed"]
+def test_unshuffled_shards_fail(features: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, audit = run_audit(features)
+    (result,) = audit.shuffle.values()
+    assert result.passed
     for path in features.glob("train/all/*.tfrecord"):
         records = sorted(map(record.decode, read_shard(path)), key=_place)
-        write_shard(path, [record.encode(one) for one in records])
+        write_shard(path, [record.encode(patch) for patch in records])
         forge_sidecar(path)
 
-    code, document = run_audit(features)
+    code, audit = run_audit(features)
 
     assert code == 1
-    assert not document["shuffle"]["train/all"]["passed"]
-    tests = document["shuffle"]["train/all"]["tests"]
-    failed = {name for name, test in tests.items() if not test["passed"]}
+    assert not audit.shuffle["train/all"].passed
+    tests = audit.shuffle["train/all"].tests
+    failed = {name for name, test in tests.items() if not test.passed}
     assert failed == {"same_video_neighbours", "source_order"}
-    assert tests["source_order"]["value"] == pytest.approx(1)
+    assert tests["source_order"].value == pytest.approx(1)
     assert "FAILED" in capsys.readouterr().out
 
 
-def _place(one: record.PatchRecord) -> tuple[str, float]:
-    return one.video_id, one.start_seconds
+def _place(patch: record.PatchRecord) -> tuple[str, float]:
+    return patch.video_id, patch.start_seconds
 
 
 def test_values_that_are_not_finite(
@@ -400,36 +446,36 @@ def test_values_that_are_not_finite(
     code, _ = run_audit(folder)
     assert code == 0
     path = biggest_shard(folder, "train")
-    one = record.decode(read_shard(path)[0])
-    values = np.frombuffer(one.patch, np.float16).copy()
+    first = record.decode(read_shard(path)[0])
+    values = np.frombuffer(first.patch, np.float16).copy()
     values[7] = np.nan
     alter_first(patch=values.tobytes())(path)
 
-    code, document = run_audit(folder)
+    code, audit = run_audit(folder)
 
     assert code == 1
-    assert "not finite" in document["damages"][0]["detail"]
+    assert "not finite" in audit.damages[0].detail
 
 
-def test_two_worker_processes_give_the_same_verdict(features: Path) -> None:
+def test_two_worker_processes_give_the_same_audit(features: Path) -> None:
     flip_byte(biggest_shard(features, "train"))
     _, alone = run_audit(features)
     flags = ["--direct_num_workers=2", "--direct_running_mode=multi_processing"]
 
-    code, document = run_audit(features, *flags)
+    code, audit = run_audit(features, *flags)
 
     assert code == 1
-    assert {**document, "made_by": 0} == {**alone, "made_by": 0}
+    assert dataclasses.replace(audit, made_by=alone.made_by) == alone
 
 
 def test_refused_before_any_work(features: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"has no features\.json"):
         run_audit(tmp_path)
     with pytest.raises(SystemExit):
-        run_audit(features, "--mend")
-    other = json.loads((features / folders.FEATURES).read_text())
+        run_audit(features, "--fix")
+    other = json.loads((features / Features.FILE).read_text())
     other["vocabulary"]["fingerprint"] = "another"
-    (features / folders.FEATURES).write_text(json.dumps(other))
+    (features / Features.FILE).write_text(json.dumps(other))
     with pytest.raises(InputError, match="vocabulary fingerprint"):
         run_audit(features)
 
@@ -440,8 +486,8 @@ def test_no_false_alarm_on_real_clips(tmp_path: Path) -> None:
     # Takes of one source are in one fold.
     folds = ["--split-column=fold", "--split-values", "train=1,2", "validation=3", "evaluation=4"]
 
-    code, document = run_audit(extract(MANIFESTS[0], tmp_path, *columns, *folds))
+    code, audit = run_audit(extract(MANIFESTS[0], tmp_path, *columns, *folds))
 
     assert code == 0
-    assert document["num_leaks"] == 0
-    assert document["splits"]["train"]["num_constant"] > 0  # clips are padded with silence
+    assert audit.num_leaks == 0
+    assert audit.splits["train"].num_constant > 0  # clips are padded with silence

@@ -1,4 +1,4 @@
-"""What a print must not notice, what it must, and what has none."""
+"""Changes that a fingerprint ignores, differences that it shows, and sounds that have no marks."""
 
 import numpy as np
 import pytest
@@ -15,12 +15,12 @@ def noise(seed: int, seconds: float = 8.0) -> np.ndarray:
     return np.random.default_rng(seed).normal(0, 0.1, int(16_000 * seconds))
 
 
-def print_of(waveform: np.ndarray) -> np.ndarray:
-    return fingerprint.make_print(log_mel_patches(waveform, PARAMS))
+def fingerprint_of(waveform: np.ndarray) -> np.ndarray:
+    return fingerprint.compute_fingerprint(log_mel_patches(waveform, PARAMS))
 
 
 def ticks(seed: int, *, period: int = 16_000) -> np.ndarray:
-    """A clock in front of noise of its own, nearly in step with the patches."""
+    """Ticks of a clock over noise, nearly in step with the patches."""
     waveform = 0.001 * noise(seed)
     for start in range(4_000, len(waveform) - 100, period):
         waveform[start : start + 100] += 0.5
@@ -40,31 +40,32 @@ def ticks(seed: int, *, period: int = 16_000) -> np.ndarray:
 def test_a_changed_copy_is_the_same_and_meets_its_original(change) -> None:
     rows = fingerprint.num_rows(1000)
     for seed in range(10):
-        original, copy = print_of(noise(seed)), print_of(change(noise(seed)))
+        original, copy = fingerprint_of(noise(seed)), fingerprint_of(change(noise(seed)))
 
-        assert fingerprint.likeness(original, copy) > fingerprint.SAME
+        assert fingerprint.likeness(original, copy) > fingerprint.THRESHOLD
         shared = set(fingerprint.bucket_keys(original, rows))
-        # The shorter copy has 5 of 8 patches, and more than a copy promises.
+        # The shorter copy has 5 of 8 patches: too few for a shared key.
         if len(copy) == len(original):
             assert shared & set(fingerprint.bucket_keys(copy, rows))
 
 
 def test_different_soundtracks_differ_and_seldom_meet() -> None:
-    prints = [print_of(noise(seed)) for seed in range(60)]
-    keys = [set(fingerprint.bucket_keys(one, fingerprint.num_rows(10**6))) for one in prints]
+    packed = [fingerprint_of(noise(seed)) for seed in range(60)]
+    rows = fingerprint.num_rows(10**6)
+    keys = [set(fingerprint.bucket_keys(marks, rows)) for marks in packed]
 
     pairs = [(i, j) for i in range(60) for j in range(i)]
-    likeness = [fingerprint.likeness(prints[i], prints[j]) for i, j in pairs]
+    likeness = [fingerprint.likeness(packed[i], packed[j]) for i, j in pairs]
     assert max(likeness) < 0.3
     assert sum(bool(keys[i] & keys[j]) for i, j in pairs) == 0
 
 
-def test_clocks_are_not_one_another() -> None:
-    one, other = print_of(ticks(1)), print_of(ticks(2))
+def test_two_clocks_are_different() -> None:
+    a, b = fingerprint_of(ticks(1)), fingerprint_of(ticks(2))
 
-    assert fingerprint.likeness(one, other) < fingerprint.SAME
-    # Though they resemble each other in step:
-    first, second = fingerprint.marks_of(one), fingerprint.marks_of(other)
+    assert fingerprint.likeness(a, b) < fingerprint.THRESHOLD
+    # The cosine in step alone is high:
+    first, second = fingerprint.unpack_marks(a), fingerprint.unpack_marks(b)
     assert np.sum(first * second) / np.sqrt(np.sum(first**2) * np.sum(second**2)) > 0.4
 
 
@@ -77,17 +78,17 @@ def test_clocks_are_not_one_another() -> None:
     ],
 )
 def test_silence_a_hum_and_a_moment_have_no_keys(waveform: np.ndarray) -> None:
-    made = print_of(waveform)
+    made = fingerprint_of(waveform)
 
-    assert not fingerprint.comparable(made)
+    assert not fingerprint.is_comparable(made)
     assert fingerprint.bucket_keys(made, 4) == []
     assert fingerprint.likeness(made, made) == 0
 
 
-def test_a_print_is_small_and_covers_the_beginning() -> None:
-    made = print_of(noise(1, seconds=60))
+def test_a_fingerprint_is_small_and_covers_the_beginning() -> None:
+    made = fingerprint_of(noise(1, seconds=60))
 
     assert made.nbytes == 16 * fingerprint.COVERED_PATCHES
-    assert np.array_equal(made, print_of(noise(1, seconds=60)[: 45 * 16_000]))
+    assert np.array_equal(made, fingerprint_of(noise(1, seconds=60)[: 45 * 16_000]))
     assert fingerprint.num_rows(1) == 4
     assert fingerprint.num_rows(100_000_000) == 9

@@ -1,0 +1,247 @@
+"""Examines one shard record by record: against its sidecar, the front end and the vocabulary.
+
+Damage is what extraction would not have written; extracting the shard again repairs it. Other
+findings are counts, for example of constant patches, such as digital silence.
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Iterator
+
+import numpy as np
+
+from features.contracts import record, sharding, shards, tfrecord
+from features.contracts.documents import PatchShard
+from features.contracts.record import PatchRecord
+from features.contracts.sharding import TRAIN, ShardKey
+from features.contracts.shards import PATCHES, RECORDS_SUFFIX
+from features.errors import ContractError
+from features.front_end.front_end import FrontEnd
+from features.storage import files
+from pipelines.audit import fingerprint, shuffle_tests
+from pipelines.audit.document import Damage, Problem
+from pipelines.audit.duplicates import VideoFingerprint
+from pipelines.audit.shuffle_tests import Evidence
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardRules:
+    """What the records of a folder have to comply with."""
+
+    front_end: FrontEnd
+    num_labels: int
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ShardFindings:
+    """Result of the examination of one shard; every field is small.
+
+    Attributes:
+      key: of the shard.
+      damages: what is wrong.
+      sidecar: None if it is unreadable.
+      num_constant: patches of one value.
+      num_incomparable: videos with too few marks to be recognised in another encoding.
+      label_videos: int64 [labels], number of videos; None if the records are unreadable.
+      fingerprints: of the videos.
+      evidence: for the shuffle tests; None for other splits than training.
+    """
+
+    key: ShardKey
+    damages: tuple[Damage, ...] = ()
+    sidecar: PatchShard | None = None
+    num_constant: int = 0
+    num_incomparable: int = 0
+    label_videos: np.ndarray | None = None
+    fingerprints: tuple[VideoFingerprint, ...] = ()
+    evidence: Evidence | None = None
+
+
+class _BadRecordError(Exception):
+    """A record that the rules do not allow."""
+
+
+@dataclasses.dataclass
+class _PartialVideo:
+    """What is known of a video while its records are read, in any order."""
+
+    labels: tuple[int, ...]
+    digests: dict[int, bytes] = dataclasses.field(default_factory=dict)  # patch index -> content
+    first_patches: dict[int, bytes] = dataclasses.field(default_factory=dict)
+    num_constant: int = 0
+
+
+def examine_shard(key: ShardKey, folder: str, rules: ShardRules) -> ShardFindings:
+    """Read a shard and compare it with its sidecar and the rules.
+
+    Args:
+      key: a shard that `features.json` names; its files may be missing.
+      folder: the FEATURES folder.
+      rules: of the folder.
+    """
+    path = files.join(folder, key.path(PATCHES))
+
+    def damaged(problem: Problem, detail: str) -> ShardFindings:
+        return ShardFindings(key, (Damage(key.path(PATCHES), problem, detail),))
+
+    try:
+        sidecar = shards.read_sidecar(path, PatchShard)
+    except FileNotFoundError:
+        if files.exists(path + RECORDS_SUFFIX):
+            return damaged(Problem.MISSING_SIDECAR, "the shard was not finished")
+        return damaged(Problem.MISSING_SHARD, "the records and the sidecar are missing")
+    except ContractError as error:
+        return damaged(Problem.BAD_SIDECAR, str(error).partition("; delete ")[0])
+    if sidecar.key != key:
+        return damaged(Problem.BAD_SIDECAR, f"belongs to the shard {sidecar.key.path(PATCHES)}")
+    expected = {video.id: video.num_patches for video in sidecar.videos}
+    if (sidecar.num_videos, sidecar.num_patches) != (len(expected), sum(expected.values())):
+        return damaged(Problem.BAD_SIDECAR, "its counts do not add up")
+    try:
+        return _examine_records(sidecar, path + RECORDS_SUFFIX, rules)
+    except FileNotFoundError:
+        return damaged(Problem.MISSING_RECORDS, f"{sidecar.num_patches} records are missing")
+    except tfrecord.CorruptRecordError as error:
+        detail = str(error).removeprefix(path + RECORDS_SUFFIX + ": ")
+        return damaged(Problem.BAD_CHECKSUM, detail)
+    except _BadRecordError as error:
+        return damaged(Problem.BAD_RECORD, str(error))
+
+
+def _examine_records(sidecar: PatchShard, path: str, rules: ShardRules) -> ShardFindings:
+    index_of = {video.id: index for index, video in enumerate(sidecar.videos)}
+    found: dict[str, _PartialVideo] = {}
+    digest, num_bytes = hashlib.sha256(), 0
+    order = []  # (index of the video, index of the patch) of every record
+    with files.open_read(path) as file:
+        for index, data in enumerate(tfrecord.read_records(file, path)):
+            digest.update(data)
+            num_bytes += len(data) + tfrecord.OVERHEAD
+            try:
+                patch = record.decode(data)
+                if patch.video_id not in index_of:
+                    raise ValueError(f"{patch.video_id!r} is not among the videos of the sidecar")
+                patch_index = _check_patch(patch, rules)
+                _add_patch(patch, patch_index, found, rules.front_end)
+            except ValueError as error:
+                raise _BadRecordError(f"record {index}: {error}") from error
+            order.append((index_of[patch.video_id], patch_index))
+
+    key = sidecar.key
+    problems = _compare_with_sidecar(sidecar, order, num_bytes, digest.hexdigest())
+    label_videos = np.zeros(rules.num_labels, np.int64)
+    for video in found.values():
+        label_videos[list(video.labels)] += 1
+    fingerprints = tuple(
+        _compute_fingerprint(key.split, name, found[name], rules.front_end)
+        for name in sorted(found)
+    )
+    evidence = None
+    if key.split == TRAIN:
+        videos, patches = np.array(order, np.int64).reshape(-1, 2).T
+        labels = [video.labels for video in found.values()]
+        evidence = shuffle_tests.collect_evidence(videos, patches, labels, rules.num_labels)
+    return ShardFindings(
+        key,
+        damages=tuple(Damage(key.path(PATCHES), *problem) for problem in problems),
+        sidecar=sidecar,
+        num_constant=sum(video.num_constant for video in found.values()),
+        num_incomparable=sum(not fingerprint.is_comparable(video.marks) for video in fingerprints),
+        label_videos=label_videos,
+        fingerprints=fingerprints,
+        evidence=evidence,
+    )
+
+
+def _check_patch(patch: PatchRecord, rules: ShardRules) -> int:
+    """Check a record against the rules, and return the index of the patch in its video.
+
+    Raises:
+      ValueError: the record is not allowed.
+    """
+    front_end, labels = rules.front_end, patch.labels
+    dtype, hop = np.dtype(front_end.storage.dtype), front_end.log_mel.patch_hop_seconds
+    if len(patch.patch) != front_end.patch_bytes:
+        raise ValueError(
+            f"a patch of {len(patch.patch)} bytes; {front_end.patch_shape} of {dtype} take "
+            f"{front_end.patch_bytes}"
+        )
+    if list(labels) != sorted(set(labels)) or (
+        labels and not 0 <= labels[0] <= labels[-1] < rules.num_labels
+    ):
+        raise ValueError(f"labels {labels} do not rise within 0 to {rules.num_labels - 1}")
+    # A damaged number may have any value, also infinity or NaN.
+    position = patch.start_seconds / hop
+    index = round(position) if np.isfinite(position) else -1
+    if index < 0 or np.float32(index * hop) != patch.start_seconds:
+        raise ValueError(f"starts at {patch.start_seconds} s, not on the grid of {hop} s")
+    if dtype.kind == "f" and not np.isfinite(np.frombuffer(patch.patch, dtype)).all():
+        raise ValueError(f"patch {index} of {patch.video_id!r} has values that are not finite")
+    return index
+
+
+def _add_patch(
+    patch: PatchRecord, index: int, found: dict[str, _PartialVideo], front_end: FrontEnd
+) -> None:
+    """Add a patch to what is known of its video.
+
+    Raises:
+      ValueError: the record contradicts an earlier record of the video.
+    """
+    video = found.setdefault(patch.video_id, _PartialVideo(patch.labels))
+    if patch.labels != video.labels:
+        raise ValueError(f"{patch.video_id!r} has labels {video.labels} and also {patch.labels}")
+    if index in video.digests:
+        raise ValueError(f"patch {index} of {patch.video_id!r} occurs twice")
+    video.digests[index] = hashlib.blake2b(patch.patch, digest_size=8).digest()
+    values = np.frombuffer(patch.patch, front_end.storage.dtype)
+    video.num_constant += bool(values.min() == values.max())
+    # Embeddings have no fingerprint: only exact duplicates are found.
+    if front_end.embedding is None and patch.start_seconds < fingerprint.COVERED_SECONDS:
+        video.first_patches[index] = patch.patch
+
+
+def _compare_with_sidecar(
+    sidecar: PatchShard, order: list[tuple[int, int]], num_bytes: int, digest: str
+) -> Iterator[tuple[Problem, str]]:
+    """Compare records that are allowed with the sidecar.
+
+    Args:
+      sidecar: of the shard.
+      order: (index of the video, index of the patch) of every record.
+      num_bytes: size of the record file.
+      digest: SHA-256 of the records.
+    """
+    key = sidecar.key
+    expected = [
+        (index, patch)
+        for index, video in enumerate(sidecar.videos)
+        for patch in range(video.num_patches)
+    ]
+    num_missing = len(set(expected) - set(order))
+    num_extra = len(set(order) - set(expected))
+    if num_missing or num_extra:
+        detail = f"{num_missing} of {len(expected)} records are missing, {num_extra} are too many"
+        yield Problem.WRONG_RECORDS, detail
+    elif key.split != TRAIN and order != expected:
+        yield Problem.WRONG_RECORDS, "the records are not in order of video and time"
+    elif (num_bytes, digest) != (sidecar.num_bytes, sidecar.sha256):
+        yield Problem.WRONG_DIGEST, f"SHA-256 is {digest}, the sidecar says {sidecar.sha256}"
+    for video in sidecar.videos:
+        home = sharding.shard_of(video.id, key.split, key.num_shards)
+        if home.index != key.index:
+            yield Problem.WRONG_RECORDS, f"{video.id!r} belongs to shard {home.index}"
+
+
+def _compute_fingerprint(
+    split: str, video_id: str, video: _PartialVideo, front_end: FrontEnd
+) -> VideoFingerprint:
+    digest = ""
+    if video.num_constant < len(video.digests):
+        content = b"".join(video.digests[index] for index in sorted(video.digests))
+        digest = hashlib.sha256(content).hexdigest()[:16]
+    stored = [video.first_patches[index] for index in sorted(video.first_patches)]
+    values = np.frombuffer(b"".join(stored), front_end.storage.dtype)
+    log_mel = front_end.storage.decode(values.reshape(-1, *front_end.log_mel.patch_shape))
+    marks = fingerprint.compute_fingerprint(log_mel)
+    return VideoFingerprint(split, video_id, digest, marks.tobytes())
