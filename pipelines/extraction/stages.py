@@ -79,7 +79,7 @@ def write_features(
         labels.copy_vocabulary(where.source, output)
 
     def build(pipeline: beam.Pipeline) -> None:
-        results = pipeline | shards_transform
+        results = pipeline | "Extract" >> shards_transform
         totals = (
             results | "Count" >> beam.FlatMap(count_result) | "AddCounts" >> beam.CombinePerKey(sum)
         )

@@ -13,6 +13,7 @@ import pytest
 
 from evaluation import evaluate, score_videos
 from features.contracts import folders
+from features.contracts.documents import Features, Metrics, Scores
 from pipelines import extract_features, prepare_dataset
 from tests import emulator
 from tests.conftest import Corpus
@@ -109,15 +110,10 @@ def test_bytes_are_those_of_local_files(
 
 
 def test_accounts_are_those_of_local_files(bucket: emulator.Emulator, local: Path) -> None:
-    for folder, name in (
-        ("features", folders.FEATURES),
-        ("scores", folders.SCORES),
-        ("report", folders.METRICS),
-    ):
-        expected = json.loads((local / folder / name).read_text())
-        assert without_places(folders.read_root(f"{ROOT}/{folder}", name)) == without_places(
-            expected
-        )
+    for folder, kind in (("features", Features), ("scores", Scores), ("report", Metrics)):
+        expected = json.loads((local / folder / kind.FILE).read_text())
+        found = json.loads(folders.read_document(f"{ROOT}/{folder}", kind).to_json())
+        assert without_places(found) == without_places(expected)
 
 
 def without_places(document: dict[str, Any]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from google.cloud.dataflow_v1beta3 import FlexResourceSchedulingGoal
 
 from features.contracts import folders
+from features.contracts.documents import Features
 from features.errors import InputError, TooManyRejectsError
 from features.storage import files
 from pipelines import extract_features, prepare_dataset
@@ -182,10 +183,10 @@ def test_a_submitted_job_gives_the_shards_of_a_local_one(
 
     assert dataflow.states == ["JOB_STATE_DONE"]
     assert records(bucket, "features") == expected
-    made = folders.read_root(f"{ROOT}/features", folders.FEATURES)
-    local = folders.read_root(f"{ROOT}/expected", folders.FEATURES)
-    assert made["fingerprint"] == local["fingerprint"]
-    assert made["rejects"] == local["rejects"] == {"corrupt": 1, "not_found": 1}
+    made = folders.read_document(f"{ROOT}/features", Features)
+    local = folders.read_document(f"{ROOT}/expected", Features)
+    assert made.fingerprint == local.fingerprint
+    assert made.rejects == local.rejects == {"corrupt": 1, "not_found": 1}
 
 
 def test_a_submitted_job_asks_for_what_was_said(
@@ -210,7 +211,7 @@ def test_a_submitted_job_asks_for_what_was_said(
     assert options["pipelineUrl"].startswith(f"{ROOT}/tmp/")
     assert len(json.dumps(job)) < 100_000  # Dataflow refuses 10 MB
     wait_for(lambda: dataflow.states == ["JOB_STATE_DONE"])
-    assert folders.read_root(f"{ROOT}/expected", folders.FEATURES)
+    assert folders.read_document(f"{ROOT}/expected", Features)
 
 
 def wait_for(condition: Any) -> None:
@@ -241,8 +242,8 @@ def test_the_launcher_of_a_template_leaves_the_graph(
     job = json.loads(bucket.objects("staging/template_launches/1/")["job_object"])
     options = job["environment"]["sdkPipelineOptions"]["options"]
     run_graph(options["pipelineUrl"])
-    made = folders.read_root(f"{ROOT}/expected", folders.FEATURES)
-    assert "--only_rejects=true" in made["made_by"]["command"]
+    made = folders.read_document(f"{ROOT}/expected", Features)
+    assert "--only_rejects=true" in made.made_by.command
     assert records(bucket, "expected") == expected
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import itertools
-import json
 import os
 import re
 import shutil
@@ -11,7 +10,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -21,10 +19,10 @@ import tensorflow as tf
 
 from evaluation import embed, evaluate, score_videos, tag
 from evaluation.scoring.shard import read_vectors
-from features.contracts import folders as contract
 from features.contracts import record, tfrecord
+from features.contracts.documents import Features, Metrics
+from features.contracts.folders import read_document
 from features.errors import FAILED, OK, InputError, JobFailedError
-from features.front_end.front_end import FrontEnd
 from pipelines import (
     audit_features,
     band_statistics,
@@ -55,10 +53,9 @@ def folders(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def extract(root: Path, output: Path, *flags: str, run: str = "run") -> dict[str, Any]:
+def extract(root: Path, output: Path, *flags: str, run: str = "run") -> None:
     arguments = ["--features", f"{root}/features", "--run", f"{root}/{run}", *flags]
     assert extract_embeddings.main([*arguments, "--output", str(output)]) == OK
-    return contract.read_root(str(output), contract.FEATURES)
 
 
 def read_shards(folder: Path) -> dict[str, list[record.PatchRecord]]:
@@ -80,7 +77,7 @@ def digests(folder: Path) -> dict[str, str]:
 def test_embeddings_are_what_the_saved_model_gives(folders: Path) -> None:
     features, embeddings = read_shards(folders / "features"), read_shards(folders / "embeddings")
     front_end, own = (
-        FrontEnd.from_json(json.loads((folders / name / "features.json").read_text())["front_end"])
+        read_document(f"{folders}/{name}", Features).front_end
         for name in ("features", "embeddings")
     )
     model = tf.saved_model.load(f"{folders}/run/export").signatures["patches"]
@@ -102,12 +99,12 @@ def test_embeddings_are_what_the_saved_model_gives(folders: Path) -> None:
 
 
 def test_accounts_are_those_of_the_features(folders: Path) -> None:
-    features = contract.read_root(f"{folders}/features", contract.FEATURES)
-    embeddings = contract.read_root(f"{folders}/embeddings", contract.FEATURES)
+    features = read_document(f"{folders}/features", Features)
+    embeddings = read_document(f"{folders}/embeddings", Features)
 
-    assert embeddings["num_videos"] == embeddings["num_written"] + embeddings["num_rejects"]
+    assert embeddings.num_videos == embeddings.num_written + embeddings.num_rejects
     for field in ("num_videos", "num_patches", "rejects", "vocabulary", "dataset", "subsets"):
-        assert embeddings[field] == features[field], field
+        assert getattr(embeddings, field) == getattr(features, field), field
     rejects = [
         [pq.read_table(path).to_pylist() for path in sorted(folders.glob(f"{name}/rejects/*"))]
         for name in ("features", "embeddings")
@@ -119,9 +116,9 @@ def test_accounts_are_those_of_the_features(folders: Path) -> None:
 def test_a_network_on_embeddings_learns_and_is_evaluated(folders: Path, tmp_path: Path) -> None:
     evaluate.main(["--scores", f"{folders}/scores", "--output", str(tmp_path), "--examples=1"])
 
-    document = contract.read_root(str(tmp_path), contract.METRICS)
-    assert document["num_videos"] == 5
-    assert document["mean_ap"] > document["prior_mean_ap"] + 0.2
+    document = read_document(str(tmp_path), Metrics)
+    assert document.num_videos == 5
+    assert document.mean_ap > document.prior_mean_ap + 0.2
     # The pages go back to the features for what is seen, and to the media for what is heard.
     page = next(tmp_path.glob("soundtracks/*.html")).read_text()
     assert "data:audio/webm;base64," in page
@@ -134,8 +131,8 @@ def test_scores_are_those_of_the_two_networks_in_a_row(folders: Path) -> None:
     )
     assert set(first.signatures) == {"serving_default", "patches", "waveform"}
     assert set(second.signatures) == {"serving_default", "patches"}
-    features = contract.read_root(f"{folders}/features", contract.FEATURES)
-    storage = FrontEnd.from_json(features["front_end"]).storage
+    features = read_document(f"{folders}/features", Features)
+    storage = features.front_end.storage
     of_video: dict[str, list[np.ndarray]] = {}
     for name, records in read_shards(folders / "features").items():
         for one in records if name.startswith("evaluation") else ():
@@ -205,9 +202,9 @@ def test_damaged_features_are_named(folders: Path, tmp_path: Path) -> None:
     with pytest.raises(JobFailedError, match=rf"{path.name}.* is damaged or cut; delete "):
         extract(tmp_path, tmp_path / "embeddings")
     path.unlink()
-    with pytest.raises(JobFailedError, match=f"{path.stem} is not whole; run the job that made"):
+    with pytest.raises(JobFailedError, match=f"{path.stem} is incomplete; run the command"):
         extract(tmp_path, tmp_path / "embeddings")
-    assert not (tmp_path / "embeddings" / contract.FEATURES).exists()
+    assert not (tmp_path / "embeddings" / Features.FILE).exists()
 
 
 def test_what_needs_sound_refuses_a_network_on_embeddings(
@@ -231,7 +228,7 @@ def test_a_folder_of_something_else_is_left_alone(folders: Path, tmp_path: Path)
     with pytest.raises(InputError, match="is an input of this job"):
         extract(folders, folders / "features")
     shutil.copytree(folders / "features", tmp_path / "features")
-    with pytest.raises(InputError, match="it holds log-mel patches, or embeddings of another"):
+    with pytest.raises(InputError, match="holds log-mel patches, or embeddings of another"):
         extract(folders, tmp_path / "features")
     assert digests(tmp_path / "features") == digests(folders / "features")
     data = ["--dataset", f"{folders}/dataset", "--output", f"{folders}/embeddings"]

@@ -1,13 +1,14 @@
 """The statistics of the bands against NumPy, the graph against their formula."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from features.contracts import folders, record, tfrecord
+from features.contracts.documents import BandStatistics, Features
 from features.errors import InputError
-from features.front_end.front_end import FrontEnd
 from pipelines import band_statistics, extract_features, prepare_dataset
 from pipelines.extraction import bands
 from tests.conftest import Corpus
@@ -27,8 +28,8 @@ def test_statistics_and_graph(features: Path) -> None:
 
     assert band_statistics.main(["--features", str(features), "--patches=10000"]) == 0
 
-    document = folders.read_root(str(features), folders.FEATURES)
-    front_end = FrontEnd.from_json(document["front_end"])
+    document = folders.read_document(str(features), Features)
+    front_end = document.front_end
     stored = []
     for path in sorted(features.glob("train/*/*.tfrecord")):
         with path.open("rb") as file:
@@ -36,10 +37,10 @@ def test_statistics_and_graph(features: Path) -> None:
     patches = front_end.storage.decode(np.frombuffer(b"".join(stored), np.uint8))
     patches = patches.reshape(-1, *front_end.log_mel.patch_shape)
     wide = patches.astype(np.float64)
-    statistics = folders.read_root(str(features), folders.BAND_STATISTICS)
-    assert statistics["num_patches"] == len(patches) == document["num_patches"]
-    assert statistics["features_fingerprint"] == document["splits"]["train"]["fingerprint"]
-    mean, deviation = statistics["mean"], statistics["standard_deviation"]
+    statistics = folders.read_document(str(features), BandStatistics)
+    assert statistics.num_patches == len(patches) == document.num_patches
+    assert statistics.features_fingerprint == document.splits["train"].fingerprint
+    mean, deviation = statistics.mean, statistics.standard_deviation
     np.testing.assert_allclose(mean, wide.mean(axis=(0, 1)), rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(deviation, wide.std(axis=(0, 1)), rtol=1e-5)
 
@@ -55,13 +56,13 @@ def test_a_sample_is_some_patches_of_every_shard(features: Path) -> None:
     band_statistics.main(["--features", str(features), "--patches=4"])
 
     num_shards = len(list(features.glob("train/*/*.tfrecord")))
-    assert (
-        folders.read_root(str(features), folders.BAND_STATISTICS)["num_patches"] <= 4 + num_shards
-    )
+    statistics = folders.read_document(str(features), BandStatistics)
+    assert statistics.num_patches <= 4 + num_shards
 
 
-def test_features_without_training_patches_are_refused(tmp_path: Path) -> None:
-    folders.write_root(str(tmp_path), folders.FEATURES, {"splits": {}})
+def test_features_without_training_patches_are_refused(features: Path, tmp_path: Path) -> None:
+    document = folders.read_document(str(features), Features)
+    folders.write_document(str(tmp_path), dataclasses.replace(document, splits={}))
 
     with pytest.raises(InputError, match="split train has no patches"):
         band_statistics.main(["--features", str(tmp_path)])

@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -20,9 +19,9 @@ import soundfile
 import soxr
 
 from features.contracts import folders, record, tfrecord
+from features.contracts.documents import Dataset, Features
 from features.contracts.labels import read_vocabulary
 from features.errors import InputError, JobFailedError, TooManyRejectsError
-from features.front_end.front_end import FrontEnd
 from features.front_end.logmel import log_mel_patches
 from features.front_end.params import LogMelParams
 from pipelines import extract_features, prepare_dataset
@@ -45,10 +44,10 @@ def features(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def extract(dataset: Path, output: Path, *flags: str) -> dict[str, Any]:
+def extract(dataset: Path, output: Path, *flags: str) -> Features:
     code = extract_features.main(["--dataset", str(dataset), "--output", str(output), *flags])
     assert code == 0
-    return folders.read_root(str(output), folders.FEATURES)
+    return folders.read_document(str(output), Features)
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -74,15 +73,15 @@ def load_independently(path: Path, start: float = 0, stop: float | None = None) 
     return soxr.resample(samples.mean(axis=1), rate, PARAMS.sample_rate_hz, "HQ")
 
 
-def test_accounts_add_up(features: Path, corpus: Corpus) -> None:
-    document = folders.read_root(str(features), folders.FEATURES)
+def test_counts_add_up(features: Path, corpus: Corpus) -> None:
+    document = folders.read_document(str(features), Features)
 
-    assert document["num_videos"] == corpus.num_good + corpus.num_broken
-    assert document["num_written"] == corpus.num_good
-    assert document["rejects"] == {"corrupt": 1, "not_found": 1}
-    patches = {split: len(read_records(features, split)) for split in document["splits"]}
-    assert {name: s["num_patches"] for name, s in document["splits"].items()} == patches
-    assert document["num_patches"] == sum(patches.values())
+    assert document.num_videos == corpus.num_good + corpus.num_broken
+    assert document.num_written == corpus.num_good
+    assert document.rejects == {"corrupt": 1, "not_found": 1}
+    patches = {split: len(read_records(features, split)) for split in document.splits}
+    assert {name: s.num_patches for name, s in document.splits.items()} == patches
+    assert document.num_patches == sum(patches.values())
     rejects = [
         row for path in features.glob("rejects/*") for row in pq.read_table(path).to_pylist()
     ]
@@ -94,7 +93,7 @@ def test_accounts_add_up(features: Path, corpus: Corpus) -> None:
 
 
 def test_patches_are_those_of_an_independent_decode(features: Path, corpus: Corpus) -> None:
-    front_end = FrontEnd.from_json(folders.read_root(str(features), folders.FEATURES)["front_end"])
+    front_end = folders.read_document(str(features), Features).front_end
     vocabulary = read_vocabulary(str(features))
     compared = set()
     for split in ("train", "validation", "evaluation"):
@@ -142,7 +141,7 @@ def test_second_run_keeps_every_shard(features: Path, dataset: Path) -> None:
     document = extract(dataset, features)
 
     assert {path: path.stat().st_mtime_ns for path in features.rglob("patches-*")} == before
-    assert document["rejects"] == {"corrupt": 1, "not_found": 1}
+    assert document.rejects == {"corrupt": 1, "not_found": 1}
 
 
 def finished(folder: Path) -> dict[Path, int]:
@@ -183,8 +182,8 @@ def test_killed_extraction_resumes_to_the_same_bytes(
     assert digests(tmp_path) == digests(features)
     assert done.items() <= finished(tmp_path).items()
     assert list(tmp_path.rglob(".partial-*")) == []
-    whole = folders.read_root(str(features), folders.FEATURES)
-    assert document["fingerprint"] == whole["fingerprint"]
+    whole = folders.read_document(str(features), Features)
+    assert document.fingerprint == whole.fingerprint
 
 
 def test_any_number_of_workers_gives_the_same_bytes(
@@ -194,18 +193,19 @@ def test_any_number_of_workers_gives_the_same_bytes(
     extract(dataset, tmp_path / "three", "--workers=3")
 
     assert digests(tmp_path / "one") == digests(features) == digests(tmp_path / "three")
-    assert document["rejects"] == {"corrupt": 1, "not_found": 1}
+    assert document.rejects == {"corrupt": 1, "not_found": 1}
 
 
-def test_what_a_run_cost_stays_with_what_it_made(features: Path, dataset: Path) -> None:
-    work = folders.read_root(str(features), folders.FEATURES)["work"]
-    assert work["num_decoded"] == 16  # 14 good, and 2 that had to be tried
-    assert 0 < work["cpu_seconds"] < work["wall_seconds"] * (work["num_workers"] + 1)
+def test_the_cost_of_a_run_stays_with_its_shards(features: Path, dataset: Path) -> None:
+    work = folders.read_document(str(features), Features).work
+    assert work is not None
+    assert work.num_decoded == 16  # 14 good, and 2 that had to be tried
+    assert 0 < work.cpu_seconds < work.wall_seconds * (work.num_workers + 1)
 
-    assert extract(dataset, features)["work"] == work  # it decodes nothing
+    assert extract(dataset, features).work == work  # it decodes nothing
 
 
-def test_other_seed_orders_anew_and_other_storage_stores_anew(
+def test_another_seed_and_another_storage_rebuild_the_shards(
     features: Path, dataset: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(features, tmp_path, dirs_exist_ok=True)
@@ -241,10 +241,10 @@ def test_part_of_a_soundtrack(corpus: Corpus, tmp_path: Path) -> None:
 
     document = extract(tmp_path / "dataset", tmp_path / "features")
 
-    assert document["num_patches"] == 1
+    assert document.num_patches == 1
     (one,) = read_records(tmp_path / "features", "train")
     waveform = load_independently(wav, start=0.5, stop=1.6)
-    storage = FrontEnd.from_json(document["front_end"]).storage
+    storage = document.front_end.storage
     stored = np.frombuffer(one.patch, np.uint8).reshape(PARAMS.patch_shape)
     expected = log_mel_patches(waveform, PARAMS)[0]
     np.testing.assert_allclose(storage.decode(stored), expected, atol=0.05)
@@ -311,13 +311,13 @@ def test_a_file_that_was_missing_is_found_by_the_next_run(corpus: Corpus, tmp_pa
     late.unlink()
     dataset, output = tmp_path / "dataset", tmp_path / "features"
     prepare_dataset.main(["--manifest", str(media / "manifest.csv"), "--output", str(dataset)])
-    assert extract(dataset, output)["rejects"] == {"corrupt": 1, "not_found": 2}
+    assert extract(dataset, output).rejects == {"corrupt": 1, "not_found": 2}
 
     late.write_bytes(content)
     before = mtimes(output)
     document = extract(dataset, output)
 
-    assert document["rejects"] == {"corrupt": 1, "not_found": 1}
+    assert document.rejects == {"corrupt": 1, "not_found": 1}
     assert decoded(output, before) == 1  # the shard of the file that came
     assert digests_of_records(output) == digests_of_records(fresh(dataset, tmp_path / "fresh"))
 
@@ -331,7 +331,7 @@ def digests_of_records(folder: Path) -> dict[str, str]:
     return {name: value for name, value in digests(folder).items() if name.endswith("tfrecord")}
 
 
-def test_only_rejects_tries_a_mended_file_again(corpus: Corpus, tmp_path: Path) -> None:
+def test_only_rejects_retries_a_repaired_file(corpus: Corpus, tmp_path: Path) -> None:
     media = tmp_path / "media"
     shutil.copytree(corpus.manifest.parent, media)
     dataset, output = tmp_path / "dataset", tmp_path / "features"
@@ -339,10 +339,10 @@ def test_only_rejects_tries_a_mended_file_again(corpus: Corpus, tmp_path: Path) 
     extract(dataset, output)
     shutil.copy(media / "clip-00.mp4", media / "broken.mp4")
 
-    assert extract(dataset, output)["rejects"]["corrupt"] == 1  # a corrupt file stays corrupt
+    assert extract(dataset, output).rejects["corrupt"] == 1  # a corrupt file stays corrupt
     document = extract(dataset, output, "--only-rejects")
 
-    assert document["rejects"] == {"not_found": 1}
+    assert document.rejects == {"not_found": 1}
     assert digests(output) == digests(fresh(dataset, tmp_path / "fresh"))
 
 
@@ -368,11 +368,11 @@ def test_corpus_that_grows_decodes_only_what_is_new(corpus: Corpus, tmp_path: Pa
         for path in moved.iterdir():
             shutil.move(path, corpus.manifest.parent)
 
-    assert document["num_written"] == corpus.num_good
+    assert document.num_written == corpus.num_good
     assert digests(output) == digests(fresh(dataset, tmp_path / "fresh"))
 
 
-def test_damaged_or_missing_record_files_are_made_anew(
+def test_damaged_or_missing_record_files_are_rebuilt(
     features: Path, dataset: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(features, tmp_path, dirs_exist_ok=True)
@@ -397,7 +397,7 @@ def test_other_splits_are_not_lost(features: Path, dataset: Path, tmp_path: Path
     assert digests(tmp_path) == digests(features)
 
 
-def test_a_changed_front_end_is_refused_and_a_changed_seed_said(
+def test_a_changed_front_end_is_refused_and_a_changed_seed_named(
     features: Path, dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(features, tmp_path, dirs_exist_ok=True)
@@ -424,8 +424,8 @@ def test_truncated_soundtrack_is_kept_in_part_when_asked_for(tmp_path: Path) -> 
     rejected = extract(dataset, tmp_path / "without")
     kept = extract(dataset, tmp_path / "with", "--keep-partial")
 
-    assert rejected["rejects"] == {"truncated": 1}
-    assert kept["rejects"] == {}
+    assert rejected.rejects == {"truncated": 1}
+    assert kept.rejects == {}
     assert outcomes(tmp_path / "with") == {"cut": "ok_partial", "whole": "ok"}
     by_video: dict[str, list[bytes]] = {}
     for one in read_records(tmp_path / "with", "evaluation"):
@@ -441,7 +441,7 @@ def test_too_many_rejects_have_an_exit_code_of_their_own(dataset: Path, tmp_path
     assert error.value.exit_code == 3
     assert "--only-rejects" in str(error.value)
     assert not (tmp_path / folders.FEATURES).exists()
-    assert extract(dataset, tmp_path, "--max-reject-fraction=0.2")["num_rejects"] == 2
+    assert extract(dataset, tmp_path, "--max-reject-fraction=0.2").num_rejects == 2
 
 
 def test_sparse_extraction_draws_patches_of_the_dense_one(
@@ -449,14 +449,14 @@ def test_sparse_extraction_draws_patches_of_the_dense_one(
 ) -> None:
     document = extract(dataset, tmp_path, "--patches-per-video=2")
 
-    storage = FrontEnd.from_json(document["front_end"]).storage
+    storage = document.front_end.storage
     dense = {
         (one.video_id, one.start_seconds): one
-        for split in document["splits"]
+        for split in document.splits
         for one in read_records(features, split)
     }
     num_patches: dict[str, int] = {}
-    for split in document["splits"]:
+    for split in document.splits:
         for one in read_records(tmp_path, split):
             num_patches[one.video_id] = num_patches.get(one.video_id, 0) + 1
             same = dense[one.video_id, one.start_seconds]
@@ -467,7 +467,7 @@ def test_sparse_extraction_draws_patches_of_the_dense_one(
             np.testing.assert_allclose(sparse_patch, dense_patch, atol=storage.step * 1.01)
             assert one.labels == same.labels
     assert set(num_patches.values()) == {2}
-    assert len(num_patches) == document["num_written"]
+    assert len(num_patches) == document.num_written
 
 
 def test_sparse_extraction_resumes_to_the_same_bytes(dataset: Path, tmp_path: Path) -> None:
@@ -496,7 +496,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(disk)], check=True)
 
 
-def test_a_full_disk_is_said_and_work_goes_on_when_there_is_room(
+def test_a_full_disk_is_named_and_work_resumes_when_there_is_room(
     features: Path, dataset: Path, small_disk: Path
 ) -> None:
     with pytest.raises(JobFailedError, match=r"No space left on device.*resumes where it stopped"):
@@ -518,31 +518,32 @@ def test_subsets_are_folders_that_can_be_extracted_alone(
     subsets = ["--subsets", "2,0.5", "--balanced-sets", "1,3", "--examples-per-class", "1"]
     data, some = tmp_path / "dataset", tmp_path / "some"
     prepare_dataset.main(["--manifest", str(corpus.manifest), "--output", str(data), *subsets])
-    planned = folders.read_root(str(data), folders.DATASET)
+    planned = folders.read_document(str(data), Dataset)
 
     extract(data, some, "--subset", "train=2", "evaluation=1")
     first = digests(some)
-    document = folders.read_root(str(some), folders.FEATURES)
-    assert document["subsets"] == {
-        "train": {"2": ["2"]},
+    document = folders.read_document(str(some), Features)
+    assert document.subsets == {
+        "train": {"2": ("2",)},
         "validation": {},
-        "evaluation": {"1": ["1"]},
+        "evaluation": {"1": ("1",)},
     }
-    assert set(document["splits"]["train"]["num_shards"]) == {"2"}
+    assert set(document.splits["train"].num_shards) == {"2"}
     assert {path.split("/")[1] for path in first if path.startswith("train/")} == {"2"}
-    assert document["splits"]["train"]["num_videos"] == 2
+    assert document.splits["train"].num_videos == 2
     with pytest.raises(InputError, match=r"--subset: received 'train=7'.*train=0.5 train=2"):
         extract(data, some, "--subset", "train=7")
 
     # The rest comes to what is there; what is there already would not be given up.
     document = extract(data, some)
-    assert document["subsets"] == planned["subsets"]
+    assert document.subsets == planned.subsets
     assert first.items() <= digests(some).items()
     assert {
         (one.video_id, one.start_seconds, one.patch) for one in read_records(some, "train")
     } == {(one.video_id, one.start_seconds, one.patch) for one in read_records(features, "train")}
-    for counts in document["splits"].values():
+    for counts in document.splits.values():
         for field in ("num_videos", "num_patches", "num_bytes"):
-            assert counts[field] == sum(group[field] for group in counts["groups"].values())
+            of_groups = [getattr(group, field) for group in counts.groups.values()]
+            assert getattr(counts, field) == sum(of_groups)
     with pytest.raises(InputError, match=r"--subset: .* also has 0\.5, rest of train"):
         extract(data, some, "--subset", "train=2")

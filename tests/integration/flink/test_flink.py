@@ -1,6 +1,7 @@
 """The Beam jobs on a real Flink cluster of two task managers, against the same jobs without it."""
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 
 from evaluation import evaluate, score_videos
 from features.contracts import folders
+from features.contracts.documents import Features
 from features.errors import OK, TooManyRejectsError
 from pipelines import doctor, extract_embeddings, extract_features, prepare_dataset
 from tests.conftest import Corpus
@@ -117,7 +119,9 @@ def test_five_jobs_give_what_they_give_without_flink(
         ("scores", folders.SCORES),
         ("report", folders.METRICS),
     ):
-        ours, theirs = (folders.read_root(f"{root}/{folder}", name) for root in (tmp_path, local))
+        ours, theirs = (
+            json.loads((root / folder / name).read_text()) for root in (tmp_path, local)
+        )
         for where in ("made_by", "dataset", "features", "scores", "work"):
             for document in (ours, theirs):
                 document.pop(where, None)
@@ -174,10 +178,10 @@ def test_a_lost_task_manager_costs_nothing_but_time(
     assert digests(tmp_path / "features", "patches-*") == expected
     assert not list(tmp_path.rglob(".partial-*"))
     ours, theirs = (
-        folders.read_root(f"{root}/features", folders.FEATURES) for root in (tmp_path, local)
+        folders.read_document(f"{root}/features", Features) for root in (tmp_path, local)
     )
     for field in ("fingerprint", "num_videos", "num_written", "num_patches", "rejects", "splits"):
-        assert ours[field] == theirs[field]
+        assert getattr(ours, field) == getattr(theirs, field)
 
 
 def test_the_doctor_finds_it_well(
