@@ -76,11 +76,7 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         help="only K patches of each soundtrack, drawn at random and reached by seeking",
     )
-    add(
-        "--keep-partial",
-        action="store_true",
-        help="keep the good part of a truncated soundtrack, as ok_partial",
-    )
+    add("--keep-partial", action="store_true", help="keep the start of a truncated soundtrack")
     add(
         "--timeout-seconds",
         metavar="SECONDS",
