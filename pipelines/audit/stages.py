@@ -195,7 +195,7 @@ def _compare_with_features(
 ) -> Iterator[Damage]:
     """Compare sums over shards: a valid shard may belong to another run."""
     for name, split in features.splits.items():
-        found = {field: counts[name, field] for field in _COUNTS}
+        found: dict[str, int | str] = {field: counts[name, field] for field in _COUNTS}
         found["fingerprint"] = totals.fingerprint_split(counts, name)
         for field, value in found.items():
             expected = getattr(split, field)
