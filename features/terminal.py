@@ -3,6 +3,7 @@
 import sys
 import textwrap
 import time
+from collections.abc import Mapping
 
 _TERMINAL_SECONDS, _LOG_SECONDS = 1.0, 15.0
 _COLUMNS = 79
@@ -59,7 +60,7 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
-def report(counts: str, rejects: dict[str, int], output: str) -> None:
+def report(counts: str, rejects: Mapping[str, int], output: str) -> None:
     """The closing lines of a job on stdout: its counts, the rejects by reason, where they are."""
     print(counts)
     for reason, count in rejects.items():

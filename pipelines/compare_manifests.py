@@ -28,13 +28,13 @@ class _Video(NamedTuple):
 
 @dataclass
 class Contents:
-    """What a manifest holds.
+    """The contents of a manifest.
 
     Attributes:
       videos: by id.
-      num_rows, num_rejects: rows, and of them those that cannot be used.
+      num_rows, num_rejects: all rows, and the unusable ones.
       seconds: of all videos that have an end.
-      num_timed: videos that have one.
+      num_timed: number of these videos.
       labels, splits: label, split -> videos.
     """
 
@@ -51,7 +51,7 @@ def read_contents(pattern: str) -> Contents:
     """Read a manifest of any kind.
 
     Raises:
-      InputError: it cannot be read or has not the columns.
+      InputError: the manifest cannot be read, or lacks a column.
     """
     table, rejects = read_manifest(pattern)
     contents = Contents(num_rows=table.num_rows + len(rejects), num_rejects=len(rejects))
@@ -67,15 +67,15 @@ def read_contents(pattern: str) -> Contents:
 
 
 def compare(first: Contents, second: Contents, *, num_labels: int) -> str:
-    """The comparison, in lines of 80 columns.
+    """Compare two manifests, in lines of 80 columns.
 
     Args:
       first: the left column.
       second: the right column.
-      num_labels: how many labels to show, those first whose counts differ most.
+      num_labels: number of labels to show, those whose counts differ most.
     """
     both = first.videos.keys() & second.videos.keys()
-    pairs = [(first.videos[one], second.videos[one]) for one in both]
+    pairs = [(first.videos[video], second.videos[video]) for video in both]
     other_labels = sum(a.labels != b.labels for a, b in pairs)
     other_split = sum(a.split != b.split for a, b in pairs)
     rows: list[tuple[str, object, object]] = [
@@ -107,7 +107,7 @@ def compare(first: Contents, second: Contents, *, num_labels: int) -> str:
         (f"  {label}", first.labels[label], second.labels[label])
         for label in by_difference[:num_labels]
     ]
-    lines = [f"{name[:48]:<48} {one!s:>15} {other!s:>15}" for name, one, other in rows]
+    lines = [f"{name[:48]:<48} {left!s:>15} {right!s:>15}" for name, left, right in rows]
     if len(labels) > num_labels:
         lines.append(f"  and {len(labels) - num_labels} labels whose counts differ less")
     return "\n".join(lines)

@@ -6,29 +6,19 @@ python -m pipelines.prepare_dataset --manifest videos.csv --output dataset
 import argparse
 from collections.abc import Sequence
 
-import apache_beam as beam
-from apache_beam.pvalue import AsSingleton
-
 from features import terminal
 from features.contracts import folders
+from features.contracts.documents import Dataset
 from features.contracts.labels import FILE_NAME, Vocabulary, read_vocabulary
 from features.contracts.videos import VIDEO_FILES
 from features.errors import OK, InputError, run_command
 from features.storage import files
 from pipelines.adapters import ADAPTERS, imported
-from pipelines.dataset import (
-    manifest,
-    manifest_format,
-    videos,
-)
-from pipelines.dataset import (
-    splits as placement,
-)
-from pipelines.dataset.counts import TakeSurvey
+from pipelines.dataset import manifest, manifest_format, stages
 from pipelines.dataset.label_names import read_label_names
 from pipelines.dataset.manifest_format import ManifestFormat
 from pipelines.dataset.subset_request import SubsetRequest
-from pipelines.dataset.vocabulary import BuildVocabulary, index_labels
+from pipelines.dataset.vocabulary import LabelRequest
 from pipelines.runtime import launch, rejects
 
 _DESCRIPTION = """\
@@ -43,7 +33,7 @@ puts 70 % of the videos into train, 20 % into validation and 10 % into
 evaluation. Large manifests are read in parallel: Parquet and JSON lines in
 pieces, CSV by file.
 """
-# What an adapter knows of its publisher.
+# Flags of a manifest of one's own; an adapter knows the columns of its publisher.
 _OF_OWN_MANIFESTS = (
     *("id_column", "uri_column", "labels_column", "label_separator", "split_column"),
     *("start_column", "end_column", "group_column"),
@@ -57,6 +47,34 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--manifest", required=True, help="path or glob pattern: .csv, .jsonl or .parquet")
     add("--output", required=True, help="folder of the data set to write")
+    _add_manifest_flags(parser)
+    _add_label_flags(parser)
+    add(
+        "--subsets",
+        metavar="N,N",
+        default="",
+        help="nested subsets of the training split, in videos or as fractions below 1: "
+        "23000,70000,700000",
+    )
+    add(
+        "--balanced-sets",
+        metavar="L,L",
+        default="",
+        help="balanced subsets of the evaluation split, one for each of these numbers of most "
+        "frequent labels: 400,3087,30871",
+    )
+    add(
+        "--examples-per-class",
+        metavar="N",
+        type=int,
+        default=33,
+        help="of a balanced set; default: 33",
+    )
+    return parser
+
+
+def _add_manifest_flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
     add(
         "--adapter",
         choices=["csv", *(name for name in ADAPTERS if name not in imported.LABELS_ALONE)],
@@ -84,6 +102,10 @@ def _parser() -> argparse.ArgumentParser:
         help="what a video was taken from, such as its uploader or the original recording: one "
         "group is in one split; default: group, if the manifest has it",
     )
+
+
+def _add_label_flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
     add(
         "--label-names",
         metavar="FILE",
@@ -104,165 +126,121 @@ def _parser() -> argparse.ArgumentParser:
         help="whose labels these videos have: another data set, or RUN/export/assets of a network "
         "that is to score them; default: the labels of the manifest",
     )
-    add(
-        "--subsets",
-        metavar="N,N",
-        default="",
-        help="nested subsets of the training split, in videos or as fractions below 1: "
-        "23000,70000,700000",
-    )
-    add(
-        "--balanced-sets",
-        metavar="L,L",
-        default="",
-        help="balanced subsets of the evaluation split, one for each of these numbers of most "
-        "frequent labels: 400,3087,30871",
-    )
-    add(
-        "--examples-per-class",
-        metavar="N",
-        type=int,
-        default=33,
-        help="of a balanced set; default: 33",
-    )
-    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     parser = _parser()
     args, options = launch.parse(parser, argv)
-    layout = ManifestFormat(
-        id=args.id_column,
-        uri=args.uri_column,
-        labels=args.labels_column,
-        split=args.split_column,
-        start=args.start_column,
-        end=args.end_column,
-        group=args.group_column,
-        label_separator=args.label_separator,
-        **({"split_values": manifest_format.parse(args.split_values)} if args.split_values else {}),
-    )
-    source, output = files.absolute(args.manifest), files.absolute(args.output)
-    if args.adapter != "csv":
-        for name in _OF_OWN_MANIFESTS:
-            if getattr(args, name) != parser.get_default(name):
-                raise InputError(
-                    f"--{name.replace('_', '-')} is for a manifest of your own; --adapter "
-                    f"{args.adapter} knows the columns of its publisher: leave the flag out"
-                )
-        if args.dry_run:
-            raise InputError(
-                f"--dry-run: --adapter {args.adapter} imports first; run pipelines.import_dataset, "
-                "and give its manifest"
-            )
-        source, names = _import(args, source, files.join(output, "imported"))
-        args.label_names = args.label_names or names
-        # It has their splits already, and the columns of ours.
-        layout, args.split_values = ManifestFormat(), None
-    elif args.media is not None:
-        raise InputError("--media is for an adapter; a manifest of your own has the URIs")
-    request = SubsetRequest.parse(args.subsets, args.balanced_sets, args.examples_per_class)
-    for flag, value in (("--min-count", args.min_count), ("--top-k", args.top_k)):
-        if value is not None and value < 1:
-            raise InputError(f"{flag}: received {value}; give 1 or more")
-    known = None if args.vocabulary is None else _known_vocabulary(args)
-    label_names = None if args.label_names is None else read_label_names(args.label_names)
-    paths = manifest.find_manifests(source, layout, need_split=bool(args.split_values))
-    made = {"made_by": folders.made_by(), "manifest": source}
+    _check_flags(parser, args)
+    subsets = SubsetRequest.parse(args.subsets, args.balanced_sets, args.examples_per_class)
+    output = files.absolute(args.output)
+    source, layout, label_names = _open_manifest(args, output)
+    labels = _label_request(args, label_names)
+    needs_split = bool(args.split_values) and args.adapter == "csv"
+    paths = manifest.find_manifests(source, layout, need_split=needs_split)
     folders.claim_output(output, folders.DATASET, inputs=())
-    transform_dir = files.join(output, "transform")
-    temp_dir = launch.temporary_folder(output, options)
-    present = folders.find_root(output, folders.DATASET) or {"splits": {}}
-    present_shards = {split: entry["num_shards"] for split, entry in present["splits"].items()}
-
-    def clear() -> None:
-        # The root JSON goes first: from here on the folder is unfinished. Nothing is removed that
-        # the job did not write: media may lie in the same folder.
-        files.delete(files.join(output, folders.DATASET))
-        files.delete_files(files.list_files(output, VIDEO_FILES))
-        rejects.remove_rejects(output)
-        for part in ("transform_fn", "transformed_metadata"):
-            files.delete_folder(files.join(transform_dir, part))
-
-    def build(pipeline: beam.Pipeline) -> None:
-        rows = (
-            pipeline
-            | "Manifests" >> beam.Create(paths)
-            | "SpreadFiles" >> beam.Reshuffle()
-            | "Divide" >> beam.FlatMap(manifest.divide)
-            | "SpreadPieces" >> beam.Reshuffle()
-            | "Read" >> beam.ParDo(manifest.ReadManifest(layout)).with_outputs(main="videos")
-        )
-        placed = rows.videos | "Place" >> beam.FlatMap(placement.place).with_outputs(main="videos")
-        if known:
-            vocabulary = pipeline | "Vocabulary" >> beam.Create([known])
-        else:
-            vocabulary = placed.videos | "Vocabulary" >> BuildVocabulary(
-                transform_dir,
-                temp_dir,
-                min_count=args.min_count,
-                top_k=args.top_k,
-                names=label_names or {},
-            )
-        labels_written = vocabulary | "WriteLabels" >> beam.Map(videos.write_labels, output)
-        indexed = placed.videos | "IndexLabels" >> beam.FlatMap(
-            index_labels, vocabulary=AsSingleton(vocabulary)
-        ).with_outputs(main="videos")
-        survey = indexed.videos | "Survey" >> beam.CombineGlobally(TakeSurvey(request))
-        strata = survey | "Strata" >> beam.Map(
-            videos.plan_strata,
-            vocabulary=AsSingleton(vocabulary),
-            request=request,
-            present_shards=present_shards,
-            output=output,
-        )
-        summary = indexed.videos | "Videos" >> videos.WriteVideos(output, strata)
-        reject_counts = (
-            (rows[manifest.REJECTED], indexed[manifest.REJECTED])
-            | "AllRejects" >> beam.Flatten()
-            | "Rejects" >> rejects.WriteRejects(output)
-        )
-        _ = (
-            pipeline
-            | "Made" >> beam.Create([made])
-            | "Finish"
-            >> beam.Map(
-                videos.finish,
-                vocabulary=AsSingleton(vocabulary),
-                labels_written=AsSingleton(labels_written),
-                label_names=label_names,
-                survey=AsSingleton(survey),
-                strata=AsSingleton(strata),
-                summary=AsSingleton(summary),
-                straddling=AsSingleton(placed[placement.ORIGINS] | placement.FindStraddling()),
-                rejects=AsSingleton(reject_counts),
-                request=request,
-                output=output,
-            )
-        )
-
-    launch.run(build, options, output, clear=clear, temp_dir=temp_dir)
-    document = folders.read_root(output, folders.DATASET)
-    splits = ", ".join(
-        f"{split['num_videos']} {name}" for name, split in document["splits"].items()
+    present = folders.find_document(output, Dataset)
+    job = stages.DatasetJob(
+        output=output,
+        temp_dir=launch.temporary_folder(output, options),
+        made_by=folders.made_by(),
+        manifest=source,
+        paths=tuple(paths),
+        layout=layout,
+        labels=labels,
+        subsets=subsets,
+        present_shards={
+            split: entry.num_shards for split, entry in (present.splits if present else {}).items()
+        },
     )
+    launch.run(
+        lambda pipeline: stages.build(pipeline, job),
+        options,
+        output,
+        clear=lambda: _clear(output),
+        temp_dir=job.temp_dir,
+    )
+    document = folders.read_document(output, Dataset)
+    splits = ", ".join(f"{split.num_videos} {name}" for name, split in document.splits.items())
     terminal.report(
-        f"{document['num_rows']} rows = {document['num_videos']} videos ({splits}) "
-        f"+ {document['num_rejects']} rejects\n{document['vocabulary']['num_labels']} labels",
-        document["rejects"],
+        f"{document.num_rows} rows = {document.num_videos} videos ({splits}) "
+        f"+ {document.num_rejects} rejects\n{document.vocabulary.num_labels} labels",
+        document.rejects,
         args.output,
     )
     return OK
 
 
-def _known_vocabulary(args: argparse.Namespace) -> Vocabulary:
-    """The vocabulary of `--vocabulary`.
+def _check_flags(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Refuse flags that contradict each other or are out of range.
 
     Raises:
-      InputError: the folder has none, or a flag would change it.
+      InputError: names the flag.
     """
-    if args.min_count != 1 or args.top_k is not None or args.label_names is not None:
+    for flag, value in (("--min-count", args.min_count), ("--top-k", args.top_k)):
+        if value is not None and value < 1:
+            raise InputError(f"{flag}: received {value}; give 1 or more")
+    if args.adapter == "csv":
+        if args.media is not None:
+            raise InputError("--media is for an adapter; a manifest of your own has the URIs")
+        return
+    for name in _OF_OWN_MANIFESTS:
+        if getattr(args, name) != parser.get_default(name):
+            raise InputError(
+                f"--{name.replace('_', '-')} is for a manifest of your own; --adapter "
+                f"{args.adapter} knows the columns of its publisher: leave the flag out"
+            )
+    if args.dry_run:
+        raise InputError(
+            f"--dry-run: --adapter {args.adapter} imports first; run pipelines.import_dataset, "
+            "and give its manifest"
+        )
+
+
+def _open_manifest(args: argparse.Namespace, output: str) -> tuple[str, ManifestFormat, str | None]:
+    """The manifest, its columns, and the file of label names; imports what a publisher ships."""
+    split_values = manifest_format.parse(args.split_values) if args.split_values else None
+    source = files.absolute(args.manifest)
+    if args.adapter == "csv":
+        layout = ManifestFormat(
+            id=args.id_column,
+            uri=args.uri_column,
+            labels=args.labels_column,
+            split=args.split_column,
+            start=args.start_column,
+            end=args.end_column,
+            group=args.group_column,
+            label_separator=args.label_separator,
+            **({} if split_values is None else {"split_values": split_values}),
+        )
+        return source, layout, args.label_names
+    folder = files.join(output, "imported")
+    found = imported.import_listing(
+        ADAPTERS[args.adapter].read(source),
+        files.absolute(args.media or args.manifest),
+        folder,
+        split_values=split_values,
+    )
+    print(found.account())
+    names = args.label_names or files.join(folder, imported.LABEL_NAMES)
+    # The imported manifest has our columns and our names of splits.
+    return files.join(folder, imported.MANIFEST), ManifestFormat(), names
+
+
+def _label_request(args: argparse.Namespace, label_names: str | None) -> LabelRequest:
+    """The labels of the flags.
+
+    Raises:
+      InputError: --vocabulary has no vocabulary, or a flag would change it.
+    """
+    known = None if args.vocabulary is None else _known_vocabulary(args, label_names)
+    names = None if label_names is None else read_label_names(label_names)
+    return LabelRequest(min_count=args.min_count, top_k=args.top_k, names=names, known=known)
+
+
+def _known_vocabulary(args: argparse.Namespace, label_names: str | None) -> Vocabulary:
+    if args.min_count != 1 or args.top_k is not None or label_names is not None:
         raise InputError(
             "--vocabulary takes labels, their order and their names as they are; leave out "
             "--min-count, --top-k and --label-names"
@@ -277,16 +255,15 @@ def _known_vocabulary(args: argparse.Namespace) -> Vocabulary:
         ) from error
 
 
-def _import(args: argparse.Namespace, source: str, output: str) -> tuple[str, str]:
-    """Import what a publisher ships; returns the manifest and the names of its labels."""
-    found = imported.import_listing(
-        ADAPTERS[args.adapter].read(source),
-        files.absolute(args.media or args.manifest),
-        output,
-        split_values=manifest_format.parse(args.split_values) if args.split_values else None,
-    )
-    print(found.account())
-    return files.join(output, imported.MANIFEST), files.join(output, imported.LABEL_NAMES)
+def _clear(output: str) -> None:
+    """Remove what the job is going to write."""
+    # The root JSON goes first: from here on the folder is unfinished. Nothing is removed that the
+    # job did not write: media may be in the same folder.
+    files.delete(files.join(output, folders.DATASET))
+    files.delete_files(files.list_files(output, VIDEO_FILES))
+    rejects.remove_rejects(output)
+    for part in ("transform_fn", "transformed_metadata"):
+        files.delete_folder(files.join(output, stages.TRANSFORM, part))
 
 
 if __name__ == "__main__":

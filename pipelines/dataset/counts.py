@@ -1,7 +1,7 @@
-"""What is counted over all videos of a data set, in one pass, in memory that labels decide.
+"""Counts over all videos of a data set, in one pass; memory grows with the labels only.
 
-Counts are integers, so that their sums are the same in any order. Nothing here grows with the
-number of videos: a label that a million videos bear keeps the few of them that are drawn.
+Counts are integers, so that their sums do not depend on the order. Memory does not grow with the
+number of videos: of a label that a million videos have, only the few drawn ones are kept.
 """
 
 import dataclasses
@@ -19,60 +19,60 @@ from features.contracts.sharding import EVALUATION, SPLITS, TRAIN
 from pipelines.dataset.splits import INDEXED_SCHEMA
 from pipelines.dataset.subset_request import SubsetRequest
 
-# Subsets of the training split end where one of so many ranges of positions ends: the size of a
-# subset is exact to half of what a range holds, which is 33 of 70M videos.
+# Positions are divided into so many ranges, and a training subset ends where a range ends: its size
+# is exact to half of the videos of a range, which is 33 of 70M.
 NUM_RANGES = 2**20
-# Labels whose co-occurrence is counted.
+# Most frequent labels whose co-occurrence is counted.
 NUM_TOGETHER = 50
-# Upper ends of the classes of lengths, in seconds; the last class has none.
+# Upper ends of the bins of lengths, in seconds; the last bin has none.
 LENGTH_SECONDS = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200)
-# An example of a label: a video of the evaluation split, known by its position.
+# An example of a label: a video of the evaluation split, identified by its position.
 _DRAWN = np.dtype([("label", np.int32), ("position", np.float64), ("milliseconds", np.int64)])
-# Drawn examples are thinned out when so many more have come.
+# Drawn examples are thinned out when there are so many more than needed.
 _SLACK = 2**18
 
 
 @dataclasses.dataclass(eq=False)
-class Survey:
+class CorpusCounts:
     """Sums over videos.
 
     Attributes:
-      counts: integer arrays by name. Splits are in the order of `SPLITS`.
-        videos, milliseconds: [splits]; a length that is not known counts as the paper's average.
-        known_videos, known_milliseconds: [splits]; of the videos whose length is known.
-        lengths: [classes of `LENGTH_SECONDS`]; of these.
-        label_videos: [splits, labels], up to the last label that occurs.
-        labels_per_video: [labels of a video].
-        together: [`NUM_TOGETHER`, `NUM_TOGETHER`]; videos that bear both labels.
-        range_videos, range_milliseconds: [`NUM_RANGES`]; of the training split by position, where
-          it is cut into subsets.
+      arrays: integer arrays by name. Splits are in the order of `SPLITS`.
+        videos, milliseconds: [splits]; an unknown length counts as the paper's average.
+        known_videos, known_milliseconds: [splits]; of the videos of known length.
+        lengths: [bins of `LENGTH_SECONDS`]; videos of known length.
+        label_videos: [splits, labels up to the last that occurs].
+        labels_per_video: [number of labels]; videos.
+        together: [`NUM_TOGETHER`, `NUM_TOGETHER`]; videos that have both labels.
+        range_videos, range_milliseconds: [`NUM_RANGES`]; of the training split by position, if
+          subsets of it are requested.
       drawn: for each label the evaluation videos of the lowest positions; `_DRAWN`.
     """
 
-    counts: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    arrays: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     drawn: np.ndarray = dataclasses.field(default_factory=functools.partial(np.empty, 0, _DRAWN))
 
     def __getitem__(self, name: str) -> np.ndarray:
         """The counts of a name."""
-        return self.counts[name]
+        return self.arrays[name]
 
-    def __reduce__(self) -> tuple[Callable[[bytes], "Survey"], tuple[bytes]]:
-        """Pickled small: a survey by position has 16 MB, most of it zeros or much the same.
+    def __reduce__(self) -> tuple[Callable[[bytes], "CorpusCounts"], tuple[bytes]]:
+        """Pickle compressed: counts by position have 16 MB, mostly zeros or equal numbers.
 
-        A value that is grouped has to fit into one of Flink's sort buffers, of a few MB each.
+        A grouped value has to fit into one of Flink's sort buffers of a few MB.
         """
-        return _unpack, (zlib.compress(pickle.dumps((self.counts, self.drawn)), level=1),)
+        return _unpack, (zlib.compress(pickle.dumps((self.arrays, self.drawn)), level=1),)
 
 
-def _unpack(packed: bytes) -> Survey:
-    return Survey(*pickle.loads(zlib.decompress(packed)))
+def _unpack(packed: bytes) -> CorpusCounts:
+    return CorpusCounts(*pickle.loads(zlib.decompress(packed)))
 
 
-class TakeSurvey(beam.CombineFn):
-    """Arrow batches of `placement.INDEXED_SCHEMA` -> one `Survey`.
+class CountVideos(beam.CombineFn):
+    """Arrow batches of `splits.INDEXED_SCHEMA` -> one `CorpusCounts`.
 
     Args:
-      request: the subsets decide what has to be known of positions.
+      request: decides which counts by position are needed.
     """
 
     def __init__(self, request: SubsetRequest):
@@ -80,40 +80,40 @@ class TakeSurvey(beam.CombineFn):
         self._num_labels_drawn = max(request.balanced, default=0)
         self._examples_per_class = request.examples_per_class
 
-    def create_accumulator(self) -> Survey:
-        """No video."""
-        return self.add_input(Survey(), pa.RecordBatch.from_pylist([], INDEXED_SCHEMA))
+    def create_accumulator(self) -> CorpusCounts:
+        """Counts of no video."""
+        return self.add_input(CorpusCounts(), pa.RecordBatch.from_pylist([], INDEXED_SCHEMA))
 
-    def add_input(self, survey: Survey, batch: pa.RecordBatch) -> Survey:
-        """One batch more."""
+    def add_input(self, counts: CorpusCounts, batch: pa.RecordBatch) -> CorpusCounts:
+        """Add a batch."""
         columns = _Columns.of(batch)
-        add_counts(survey.counts, columns.counts(by_position=self._by_position))
-        return self._draw(survey, columns.examples(self._num_labels_drawn))
+        add_counts(counts.arrays, columns.counts(by_position=self._by_position))
+        return self._draw(counts, columns.examples(self._num_labels_drawn))
 
-    def merge_accumulators(self, accumulators: Iterable[Survey]) -> Survey:
-        """The sum of several."""
+    def merge_accumulators(self, accumulators: Iterable[CorpusCounts]) -> CorpusCounts:
+        """Add several."""
         total = self.create_accumulator()
-        for survey in accumulators:
-            add_counts(total.counts, survey.counts)
-            total = self._draw(total, survey.drawn)
+        for counts in accumulators:
+            add_counts(total.arrays, counts.arrays)
+            total = self._draw(total, counts.drawn)
         return total
 
-    def compact(self, survey: Survey) -> Survey:
-        """What crosses a shuffle: only the examples that can still be drawn."""
-        return Survey(survey.counts, lowest_positions(survey.drawn, self._examples_per_class))
+    def compact(self, counts: CorpusCounts) -> CorpusCounts:
+        """Keep only the examples that can still be drawn, before a shuffle."""
+        return CorpusCounts(counts.arrays, lowest_positions(counts.drawn, self._examples_per_class))
 
-    def extract_output(self, survey: Survey) -> Survey:
-        """The survey of all."""
-        return self.compact(survey)
+    def extract_output(self, counts: CorpusCounts) -> CorpusCounts:
+        """The counts of all videos."""
+        return self.compact(counts)
 
-    def _draw(self, survey: Survey, examples: np.ndarray) -> Survey:
-        survey.drawn = np.concatenate([survey.drawn, examples])
+    def _draw(self, counts: CorpusCounts, examples: np.ndarray) -> CorpusCounts:
+        counts.drawn = np.concatenate([counts.drawn, examples])
         most = self._num_labels_drawn * self._examples_per_class
-        return self.compact(survey) if len(survey.drawn) > most + _SLACK else survey
+        return self.compact(counts) if len(counts.drawn) > most + _SLACK else counts
 
 
 def lowest_positions(drawn: np.ndarray, number: int) -> np.ndarray:
-    """The examples of the lowest positions of each label; by label, then position."""
+    """The `number` examples of the lowest positions of each label, by label and position."""
     drawn = drawn[np.lexsort((drawn["position"], drawn["label"]))]
     first = np.searchsorted(drawn["label"], drawn["label"])  # of each example's label
     return drawn[np.arange(len(drawn)) - first < number]
@@ -146,7 +146,7 @@ class _Columns:
         )
 
     def counts(self, *, by_position: bool) -> dict[str, np.ndarray]:
-        """The summands of this batch."""
+        """The counts of this batch."""
         known = self.milliseconds[self.is_known]
         frequent = self.label < NUM_TOGETHER
         bears = np.zeros((len(self.split), NUM_TOGETHER), np.float32)
@@ -176,7 +176,7 @@ class _Columns:
         return _sums(keys, len(SPLITS) * num_labels).reshape(len(SPLITS), num_labels)
 
     def examples(self, num_labels: int) -> np.ndarray:
-        """The evaluation videos of the most frequent labels, one for each label; `_DRAWN`."""
+        """Evaluation videos of the `num_labels` most frequent labels, once a label; `_DRAWN`."""
         is_candidate = self.split[self.row] == list(SPLITS).index(EVALUATION)
         is_candidate &= self.label < num_labels
         row = self.row[is_candidate]
@@ -189,12 +189,12 @@ class _Columns:
 
 def _sums(keys: np.ndarray, num_keys: int, values: np.ndarray | None = None) -> np.ndarray:
     """int64 [at least num_keys]: how often each key occurs, or the sum of its values."""
-    # bincount weighs in float64, which is exact below 2^53: a batch has 2^53 ms in 285,000 years.
+    # bincount adds in float64, which is exact below 2^53 ms, or 285,000 years.
     return np.bincount(keys, weights=values, minlength=num_keys).astype(np.int64)
 
 
 def add_counts(totals: dict[str, np.ndarray], summands: Mapping[str, np.ndarray]) -> None:
-    """Add arrays by name, in place; each is taken to go on with zeros where another is longer."""
+    """Add arrays by name, in place; the shorter of two is padded with zeros."""
     for name, summand in summands.items():
         total = totals.get(name, np.zeros([0] * summand.ndim, np.int64))
         if any(mine < its for mine, its in zip(total.shape, summand.shape, strict=True)):

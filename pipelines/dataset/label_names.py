@@ -37,7 +37,7 @@ def read_label_names(path: str) -> dict[str, str]:
 
 
 def describe_names(name_of: Mapping[str, str], labels: Sequence[str]) -> dict[str, int]:
-    """How well the file and the vocabulary fit: labels without a name, names without a label."""
+    """Count labels without a name and names without a label."""
     return {
         "num_unnamed_labels": len(set(labels) - name_of.keys()),
         "num_unused_names": len(name_of.keys() - set(labels)),

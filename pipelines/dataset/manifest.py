@@ -2,9 +2,6 @@
 
 A row that cannot be used becomes a reject with a reason; a manifest that cannot be used is refused
 before the job starts.
-
-A hundred million rows are parsed by columns. Rows that need a second look, because of a type or of
-what they hold, are looked at one by one; both ways give the same videos.
 """
 
 import dataclasses
@@ -18,26 +15,26 @@ import pyarrow.parquet as pq
 
 from features.errors import InputError
 from features.storage import files
-from pipelines.dataset.manifest_files import _batches, _column_names, _kind
+from pipelines.dataset.manifest_files import column_names, file_kind, read_batches
 from pipelines.dataset.manifest_format import SCHEMA, ManifestFormat, Piece
 from pipelines.dataset.manifest_rows import parse_rows
 from pipelines.runtime.rejects import Reject
 
 REJECTED = "rejected"
-# What one worker reads of a file that can be divided.
+# Size of the part of a file that one worker reads.
 _ROWS_PER_PIECE, _BYTES_PER_PIECE = 500_000, 64 << 20
 
 
 def find_manifests(pattern: str, layout: ManifestFormat, *, need_split: bool = False) -> list[str]:
-    """The files of a manifest, checked: each is readable and has the columns, one has rows.
+    """Find the files of a manifest, and check that they are readable and have the columns.
 
     Args:
       pattern: a path or a glob pattern.
-      layout: which column is what.
-      need_split: whether there must be a column of splits.
+      layout: the columns.
+      need_split: whether a column of splits is required.
 
     Raises:
-      InputError: names the file, the column or the pattern, and what to do.
+      InputError: a file or column is missing, or no file has a row.
     """
     if need_split and layout.split is None:
         layout = dataclasses.replace(layout, split="split")
@@ -53,35 +50,35 @@ def _check_columns(path: str, layout: ManifestFormat) -> int:
     """Check the columns of one file; returns the rows of its first batch."""
     try:
         piece = next(divide(path))
-        batch = next(_batches(piece, layout, malformed=[]), None)
+        batch = next(read_batches(piece, layout, malformed=[]), None)
     except InputError:
         raise
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as {_kind(path)}: {error}") from error
+        raise InputError(f"{path}: cannot be read as {file_kind(path)}: {error}") from error
     if batch is None:
         return 0
     for field, column in layout.required.items():
         if column not in batch:
             raise InputError(
                 f"{path}: no column {column!r} for the {field}; it has "
-                f"{', '.join(map(repr, _column_names(piece, batch)))}; name the right one with "
+                f"{', '.join(map(repr, column_names(piece, batch)))}; name the right one with "
                 f"--{field}-column"
             )
     return len(batch[layout.id])
 
 
 def divide(path: str) -> Iterator[Piece]:
-    """The pieces of a file, each a worker's share.
+    """Divide a file into pieces, each for one worker.
 
     Raises:
       pyarrow.ArrowInvalid, OSError: the file cannot be read.
     """
-    kind, size = _kind(path), files.size_of(path)
+    kind, size = file_kind(path), files.size_of(path)
     if kind == "parquet":
         with files.open_read(path) as file:
             metadata = pq.ParquetFile(file).metadata
             num_groups = metadata.num_row_groups
-        # Of equal numbers of row groups, whose sizes writers keep equal.
+        # Writers keep the sizes of row groups equal.
         step = max(1, _ROWS_PER_PIECE * num_groups // max(1, metadata.num_rows))
         size = max(1, num_groups)
     else:
@@ -90,11 +87,11 @@ def divide(path: str) -> Iterator[Piece]:
         yield Piece(path, first, min(first + step, size))
 
 
+@dataclasses.dataclass(eq=False)
 class ReadManifest(beam.DoFn):
     """`Piece` -> Arrow batches of `SCHEMA`; tagged `REJECTED`: `Reject`s."""
 
-    def __init__(self, layout: ManifestFormat):
-        self._layout = layout
+    layout: ManifestFormat
 
     def process(self, piece: Piece) -> Iterator[Any]:
         """Read one piece in batches."""
@@ -113,19 +110,22 @@ class ReadManifest(beam.DoFn):
     ) -> Iterator[tuple[pa.RecordBatch, list[Reject]]]:
         folder = files.parent(piece.path)
         try:
-            for batch in _batches(piece, self._layout, malformed):
-                yield parse_rows(batch, self._layout, folder)
+            for batch in read_batches(piece, self.layout, malformed):
+                yield parse_rows(batch, self.layout, folder)
         except (pa.ArrowInvalid, UnicodeDecodeError) as error:
-            # Past the part that was checked before the job: what follows cannot be told apart.
-            message = f"{piece.path}: cannot be read to its end as {_kind(piece.path)}: {error}"
+            # Only the first batch was checked before the job; the rest cannot be divided into rows.
+            message = f"{piece.path}: cannot be read to its end as {file_kind(piece.path)}: {error}"
             raise InputError(message) from error
 
 
 def read_manifest(pattern: str) -> tuple[pa.Table, list[Reject]]:
-    """The videos of a manifest with our column names, of `manifest.SCHEMA`, and its rejects.
+    """Read a whole manifest with our column names in this process, without a Beam job.
+
+    Returns:
+      Videos of `SCHEMA`, and rejects.
 
     Raises:
-      InputError: it cannot be read, or has not the columns.
+      InputError: the manifest cannot be read, or lacks a column.
     """
     layout = ManifestFormat()
     batches: list[pa.RecordBatch] = []

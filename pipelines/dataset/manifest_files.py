@@ -1,4 +1,4 @@
-"""TODO docstring."""
+"""The files of a manifest, CSV, JSON lines or Parquet, read in batches of columns."""
 
 import json
 from collections.abc import Iterator
@@ -19,17 +19,22 @@ _SUFFIXES = {".csv": "csv", ".jsonl": "jsonl", ".json": "jsonl", ".ndjson": "jso
 _SUFFIXES |= {".parquet": "parquet"}
 
 
-def _kind(path: str) -> str:
+def file_kind(path: str) -> str:
+    """The format of a manifest by its suffix: csv, jsonl or parquet.
+
+    Raises:
+      InputError: it is none of these.
+    """
     for suffix, kind in _SUFFIXES.items():
         if path.lower().endswith(suffix):
             return kind
     raise InputError(f"{path}: a manifest ends in one of {', '.join(_SUFFIXES)}")
 
 
-def _batches(piece: Piece, layout: ManifestFormat, malformed: list[str]) -> Iterator[Columns]:
+def read_batches(piece: Piece, layout: ManifestFormat, malformed: list[str]) -> Iterator[Columns]:
     """The rows of a piece by columns; rows that cannot be parsed go to `malformed` instead."""
     with files.open_read(piece.path) as file:
-        kind = _kind(piece.path)
+        kind = file_kind(piece.path)
         if kind == "csv":
             yield from _csv_batches(file, malformed)
         elif kind == "jsonl":
@@ -38,9 +43,9 @@ def _batches(piece: Piece, layout: ManifestFormat, malformed: list[str]) -> Iter
             yield from _parquet_batches(file, piece, frozenset(layout.columns.values()))
 
 
-def _column_names(piece: Piece, batch: Columns) -> list[str]:
+def column_names(piece: Piece, batch: Columns) -> list[str]:
     """All columns of a file, also those that are not wanted."""
-    if _kind(piece.path) != "parquet":
+    if file_kind(piece.path) != "parquet":
         return list(batch)
     with files.open_read(piece.path) as file:
         return pq.ParquetFile(file).schema_arrow.names

@@ -1,4 +1,4 @@
-"""TODO docstring."""
+"""The layout of a manifest: which column is which field, and how splits are spelled."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -10,8 +10,8 @@ import pyarrow.csv
 from features.contracts.sharding import SPLITS
 from features.errors import InputError
 
-# One row a usable video. Labels are distinct and sorted; `split` is null where the hash decides,
-# `origin` where it is not known what the video was taken from.
+# One row per usable video. Labels are distinct and sorted; `split` is null if the hash decides it,
+# `origin` if it is unknown.
 SCHEMA = pa.schema(
     [
         ("id", pa.string()),
@@ -29,14 +29,13 @@ Columns = Mapping[str, pa.Array | list[Any]]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ManifestFormat:
-    """Where a manifest keeps what.
+    """The columns of a manifest.
 
     Attributes:
-      id, uri, labels: columns that must be there.
-      split, start, end, group: columns that may be; None takes the column of that name if there is
-        one.
-      label_separator: between the labels of one cell, where a cell is a string.
-      split_values: the manifest's word for a split -> our name of it.
+      id, uri, labels: required columns.
+      split, start, end, group: optional columns; None uses the column of that name if it exists.
+      label_separator: between the labels of a cell that is a string.
+      split_values: value of the split column -> split.
     """
 
     id: str = "id"
@@ -53,23 +52,23 @@ class ManifestFormat:
 
     @property
     def required(self) -> dict[str, str]:
-        """Field -> column that a manifest must have."""
+        """Field -> required column."""
         optional = {field: getattr(self, field) for field in ("split", "start", "end", "group")}
         named = {field: column for field, column in optional.items() if column is not None}
         return {"id": self.id, "uri": self.uri, "labels": self.labels, **named}
 
     @property
     def columns(self) -> dict[str, str]:
-        """Field -> column, the optional ones by their default names."""
+        """Field -> column; optional columns have their default names."""
         return {"split": "split", "start": "start", "end": "end", "group": "group", **self.required}
 
 
 @dataclasses.dataclass(frozen=True)
 class Piece:
-    """What one worker reads of a file: row groups of Parquet, bytes of the others, [first, end).
+    """The part of a file that one worker reads: [first, end) in row groups of Parquet or in bytes.
 
-    A line of JSON is in the piece in which it starts. CSV has line breaks in its cells, so that
-    nothing but reading it from its start tells where a row begins: a file is one piece.
+    A line of JSON belongs to the piece in which it starts. A CSV file is one piece, because cells
+    may contain line breaks: where a row begins is known only by reading from the start.
     """
 
     path: str

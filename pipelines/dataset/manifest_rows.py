@@ -1,4 +1,8 @@
-"""TODO docstring."""
+"""Rows of a manifest to videos and rejects.
+
+A hundred million rows are parsed by columns. Rows that need a second look, because of a type or a
+value, are parsed one by one; both ways give the same videos.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -17,12 +21,12 @@ from pipelines.runtime.rejects import Reject
 def parse_rows(
     batch: Columns, layout: ManifestFormat, folder: str
 ) -> tuple[pa.RecordBatch, list[Reject]]:
-    """Rows of a manifest to videos of `SCHEMA` and rejects.
+    """Parse rows of a manifest into videos of `SCHEMA` and rejects.
 
     Args:
-      batch: the manifest's own columns, one value a row.
-      layout: which column is what.
-      folder: relative URIs are resolved against it.
+      batch: columns of the manifest.
+      layout: the columns' meaning.
+      folder: base of relative URIs.
     """
     fields = {field: batch[name] for field, name in layout.columns.items() if name in batch}
     num_rows = len(next(iter(batch.values()), ()))
@@ -42,13 +46,13 @@ def parse_rows(
 
 
 class _MixedTypesError(Exception):
-    """A column that is not of one type that can be taken as it is."""
+    """A column whose values are not all of one usable type."""
 
 
 def _parse_columns(
     fields: Columns, num_rows: int, layout: ManifestFormat, folder: str
 ) -> tuple[pa.RecordBatch, np.ndarray]:
-    """The videos of the rows that need no second look, and bool [rows]: which they are."""
+    """The videos of rows that need no second look, and bool [rows]: which rows these are."""
     absent = pa.nulls(num_rows, pa.string())
     texts = {
         field: _texts(fields.get(field, absent))
@@ -78,10 +82,10 @@ def _parse_columns(
 
 
 def _texts(column: pa.Array | list[Any]) -> pa.Array:
-    """A column of texts or integers as trimmed texts.
+    """Convert a column of texts or integers to trimmed texts.
 
     Raises:
-      _MixedTypesError: it is something else.
+      _MixedTypesError: the column has other values.
     """
     if not isinstance(column, pa.Array):
         raise _MixedTypesError
@@ -95,7 +99,7 @@ def _texts(column: pa.Array | list[Any]) -> pa.Array:
 
 
 def _is_text(texts: pa.Array) -> np.ndarray:
-    """Bool [rows]: neither null nor empty, without NUL."""
+    """Bool [rows]: the text is not null, not empty, and has no NUL."""
     some = pc.greater(pc.binary_length(texts), 0)
     return _numpy(pc.and_not(some, pc.match_substring(texts, "\0")).fill_null(False))
 
@@ -103,7 +107,7 @@ def _is_text(texts: pa.Array) -> np.ndarray:
 def _label_lists(
     column: pa.Array | list[Any], num_rows: int, layout: ManifestFormat
 ) -> tuple[pa.Array, np.ndarray]:
-    """list<string> [rows], distinct and sorted; and bool [rows]: whether they can be used."""
+    """list<string> [rows], distinct and sorted; and bool [rows]: whether a row is usable."""
     if isinstance(column, pa.Array) and (
         pa.types.is_list(column.type) or pa.types.is_large_list(column.type)
     ):
@@ -129,7 +133,7 @@ def _label_lists(
 
 
 def _seconds(column: pa.Array | list[Any]) -> tuple[pa.Array, np.ndarray]:
-    """float64 [rows], null where there is none; and bool [rows]: whether it is a plain number."""
+    """float64 [rows], null if absent; and bool [rows]: whether the value is a plain number."""
     if isinstance(column, pa.Array) and pa.types.is_floating(column.type):
         return column.cast(pa.float64()), np.ones(len(column), bool)
     texts = _texts(column)
@@ -139,7 +143,7 @@ def _seconds(column: pa.Array | list[Any]) -> tuple[pa.Array, np.ndarray]:
 
 
 def _resolve(uris: pa.Array, folder: str) -> pa.Array:
-    """`storage.resolve` of a column."""
+    """Apply `files.resolve` to a column."""
     absolute = pc.match_substring_regex(uris, files.ABSOLUTE)
     uris = pc.replace_substring_regex(uris, "^file://", "")
     inside = files.join(folder, "-").removesuffix("-")
@@ -153,7 +157,7 @@ def _numpy(array: pa.Array) -> np.ndarray:
 def _parse_one_by_one(
     fields: Mapping[str, Sequence[Any]], num_rows: int, layout: ManifestFormat, folder: str
 ) -> tuple[pa.RecordBatch, list[Reject]]:
-    """`parse_rows` by the values of each row, which says what is wrong with one."""
+    """`parse_rows` row by row, with the reason of each reject."""
     videos, rejects = [], []
     names = layout.columns
     for row in range(num_rows):
@@ -181,7 +185,7 @@ class _RejectedRowError(Exception):
 
 
 def _text(value: Any) -> str:
-    """A cell as text: what a person would see in it, for text and numbers alone."""
+    """Convert a cell of text or a number to the text that a person would see in it."""
     if isinstance(value, bytes):
         value = value.decode(errors="replace")
     if isinstance(value, float) and value.is_integer():
@@ -201,7 +205,7 @@ def _text(value: Any) -> str:
 
 
 def _printable(text: str) -> str:
-    """What can be written of a text that is no text."""
+    """Replace what cannot be encoded."""
     return text.encode(errors="replace").decode()
 
 

@@ -1,8 +1,8 @@
 """The split of every video, and its position within the split.
 
-What was taken from one origin (an uploader, an original recording) sounds alike. So the split is
-drawn by the hash of the origin where it is known, and an origin that the manifest itself puts into
-two splits is found.
+Videos of one origin (an uploader, an original recording) sound alike. The split is therefore drawn
+by the hash of the origin if that is known, and an origin that the manifest itself puts into two
+splits is reported.
 """
 
 import dataclasses
@@ -34,38 +34,38 @@ INDEXED_SCHEMA = PLACED_SCHEMA.set(
 ORIGINS = "origins"
 _ORIGIN_SCHEMA = pa.schema([("origin", pa.string()), ("split", pa.int8())])
 _NUM_PARTITIONS = 256
-_NUM_NAMED = 5
+_NUM_EXAMPLES = 5
 
 
 @dataclasses.dataclass(frozen=True)
-class Named:
-    """How many there are of something, and a few of them."""
+class CountWithExamples:
+    """How many there are of something, and the first few of them in order."""
 
-    number: int = 0
-    names: tuple[str, ...] = ()
+    count: int = 0
+    examples: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, names: Iterable[str]) -> "Named":
-        """All of these."""
+    def of(cls, names: Iterable[str]) -> "CountWithExamples":
+        """Count these."""
         names = sorted(names)
-        return cls(len(names), tuple(names[:_NUM_NAMED]))
+        return cls(len(names), tuple(names[:_NUM_EXAMPLES]))
 
     @classmethod
-    def of_all(cls, parts: Iterable["Named"]) -> "Named":
-        """The sum of several."""
+    def of_all(cls, parts: Iterable["CountWithExamples"]) -> "CountWithExamples":
+        """Add several."""
         parts = list(parts)
-        names = sorted(name for part in parts for name in part.names)
-        return cls(sum(part.number for part in parts), tuple(names[:_NUM_NAMED]))
+        names = sorted(name for part in parts for name in part.examples)
+        return cls(sum(part.count for part in parts), tuple(names[:_NUM_EXAMPLES]))
 
     def __str__(self) -> str:
-        more = ", ..." if self.number > len(self.names) else ""
-        return ", ".join(map(repr, self.names)) + more
+        more = ", ..." if self.count > len(self.examples) else ""
+        return ", ".join(map(repr, self.examples)) + more
 
 
-def place(batch: pa.RecordBatch) -> Iterator[Any]:
-    """A batch of `SCHEMA` -> of `PLACED_SCHEMA`; tagged `ORIGINS`: origins by partition.
+def assign_splits(batch: pa.RecordBatch) -> Iterator[Any]:
+    """Batches of `SCHEMA` -> batches of `PLACED_SCHEMA`; tagged `ORIGINS`: origins by partition.
 
-    The manifest's own split wins over the hash.
+    A split that the manifest gives takes precedence over the hash.
     """
     own = pc.index_in(batch.column("split"), value_set=pa.array(list(SPLITS)))
     origins = batch.column("origin")
@@ -90,20 +90,22 @@ def place(batch: pa.RecordBatch) -> Iterator[Any]:
 
 
 class FindStraddling(beam.PTransform):
-    """Origins by partition -> one `Named`: those that have videos in more than one split."""
+    """Origins by partition -> `CountWithExamples` of those with videos in more than one split."""
 
     def expand(self, origins: beam.PCollection) -> beam.PCollection:
-        """What one origin has meets in one partition."""
+        """Group by partition, so that all videos of an origin meet."""
         return (
             origins
             | "GroupByPartition" >> beam.GroupByKey()
             | "Straddling" >> beam.MapTuple(_straddling)
-            | "SumStraddling" >> beam.CombineGlobally(Named.of_all)
+            | "SumStraddling" >> beam.CombineGlobally(CountWithExamples.of_all)
         )
 
 
-def _straddling(partition: int, tables: Iterable[pa.Table]) -> Named:
+def _straddling(partition: int, tables: Iterable[pa.Table]) -> CountWithExamples:
     del partition
     distinct = pa.concat_tables(tables).group_by(["origin", "split"]).aggregate([])
     splits_of = distinct.group_by("origin").aggregate([("split", "count")])
-    return Named.of(splits_of.filter(pc.greater(splits_of["split_count"], 1))["origin"].to_pylist())
+    return CountWithExamples.of(
+        splits_of.filter(pc.greater(splits_of["split_count"], 1))["origin"].to_pylist()
+    )

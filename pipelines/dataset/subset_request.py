@@ -1,4 +1,4 @@
-"""Which subsets a data set is to be cut for, as the command line says it."""
+"""The subsets of a data set that the command line asks for."""
 
 import dataclasses
 import re
@@ -10,12 +10,12 @@ _SIZE = re.compile(r"[0-9]+|0\.[0-9]+")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SubsetRequest:
-    """The subsets that a data set is cut for.
+    """The requested subsets of a data set.
 
     Attributes:
       training: sizes of training subsets, in videos or as fractions of the split below 1.
       balanced: sizes of the label sets of balanced evaluation sets, rising.
-      examples_per_class: in a balanced set, where the evaluation split has so many.
+      examples_per_class: of a balanced set, if the evaluation split has as many.
     """
 
     training: tuple[str, ...] = ()
@@ -24,10 +24,10 @@ class SubsetRequest:
 
     @classmethod
     def parse(cls, training: str, balanced: str, examples_per_class: int) -> "SubsetRequest":
-        """From comma-separated flags.
+        """Parse comma-separated flags.
 
         Raises:
-          InputError: a flag is not what it should be.
+          InputError: a flag has an invalid value.
         """
         sizes = tuple(filter(None, training.split(",")))
         for size in sizes:

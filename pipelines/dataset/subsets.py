@@ -1,15 +1,15 @@
-"""Which group of its split a video is in: nested training subsets, balanced evaluation sets.
+"""The group of every video within its split: nested training subsets, balanced evaluation sets.
 
 A stable hash gives every video a position in [0, 1). The training subset of n videos is the n
-lowest positions of the split, so that each subset holds all smaller ones (section 4.2). An
-evaluation set has, for each class, the videos of the lowest positions that bear it (section 3.2);
-the classes of a smaller label set are among those of a larger one, so these sets are nested too.
-A subset is thus the first few groups of its split, and reading it is reading their folders.
+lowest positions of the split, so that each subset contains all smaller ones (section 4.2). An
+evaluation set has, for each class, the videos of that class with the lowest positions (section
+3.2); a larger label set contains the classes of a smaller one, so these sets are nested too.
+A subset is therefore the first few groups of its split, and to read it is to read their folders.
 """
 
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -23,22 +23,22 @@ from features.contracts.sharding import (
 )
 from features.errors import InputError
 from features.front_end.params import LogMelParams
-from pipelines.dataset.counts import NUM_RANGES, Survey
+from pipelines.dataset.counts import NUM_RANGES, CorpusCounts
 from pipelines.dataset.subset_request import SubsetRequest
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Strata:
-    """The groups of every split, and how many shards each has.
+class SubsetPlan:
+    """The groups of every split, and the number of shards of each.
 
     Attributes:
       num_videos: of all splits.
-      groups: split -> names; a video that no subset holds is in the last.
-      ends: float64, rising: where the groups of the training split end, without the last.
-      drawn: float64, rising: positions of the evaluation videos that a balanced set holds.
-      drawn_groups: [drawn] their groups.
+      groups: split -> names; the last group has the videos that are in no subset.
+      ends: float64, rising: upper ends of the groups of the training split, without the last.
+      drawn: float64, rising: positions of the evaluation videos of balanced sets.
+      drawn_groups: [drawn] groups of these videos.
       num_shards: split -> group -> shards, of the groups that have a video.
-      subsets: split -> name of a subset -> its groups, as far as they have a video.
+      subsets: split -> name of a subset -> its groups that have a video.
     """
 
     num_videos: int
@@ -47,10 +47,10 @@ class Strata:
     drawn: np.ndarray
     drawn_groups: np.ndarray
     num_shards: Mapping[str, Mapping[str, int]]
-    subsets: Mapping[str, Mapping[str, Sequence[str]]]
+    subsets: Mapping[str, Mapping[str, tuple[str, ...]]]
 
     def groups_of(self, split: str, positions: np.ndarray) -> np.ndarray:
-        """Int [videos]: places in `groups[split]` of videos at these positions."""
+        """Int [videos]: indices into `groups[split]` of videos at these positions."""
         if split == TRAIN:
             return np.searchsorted(self.ends, positions, side="right")
         places = np.full(len(positions), len(self.groups[split]) - 1)
@@ -62,32 +62,32 @@ class Strata:
         return places
 
 
-def lay_strata(
-    survey: Survey,
+def plan_subsets(
+    counts: CorpusCounts,
     num_labels: int,
     request: SubsetRequest,
     present_shards: Mapping[str, Mapping[str, int]],
-) -> Strata:
-    """Decide on the groups.
+) -> SubsetPlan:
+    """Decide the groups and their numbers of shards.
 
     Args:
-      survey: of all videos.
+      counts: of all videos.
       num_labels: of the vocabulary.
-      request: the subsets that are wanted.
-      present_shards: split -> group -> shards that an earlier, smaller corpus has.
+      request: the requested subsets.
+      present_shards: split -> group -> shards of an earlier, smaller corpus.
 
     Raises:
-      InputError: a subset is larger than what it is taken from.
+      InputError: a subset is larger than its split or label set.
     """
-    ends, training = _training(survey, request)
-    drawn, drawn_groups, evaluation = _evaluation(survey, num_labels, request)
+    ends, training = _training(counts, request)
+    drawn, drawn_groups, evaluation = _evaluation(counts, num_labels, request)
     tables = {TRAIN: training, EVALUATION: evaluation}
     num_shards: dict[str, dict[str, int]] = {}
-    subsets: dict[str, dict[str, list[str]]] = {}
+    subsets: dict[str, dict[str, tuple[str, ...]]] = {}
     names: dict[str, tuple[str, ...]] = {}
     for place, split in enumerate(SPLITS):
         cut = tables.get(split, {})  # group -> (videos, milliseconds)
-        rest = np.array([survey["videos"][place], survey["milliseconds"][place]])
+        rest = np.array([counts["videos"][place], counts["milliseconds"][place]])
         rest = rest - np.sum([*cut.values()], axis=0) if cut else rest
         sizes = {**cut, (REST if cut else ALL): rest}
         names[split] = tuple(sizes)
@@ -105,20 +105,20 @@ def lay_strata(
             nested = itertools.accumulate([group] for group in cut)
             num_shards[split] = shards
             subsets[split] = {
-                name: [group for group in groups if group in shards]
+                name: tuple(group for group in groups if group in shards)
                 for name, groups in zip(cut, nested, strict=True)
             }
-    num_videos = int(survey["videos"].sum())
-    return Strata(num_videos, names, ends, drawn, drawn_groups, num_shards, subsets)
+    num_videos = int(counts["videos"].sum())
+    return SubsetPlan(num_videos, names, ends, drawn, drawn_groups, num_shards, subsets)
 
 
 def _training(
-    survey: Survey, request: SubsetRequest
+    counts: CorpusCounts, request: SubsetRequest
 ) -> tuple[np.ndarray, dict[str, tuple[int, int]]]:
-    """Where the groups end, and by group its (videos, milliseconds)."""
+    """Upper ends of the groups, and group -> (videos, milliseconds)."""
     if not request.training:
         return np.empty(0), {}
-    total = int(survey["videos"][list(SPLITS).index(TRAIN)])
+    total = int(counts["videos"][list(SPLITS).index(TRAIN)])
     sizes = {
         name: round(float(name) * total) if "." in name else int(name) for name in request.training
     }
@@ -129,20 +129,20 @@ def _training(
                 "to as many"
             )
     names = sorted(sizes, key=lambda name: sizes[name])
-    videos = np.concatenate([[0], np.cumsum(survey["range_videos"])])
-    milliseconds = np.concatenate([[0], np.cumsum(survey["range_milliseconds"])])
+    videos = np.concatenate([[0], np.cumsum(counts["range_videos"])])
+    milliseconds = np.concatenate([[0], np.cumsum(counts["range_milliseconds"])])
     wanted = np.array([sizes[name] for name in names])
     above = np.searchsorted(videos, wanted)
-    # The end of a range that comes closest.
+    # The closest end of a range.
     cuts = np.where(videos[above] - wanted <= wanted - videos[above - 1], above, above - 1)
     steps = np.diff(videos[cuts], prepend=0), np.diff(milliseconds[cuts], prepend=0)
     return cuts / NUM_RANGES, dict(zip(names, zip(*steps, strict=True), strict=True))
 
 
 def _evaluation(
-    survey: Survey, num_labels: int, request: SubsetRequest
+    counts: CorpusCounts, num_labels: int, request: SubsetRequest
 ) -> tuple[np.ndarray, np.ndarray, dict[str, tuple[int, int]]]:
-    """Positions of the drawn videos, their groups, and by group its (videos, milliseconds)."""
+    """Positions of the drawn videos, their groups, and group -> (videos, milliseconds)."""
     if not request.balanced:
         return np.empty(0), np.empty(0, np.int64), {}
     if request.balanced[-1] > num_labels:
@@ -150,14 +150,14 @@ def _evaluation(
             f"--balanced-sets: received {request.balanced[-1]}; the vocabulary has {num_labels} "
             "labels; ask for as many or fewer"
         )
-    if not survey["videos"][list(SPLITS).index(EVALUATION)]:
+    if not counts["videos"][list(SPLITS).index(EVALUATION)]:
         raise InputError(
             "--balanced-sets: no video is in the evaluation split; put some into it, or leave out "
             "the flag"
         )
-    # Of the labels that a video is drawn for, the most frequent decides: the smallest label set
-    # that has it is the smallest set that holds the video.
-    best = survey.drawn[np.lexsort((survey.drawn["label"], survey.drawn["position"]))]
+    # The most frequent of the labels that a video is drawn for decides its group: the smallest
+    # label set with that label is the smallest set that contains the video.
+    best = counts.drawn[np.lexsort((counts.drawn["label"], counts.drawn["position"]))]
     drawn, first = np.unique(best["position"], return_index=True)
     groups = np.searchsorted(request.balanced, best["label"][first], side="right")
     number = len(request.balanced)

@@ -1,9 +1,10 @@
 """The label vocabulary of a corpus, by tensorflow-transform over Arrow batches of videos.
 
-The analysis leaves its graph (label strings -> indices) in the data set, so that whoever has
-strings turns them into indices with the very table that the features were labelled with.
+The analysis writes its graph (label strings -> indices) into the data set, so that strings can be
+converted with the very table that the features were labelled with.
 """
 
+import dataclasses
 import functools
 import itertools
 from collections.abc import Iterator, Mapping
@@ -37,7 +38,7 @@ _SCHEMA = pa.schema([(_LABELS, pa.large_list(pa.large_binary()))])
 def _preprocess(
     inputs: dict[str, tf.SparseTensor], *, min_count: int, top_k: int | None
 ) -> dict[str, tf.SparseTensor]:
-    """Labels to indices: falling count, ties by falling label; -1 for a label that is not there."""
+    """Labels to indices: falling count, ties by falling label; -1 for an unknown label."""
     indices = tft.compute_and_apply_vocabulary(
         inputs[_LABELS],
         frequency_threshold=min_count if min_count > 1 else None,
@@ -50,34 +51,39 @@ def _preprocess(
     return {"label_indices": indices}
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LabelRequest:
+    """The labels that the command line asks for.
+
+    Attributes:
+      min_count: labels of fewer videos are left out.
+      top_k: maximum number of labels; None for all.
+      names: label -> display name; None if no file of names was given. A label without a name is
+        named by its id.
+      known: the vocabulary of another data set or network, to be used as it is; None to build one.
+    """
+
+    min_count: int = 1
+    top_k: int | None = None
+    names: Mapping[str, str] | None = None
+    known: Vocabulary | None = None
+
+
+@dataclasses.dataclass(eq=False)
 class BuildVocabulary(beam.PTransform):
     """Arrow batches of videos -> one `Vocabulary`; the transform graph goes to `transform_dir`.
 
-    The input's `labels` column holds lists of distinct strings.
+    The column `labels` of the input has lists of distinct strings.
 
-    Args:
-      transform_dir: where the graph is left.
-      temp_dir: for the analysis.
-      min_count: labels of fewer videos are left out.
-      top_k: how many labels there are at most; None for all.
-      names: display names by label; a label without one is called by its id.
+    Attributes:
+      transform_dir: folder for the graph.
+      temp_dir: folder for the analysis.
+      request: which labels, and their names.
     """
 
-    def __init__(
-        self,
-        transform_dir: str,
-        temp_dir: str,
-        *,
-        min_count: int,
-        top_k: int | None,
-        names: Mapping[str, str],
-    ):
-        super().__init__()
-        self._transform_dir = transform_dir
-        self._temp_dir = temp_dir
-        self._preprocess = functools.partial(_preprocess, min_count=min_count, top_k=top_k)
-        self._min_count = min_count
-        self._names = names
+    transform_dir: str
+    temp_dir: str
+    request: LabelRequest
 
     def expand(self, batches: beam.PCollection) -> beam.PCollection:
         """Analyse, write the graph, read the counts back from it."""
@@ -90,16 +96,19 @@ class BuildVocabulary(beam.PTransform):
             | "BatchSizes" >> beam.Map(lambda batch: batch.num_rows)
             | "NumVideos" >> beam.CombineGlobally(sum)
         )
-        with tft_beam.Context(temp_dir=self._temp_dir):
+        with tft_beam.Context(temp_dir=self.temp_dir):
             labels = batches | "LabelColumn" >> beam.Map(_label_column)
-            transform = (labels, config) | tft_beam.AnalyzeDataset(self._preprocess)
-            _ = transform | "WriteTransform" >> tft_beam.WriteTransformFn(self._transform_dir)
+            preprocess = functools.partial(
+                _preprocess, min_count=self.request.min_count, top_k=self.request.top_k
+            )
+            transform = (labels, config) | tft_beam.AnalyzeDataset(preprocess)
+            _ = transform | "WriteTransform" >> tft_beam.WriteTransformFn(self.transform_dir)
         transform_fn, _ = transform
         return transform_fn | "ReadTerms" >> beam.Map(
             _read_vocabulary,
             num_videos=beam.pvalue.AsSingleton(num_videos),
-            min_count=self._min_count,
-            names=self._names,
+            min_count=self.request.min_count,
+            names=self.request.names or {},
         )
 
 
@@ -114,7 +123,7 @@ def _read_vocabulary(
     (asset,) = files.list_files(transform_fn, "assets/*")
     records = tf.data.TFRecordDataset(asset, compression_type="GZIP").batch(10_000)
     counts, ids = [], []
-    # Where no label is left, tensorflow-transform invents one, which occurs once.
+    # If no label is left, tensorflow-transform invents one that occurs once.
     for record in itertools.chain(*records.as_numpy_iterator()) if num_videos else ():
         count, label = record.decode().split(" ", maxsplit=1)
         if int(count) >= min_count:
@@ -129,7 +138,7 @@ def _read_vocabulary(
 
 
 def index_labels(batch: pa.RecordBatch, vocabulary: Vocabulary) -> Iterator[Any]:
-    """A batch of `PLACED_SCHEMA` -> of `INDEXED_SCHEMA`; a video without label left is rejected."""
+    """Batches of `PLACED_SCHEMA` -> `INDEXED_SCHEMA`; a video without a known label is rejected."""
     labels = batch.column(_LABELS)
     rows = pc.list_parent_indices(labels).to_numpy()
     found = pc.index_in(labels.flatten(), value_set=pa.array(vocabulary.ids, pa.string()))

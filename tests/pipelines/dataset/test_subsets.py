@@ -9,10 +9,10 @@ import pytest
 from features.contracts import sharding
 from features.contracts.sharding import SPLITS
 from features.errors import InputError
-from pipelines.dataset.counts import Survey, TakeSurvey
+from pipelines.dataset.counts import CorpusCounts, CountVideos
 from pipelines.dataset.splits import INDEXED_SCHEMA
 from pipelines.dataset.subset_request import SubsetRequest
-from pipelines.dataset.subsets import Strata, lay_strata
+from pipelines.dataset.subsets import SubsetPlan, plan_subsets
 
 NUM_LABELS = 200
 
@@ -33,20 +33,22 @@ def make_batch(num_videos: int, seed: int) -> pa.RecordBatch:
     return pa.RecordBatch.from_pydict(columns, INDEXED_SCHEMA)
 
 
-def take_survey(batches: list[pa.RecordBatch], request: SubsetRequest, *, bundles: int) -> Survey:
+def count_videos(
+    batches: list[pa.RecordBatch], request: SubsetRequest, *, bundles: int
+) -> CorpusCounts:
     """As a runner does: a part of the batches in each accumulator, compacted, merged."""
-    combine = TakeSurvey(request)
+    combine = CountVideos(request)
     parts = []
     for bundle in range(bundles):
-        survey = combine.create_accumulator()
+        counts = combine.create_accumulator()
         for batch in batches[bundle::bundles]:
-            survey = combine.add_input(survey, batch)
-        parts.append(combine.compact(survey))
+            counts = combine.add_input(counts, batch)
+        parts.append(combine.compact(counts))
     return combine.extract_output(combine.merge_accumulators(parts))
 
 
-def lay(batches: list[pa.RecordBatch], request: SubsetRequest) -> Strata:
-    return lay_strata(take_survey(batches, request, bundles=3), NUM_LABELS, request, {})
+def lay(batches: list[pa.RecordBatch], request: SubsetRequest) -> SubsetPlan:
+    return plan_subsets(count_videos(batches, request, bundles=3), NUM_LABELS, request, {})
 
 
 BATCHES = [make_batch(size, seed) for seed, size in enumerate([4_000, 1, 7_000, 9_000])]
@@ -59,28 +61,28 @@ def in_split(split: str) -> pa.Table:
 
 def test_training_subsets_are_the_lowest_positions_and_nested() -> None:
     request = SubsetRequest.parse("5000,200,0.1", "", 33)
-    strata = lay(BATCHES, request)
+    plan = lay(BATCHES, request)
     train = in_split("train")
     positions = np.sort(train["position"].to_numpy())
-    groups = np.array(strata.groups["train"])[strata.groups_of("train", positions)]
+    groups = np.array(plan.groups["train"])[plan.groups_of("train", positions)]
 
-    assert strata.groups["train"] == ("200", "0.1", "5000", "rest")
-    assert strata.subsets["train"] == {
-        "200": ["200"],
-        "0.1": ["200", "0.1"],
-        "5000": ["200", "0.1", "5000"],
+    assert plan.groups["train"] == ("200", "0.1", "5000", "rest")
+    assert plan.subsets["train"] == {
+        "200": ("200",),
+        "0.1": ("200", "0.1"),
+        "5000": ("200", "0.1", "5000"),
     }
     sizes = {"200": 200, "0.1": round(len(train) / 10), "5000": 5000}
     for name, size in sizes.items():
-        is_inside = np.isin(groups, strata.subsets["train"][name])
+        is_inside = np.isin(groups, plan.subsets["train"][name])
         assert abs(is_inside.sum() - size) <= 0.01 * size
         assert is_inside[: is_inside.sum()].all()  # the lowest positions, no others
-    assert strata.groups["validation"] == ("all",)
+    assert plan.groups["validation"] == ("all",)
 
 
 def test_balanced_sets_are_the_lowest_positions_of_each_class() -> None:
     request = SubsetRequest.parse("", "100,20", 10)
-    strata = lay(BATCHES, request)
+    plan = lay(BATCHES, request)
     videos = sorted(in_split("evaluation").to_pylist(), key=lambda video: video["position"])
     expected = {
         size: {
@@ -92,13 +94,13 @@ def test_balanced_sets_are_the_lowest_positions_of_each_class() -> None:
     }
 
     positions = np.array([video["position"] for video in videos])
-    places = strata.groups_of("evaluation", positions)
-    groups = [strata.groups["evaluation"][place] for place in places]
+    places = plan.groups_of("evaluation", positions)
+    groups = [plan.groups["evaluation"][place] for place in places]
     received = {
         size: {
             video["id"]
             for video, group in zip(videos, groups, strict=True)
-            if group in strata.subsets["evaluation"][str(size)]
+            if group in plan.subsets["evaluation"][str(size)]
         }
         for size in (20, 100)
     }
@@ -107,18 +109,18 @@ def test_balanced_sets_are_the_lowest_positions_of_each_class() -> None:
     assert received[20] < received[100] < {video["id"] for video in videos}
 
 
-def test_survey_is_the_same_however_it_was_taken() -> None:
+def test_counts_are_the_same_for_any_number_of_bundles() -> None:
     request = SubsetRequest.parse("5000", "100", 10)
-    one, other = (take_survey(BATCHES, request, bundles=bundles) for bundles in (1, 4))
+    one, other = (count_videos(BATCHES, request, bundles=bundles) for bundles in (1, 4))
 
-    assert one.counts.keys() == other.counts.keys()
-    for name, counts in one.counts.items():
-        np.testing.assert_array_equal(counts, other.counts[name])
+    assert one.arrays.keys() == other.arrays.keys()
+    for name, counts in one.arrays.items():
+        np.testing.assert_array_equal(counts, other.arrays[name])
     np.testing.assert_array_equal(one.drawn, other.drawn)
 
 
 def test_survey_counts_what_a_loop_counts() -> None:
-    survey = take_survey(BATCHES, SubsetRequest(), bundles=2)
+    counts = count_videos(BATCHES, SubsetRequest(), bundles=2)
     videos = VIDEOS.to_pylist()
 
     label_videos = np.zeros((3, NUM_LABELS), int)
@@ -127,20 +129,20 @@ def test_survey_counts_what_a_loop_counts() -> None:
         label_videos[video["split"], video["labels"]] += 1
         frequent = [label for label in video["labels"] if label < 50]
         together[np.ix_(frequent, frequent)] += 1
-    np.testing.assert_array_equal(survey["label_videos"], label_videos)
-    np.testing.assert_array_equal(survey["together"], together)
+    np.testing.assert_array_equal(counts["label_videos"], label_videos)
+    np.testing.assert_array_equal(counts["together"], together)
     lengths = [len(video["labels"]) for video in videos]
-    np.testing.assert_array_equal(survey["labels_per_video"], np.bincount(lengths))
+    np.testing.assert_array_equal(counts["labels_per_video"], np.bincount(lengths))
     known = sum(video["end"] is not None for video in videos)
-    assert survey["known_videos"].sum() == known
-    assert survey["known_milliseconds"].sum() == 10_000 * known
-    assert survey["milliseconds"].sum() == 10_000 * known + 276_000 * (len(videos) - known)
-    assert survey["lengths"][4] == known == survey["lengths"].sum()  # 10 s up to 20 s
+    assert counts["known_videos"].sum() == known
+    assert counts["known_milliseconds"].sum() == 10_000 * known
+    assert counts["milliseconds"].sum() == 10_000 * known + 276_000 * (len(videos) - known)
+    assert counts["lengths"][4] == known == counts["lengths"].sum()  # 10 s up to 20 s
 
 
 def test_memory_of_a_label_does_not_grow_with_its_videos() -> None:
-    combine = TakeSurvey(SubsetRequest.parse("", "1", 33))
-    survey = combine.create_accumulator()
+    combine = CountVideos(SubsetRequest.parse("", "1", 33))
+    counts = combine.create_accumulator()
     ids = [str(index) for index in range(50_000)]
     columns = {
         "id": ids,
@@ -154,10 +156,10 @@ def test_memory_of_a_label_does_not_grow_with_its_videos() -> None:
     for seed in range(12):
         positions = np.random.default_rng(seed).random(len(ids))
         batch = pa.RecordBatch.from_pydict({**columns, "position": positions}, INDEXED_SCHEMA)
-        survey = combine.add_input(survey, batch)
+        counts = combine.add_input(counts, batch)
         lowest = sorted([*lowest, *positions.tolist()])[:33]
-        assert len(survey.drawn) < 33 + 2**18
-    assert combine.compact(survey).drawn["position"].tolist() == lowest
+        assert len(counts.drawn) < 33 + 2**18
+    assert combine.compact(counts).drawn["position"].tolist() == lowest
 
 
 @pytest.mark.parametrize(
@@ -187,15 +189,15 @@ def test_subsets_that_are_none_are_refused(training: str, balanced: str, number:
         SubsetRequest.parse(training, balanced, number)
 
 
-def test_a_survey_by_position_is_small_where_it_crosses_a_shuffle() -> None:
-    survey = take_survey(BATCHES, SubsetRequest.parse("200", "10", 33), bundles=2)
+def test_counts_by_position_are_small_when_they_cross_a_shuffle() -> None:
+    counts = count_videos(BATCHES, SubsetRequest.parse("200", "10", 33), bundles=2)
 
-    packed = pickle.dumps(survey)
+    packed = pickle.dumps(counts)
 
-    assert sum(counts.nbytes for counts in survey.counts.values()) > 2**24
+    assert sum(array.nbytes for array in counts.arrays.values()) > 2**24
     assert len(packed) < 2**19
     again = pickle.loads(packed)
-    assert again.counts.keys() == survey.counts.keys()
-    for name, counts in survey.counts.items():
-        np.testing.assert_array_equal(again[name], counts)
-    np.testing.assert_array_equal(again.drawn, survey.drawn)
+    assert again.arrays.keys() == counts.arrays.keys()
+    for name, array in counts.arrays.items():
+        np.testing.assert_array_equal(again[name], array)
+    np.testing.assert_array_equal(again.drawn, counts.drawn)
