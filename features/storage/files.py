@@ -1,9 +1,9 @@
-"""Files anywhere: local paths, gs:// and the filesystems of Beam are the same to every caller.
+"""Files under local paths, gs:// and the filesystems of Beam, with the same functions for all.
 
-A reader never meets half a file: it is written under a temporary name beside the target and
-renamed, but under gs://, where an object appears when it is whole. This module and `object_store`
-hold what Beam's own wrappers leave open: typed errors, atomic writes, one listing instead of a stat
-per file.
+A reader never sees half a file: files are written under a temporary name beside the target and
+renamed. Objects under gs:// need no rename, because they appear when they are complete. This module
+and `object_store` add what Beam's wrappers lack: typed errors, atomic writes, and one listing
+instead of a stat per file.
 """
 
 import contextlib
@@ -17,15 +17,15 @@ import uuid
 from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
-# Beam's CompressionTypes.UNCOMPRESSED: never by the suffix, a medium named x.gz is still a medium.
+# Beam's CompressionTypes.UNCOMPRESSED. Beam would decompress by the suffix, also media named x.gz.
 _UNCOMPRESSED = "uncompressed"
-# A regular expression of what is not relative.
+# Regular expression of paths and URIs that are not relative.
 ABSOLUTE = r"^(/|[a-zA-Z][a-zA-Z0-9+.-]*://)"
 _SCHEME = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]*://")
 _FILE_SCHEME = "file://"
 _OBJECT_SCHEME = "gs://"
 _WILDCARD = r"[\[\]*?]"
-# Temporary names start with this and end in a random tag; nothing lists them as results.
+# Temporary names start with this prefix and end in a random tag; listings leave them out.
 _PARTIAL = ".partial-"
 _WRITE_BYTES = 1 << 20
 # HTTP statuses of a missing file, and of one that may not be read.
@@ -33,9 +33,9 @@ _NOT_FOUND, _DENIED = 404, {401, 403}
 
 
 def _filesystems() -> Any:
-    """Beam's filesystems, on first use: a process that only reads files does without.
+    """Import Beam's filesystems on first use.
 
-    Importing Beam costs 1 s and 160 MB.
+    Importing Beam takes 1 s and 160 MB, which processes that only read local files save.
     """
     from apache_beam.io.filesystems import FileSystems
 
@@ -43,7 +43,7 @@ def _filesystems() -> Any:
 
 
 def _objects(path: str) -> Any:
-    """`object_store` where it is in charge of a path, else None; imported on first use."""
+    """`object_store` for a path under gs://, else None; imported on first use."""
     if not path.startswith(_OBJECT_SCHEME):
         return None
     from features.storage import object_store
@@ -57,19 +57,19 @@ def join(folder: str, *names: str) -> str:
 
 
 def resolve(uri: str, base: str) -> str:
-    """Make a relative `uri` absolute against the folder `base`; others come back as they are."""
+    """Make a relative `uri` absolute against the folder `base`; others are returned unchanged."""
     if uri.startswith(_FILE_SCHEME):
         return uri.removeprefix(_FILE_SCHEME)
     return uri if re.match(ABSOLUTE, uri) else join(base, uri)
 
 
 def parent(path: str) -> str:
-    """The folder that a file is in."""
+    """The folder of a file."""
     return _filesystems().split(path)[0]
 
 
 def absolute(path: str) -> str:
-    """A path that means the same in every process: local paths are made absolute."""
+    """Make local paths absolute, so that a path means the same in every process."""
     path = path.removeprefix(_FILE_SCHEME)
     return path if _SCHEME.match(path) else os.path.abspath(path)  # noqa: PTH100 - not a Path
 
@@ -78,8 +78,8 @@ def open_read(path: str) -> IO[bytes]:
     """Open a file for binary reading, seekable.
 
     Raises:
-      FileNotFoundError, PermissionError: as for a local file, on every filesystem.
-      OSError: anything else that the filesystem says.
+      FileNotFoundError, PermissionError: on every filesystem, as for a local file.
+      OSError: any other error of the filesystem.
     """
     if objects := _objects(path):
         return objects.open_read(path)
@@ -115,7 +115,7 @@ def _http_status(error: object) -> int | None:
 
 
 def read_bytes(path: str) -> bytes:
-    """The whole content of a file; raises as `open_read`."""
+    """Read a whole file; raises the errors of `open_read`."""
     if objects := _objects(path):
         return objects.read_bytes(path)
     with open_read(path) as file:
@@ -123,7 +123,7 @@ def read_bytes(path: str) -> bytes:
 
 
 def digest(paths: Sequence[str]) -> str:
-    """16 hex digits that stand for the contents of files, in this order."""
+    """Compute a checksum, 16 hex digits, of the contents of files, in this order."""
     sha256 = hashlib.sha256()
     for path in paths:
         with open_read(path) as file:
@@ -133,7 +133,7 @@ def digest(paths: Sequence[str]) -> str:
 
 
 def exists(path: str) -> bool:
-    """Whether a file or folder is there; an object store has no folders."""
+    """Whether a file or folder exists; an object store has no folders."""
     if objects := _objects(path):
         return objects.exists(path)
     return _filesystems().exists(path)
@@ -141,9 +141,9 @@ def exists(path: str) -> bool:
 
 @contextlib.contextmanager
 def atomic_write(path: str) -> Iterator[IO[bytes]]:
-    """Open `path` for binary writing; it appears under its name only when the block ends well.
+    """Open `path` for binary writing; the file appears if the `with` block raises no error.
 
-    Where the block fails, nothing is left behind. A file that is there already is replaced.
+    After an error nothing is left behind. An existing file is replaced.
     """
     if objects := _objects(path):
         with objects.atomic_write(path) as file:
@@ -172,51 +172,56 @@ def write_bytes(path: str, content: bytes) -> None:
 
 
 def make_folder(folder: str) -> None:
-    """Create a folder and its parents where the filesystem has folders at all."""
+    """Create a folder and its parents, unless the filesystem has no folders."""
     if _objects(folder):
         return
     if not _SCHEME.match(folder):
-        # Not through Beam, which fails where another worker makes the folder at the same moment.
+        # Not through Beam, which fails if another worker makes the folder at the same moment.
         pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
     elif not _filesystems().exists(folder):
         _filesystems().mkdirs(folder)
 
 
 def list_files(folder: str, pattern: str) -> list[str]:
-    """The files under a folder that match a glob pattern, sorted, without temporary ones.
+    """List the files under a folder that match a glob pattern, sorted, without temporary files.
 
-    One listing, no stat per file. Only `pattern` is a pattern: the folder may hold any character.
+    One listing, no stat per file. `folder` is taken literally and may hold any character.
     """
     return list(list_sizes(folder, pattern))
 
 
 def list_sizes(folder: str, pattern: str) -> dict[str, int]:
-    """The files that `list_files` finds, in the same order, and their bytes."""
+    """The files that `list_files` lists, in the same order, and their sizes in bytes."""
     found = _match(folder, pattern)
     return {path: found[path] for path in sorted(found) if _is_file(path)}
 
 
 def list_partial_files(folder: str, subfolders: str = "") -> list[str]:
-    """What killed writers left behind in a folder, or in those under it that match `subfolders`."""
+    """List the temporary files that killed writers left in a folder.
+
+    Args:
+      folder: the folder, or the parent of the folders.
+      subfolders: glob pattern of folders under `folder`; none for `folder` itself.
+    """
     pattern = f"{subfolders}/*".lstrip("/")
     return sorted(path for path in _match(folder, pattern) if _is_partial(path))
 
 
 def find_files(pattern: str) -> list[str]:
-    """The file of that very name, or else the files that match it as a glob pattern; sorted."""
+    """The file with exactly this name, or else the files that match the glob pattern, sorted."""
     if exists(pattern):
         return [pattern]
     return sorted(path for path in _match_all(pattern) if _is_file(path))
 
 
 def _match(folder: str, pattern: str) -> dict[str, int]:
-    # Patterns have no escape that all of Beam's filesystems take; what else a "?" finds is dropped.
+    # No escape of wildcards works on all of Beam's filesystems. "?" matches more, which is dropped.
     found = _match_all(join(re.sub(_WILDCARD, "?", folder), pattern), prefix=join(folder, ""))
     return {path: size for path, size in found.items() if path.startswith(folder)}
 
 
 def _match_all(pattern: str, prefix: str = "") -> dict[str, int]:
-    """Paths that match a pattern, and their bytes; `prefix` is known to begin all of them."""
+    """Paths that match a pattern, and their sizes; `prefix` is a literal start of the pattern."""
     objects = _objects(pattern)
     if objects is None:
         (match,) = _filesystems().match([pattern])
@@ -240,7 +245,7 @@ def _is_partial(path: str) -> bool:
 
 
 def size_of(path: str) -> int:
-    """Bytes of a file; raises FileNotFoundError where there is none."""
+    """The size of a file in bytes; raises FileNotFoundError if it is missing."""
     if objects := _objects(path):
         return objects.size_of(path)
     (match,) = _filesystems().match([path], [1])
@@ -250,7 +255,7 @@ def size_of(path: str) -> int:
 
 
 def delete(path: str) -> None:
-    """Delete one file; that there is none is no error."""
+    """Delete a file; a missing file is no error."""
     if objects := _objects(path):
         objects.delete(path)
     elif exists(path):
@@ -258,7 +263,7 @@ def delete(path: str) -> None:
 
 
 def delete_files(paths: Sequence[str]) -> None:
-    """Delete files of one filesystem that a listing has shown."""
+    """Delete existing files, all of one filesystem."""
     if not paths:
         return
     if objects := _objects(paths[0]):
@@ -268,7 +273,7 @@ def delete_files(paths: Sequence[str]) -> None:
 
 
 def delete_folder(folder: str) -> None:
-    """Delete a folder of ours with all it holds; that there is none is no error."""
+    """Delete a folder with its content; a missing folder is no error."""
     if _SCHEME.match(folder):
         delete_files(list(_match(folder, "**")))
     else:

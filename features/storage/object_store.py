@@ -1,8 +1,8 @@
-"""Objects under gs://, by Google's own client: typed errors, and objects that appear whole.
+"""Objects under gs:// through Google's client, with typed errors and atomic writes.
 
-Not through Beam's filesystem, which makes a new client, and so a new TLS connection, for each
-request; writes a file in five requests, one of them a copy; finishes an upload that was given up;
-waits half a minute where there are no credentials; and would cost a decoder process 160 MB.
+Beam's filesystem is not used, because it makes a new client, and so a new TLS connection, for each
+request; writes a file in five requests, one of them a copy; completes an upload after an error;
+waits half a minute if there are no credentials; and takes 160 MB in every decoder process.
 """
 
 import concurrent.futures
@@ -21,25 +21,25 @@ import google.cloud.storage.exceptions
 from google.cloud.storage.retry import DEFAULT_RETRY
 
 SCHEME = "gs://"
-# Tries again with growing pauses after 408, 429, 5xx and lost connections. A whole cluster that is
-# throttled takes longer to calm down than the library's 2 minutes.
+# Retries with growing pauses after 408, 429, 5xx and lost connections. The library's limit of
+# 2 minutes is too short for a whole cluster that is throttled.
 _RETRY = DEFAULT_RETRY.with_timeout(600.0)
-# Of a request: a file of average size takes few, and a seek into a film does not fetch all of it.
+# Size of a read request: few requests for an average file, and a seek does not fetch a whole film.
 _READ_BYTES = 8 << 20
-# What is written waits in memory up to here, then on disk.
+# Written data is buffered in memory up to this size, and beyond it on disk.
 _WRITE_BYTES = 16 << 20
-# Requests for one object each that are under way together; the client keeps 10 connections.
+# Concurrent requests; the client keeps 10 connections.
 _PARALLEL = 8
 _CONTENT_TYPE = "application/octet-stream"
 
 
 def open_read(path: str) -> IO[bytes]:
-    """Open an object for reading, seekable; it stays the one that it was at this moment."""
+    """Open the present generation of an object for reading, seekable."""
     return io.BufferedReader(_Object(path), _READ_BYTES)
 
 
 class _Object(io.RawIOBase):
-    """One generation of an object, read by ranges."""
+    """One generation of an object, read in ranges."""
 
     def __init__(self, path: str):
         self._path = path
@@ -67,7 +67,7 @@ class _Object(io.RawIOBase):
         return len(data)
 
     def readall(self) -> bytes:
-        return self._read(self._blob.size)  # the inherited one takes a request for each 8 KB
+        return self._read(self._blob.size)  # the inherited method makes a request for each 8 KB
 
     def _read(self, wanted: int) -> bytes:
         wanted = min(wanted, self._blob.size - self._position)
@@ -77,8 +77,8 @@ class _Object(io.RawIOBase):
             data = self._blob.download_as_bytes(
                 start=self._position,
                 end=self._position + wanted - 1,  # the last byte
-                raw_download=True,  # as it is stored, whatever its encoding
-                checksum=None,  # known for the whole object only
+                raw_download=True,  # the stored bytes, not decompressed
+                checksum=None,  # exists for whole objects only
                 retry=_RETRY,
             )
         self._position += len(data)
@@ -86,17 +86,17 @@ class _Object(io.RawIOBase):
 
 
 def read_bytes(path: str) -> bytes:
-    """The whole content of an object, in one request."""
+    """Read a whole object in one request."""
     with _typed_errors(path):
         return _blob(path).download_as_bytes(raw_download=True, retry=_RETRY)
 
 
 @contextlib.contextmanager
 def atomic_write(path: str) -> Iterator[IO[bytes]]:
-    """Collect what is written, then upload it; a store shows an object when it has all of it.
+    """Buffer what is written, then upload it; the object appears when the upload is complete.
 
-    One request up to 8 MB. The upload starts when the block has ended well: one that was given up
-    half-way would be finished by the client when it is collected.
+    Objects of up to 8 MB take one request. The upload starts only if the `with` block raises no
+    error: the client completes an unfinished upload when it is garbage-collected.
     """
     with tempfile.SpooledTemporaryFile(max_size=_WRITE_BYTES) as file:
         yield file
@@ -110,13 +110,13 @@ def atomic_write(path: str) -> Iterator[IO[bytes]]:
 
 
 def exists(path: str) -> bool:
-    """Whether an object is there; a folder is none."""
+    """Whether an object exists; folders are no objects."""
     with _typed_errors(path):
         return _blob(path).exists(retry=_RETRY)
 
 
 def size_of(path: str) -> int:
-    """Bytes of an object."""
+    """The size of an object in bytes."""
     blob = _blob(path)
     with _typed_errors(path):
         blob.reload(retry=_RETRY)
@@ -124,11 +124,11 @@ def size_of(path: str) -> int:
 
 
 def list_sizes(prefix: str, *, recursive: bool) -> dict[str, int]:
-    """Objects whose name begins so and their bytes, by one request for each thousand.
+    """List objects by the start of their name, and their sizes; one request per thousand objects.
 
     Args:
-      prefix: gs:// and any beginning of a name.
-      recursive: also those whose name has a slash after the prefix.
+      prefix: gs:// and any start of a name.
+      recursive: whether to list objects whose name has a slash after the prefix.
     """
     bucket, name = _split(prefix)
     with _typed_errors(prefix):
@@ -143,19 +143,19 @@ def list_sizes(prefix: str, *, recursive: bool) -> dict[str, int]:
 
 
 def delete(path: str) -> None:
-    """Delete an object; that there is none is no error."""
+    """Delete an object; a missing object is no error."""
     with contextlib.suppress(FileNotFoundError), _typed_errors(path):
         _blob(path).delete(retry=_RETRY)
 
 
 def delete_all(paths: Sequence[str]) -> None:
-    """Delete objects, a few at a time."""
+    """Delete objects, several at a time."""
     with concurrent.futures.ThreadPoolExecutor(_PARALLEL) as threads:
         list(threads.map(delete, paths))
 
 
 def _split(path: str) -> tuple[str, str]:
-    """gs://bucket/a/b -> bucket, a/b."""
+    """Split gs://bucket/a/b into bucket and a/b."""
     bucket, _, name = path.removeprefix(SCHEME).partition("/")
     return bucket, name
 
@@ -163,7 +163,7 @@ def _split(path: str) -> tuple[str, str]:
 def _blob(path: str) -> google.cloud.storage.Blob:
     bucket, name = _split(path)
     if not bucket or not name:
-        raise OSError(f"{path}: no object; write gs://BUCKET/NAME")
+        raise OSError(f"{path}: names no object; write gs://BUCKET/NAME")
     return _client().bucket(bucket).blob(name)
 
 
@@ -173,7 +173,7 @@ def _client() -> google.cloud.storage.Client:
 
 @functools.lru_cache(maxsize=1)
 def _client_of(emulator: str | None) -> google.cloud.storage.Client:
-    """One client a process: it keeps its connections. An emulator is asked without credentials."""
+    """The client of this process, which keeps its connections; an emulator needs no credentials."""
     if emulator:
         return google.cloud.storage.Client.create_anonymous_client()
     try:
@@ -184,7 +184,7 @@ def _client_of(emulator: str | None) -> google.cloud.storage.Client:
 
 @contextlib.contextmanager
 def _typed_errors(path: str) -> Iterator[None]:
-    """What the client raises, as the errors of a local file."""
+    """Raise the client's errors as the errors of local files."""
     try:
         yield
     except google.api_core.exceptions.NotFound as error:
