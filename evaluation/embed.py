@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from evaluation.scoring import media
 from evaluation.scoring.shard import vectors
 from features import terminal
-from features.contracts.export import export_fingerprint, find_export
+from features.contracts.export import find_export, fingerprint_weights
 from features.errors import FAILED, OK, run_command
 from features.sound.outcome import AudioError, Outcome
 from features.storage import files
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             ("start_seconds", pa.float32()),
             ("embedding", pa.list_(pa.float32(), model.num_units)),
         ],
-        metadata={NETWORK: export_fingerprint(export)},
+        metadata={NETWORK: fingerprint_weights(export)},
     )
     num_patches = 0
     rejects: collections.Counter[str] = collections.Counter()

@@ -24,10 +24,10 @@ from evaluation.scoring.shard import (
 from features import terminal
 from features.contracts import folders, labels, sharding, shards
 from features.contracts.export import (
-    export_fingerprint,
-    export_recipe,
-    export_vocabulary,
     find_export,
+    fingerprint_weights,
+    read_exported_recipe,
+    read_exported_vocabulary,
     read_front_end,
 )
 from features.contracts.videos import VIDEO_FILES
@@ -114,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     export = find_export(run)
     if export != run:  # of a run that has come to its end
         folders.read_root(run, folders.RUN)
-    known = export_vocabulary(export)
+    known = read_exported_vocabulary(export)
     _check_labels(source, known)
     front_end = read_front_end(export)
     if from_media:
@@ -129,7 +129,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     network = Network(
         export=export,
-        fingerprint=export_fingerprint(export),
+        fingerprint=fingerprint_weights(export),
         vocabulary_fingerprint=known.fingerprint,
         dtype=args.dtype,
         frame_scores=args.frame_scores,
@@ -141,7 +141,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "num_shards": {group: split["num_shards"][group] for group in groups},
         "run": run,
         "model_fingerprint": network.fingerprint,
-        "recipe": export_recipe(export),
+        "recipe": read_exported_recipe(export),
         "vocabulary": root["vocabulary"],
         "num_labels": len(known),
         "front_end_fingerprint": front_end.fingerprint,

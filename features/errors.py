@@ -1,15 +1,15 @@
-"""What a command tells a person who gave it something it cannot work with, and its exit codes.
+"""Errors that a command reports to its user in one message, and the exit codes of commands.
 
     Exception
     |-- InputError(ValueError)    the user's mistake; the message says what to do
-    |   `-- ContractError        a folder that is not what it should be
-    |-- JobFailedError           the job ran and did not produce what it should have
-    |   |-- TooManyRejectsError  it rejects more than it was allowed to
-    |   |-- training.distributed.watchdog.LostPeerError  another process is gone
+    |   `-- ContractError        a folder lacks a document, or two folders do not match
+    |-- JobFailedError           the job ran without its expected output
+    |   |-- TooManyRejectsError  the job rejects more than its limit
+    |   |-- training.distributed.watchdog.LostPeerError  another process has ended
     |   `-- training.loops.recorder.InterruptedRunError  a person stopped it
-    `-- features.sound.outcome.AudioError            one soundtrack that cannot be used
+    `-- features.sound.outcome.AudioError    a soundtrack cannot be used
 
-Anything else that escapes a command is a bug and keeps its traceback.
+Any other exception that leaves a command is a bug and keeps its traceback.
 """
 
 import sys
@@ -18,10 +18,10 @@ from typing import NoReturn
 
 # Exit codes of every command, for schedulers.
 OK = 0
-FAILED = 1  # the job ran and did not produce what it should have
-BAD_INPUT = 2  # refused before any work; the same number as argparse's
-INTERRUPTED = 130  # by Ctrl-C; the shell's own number for it
-TOO_MANY_REJECTS = 3  # the job stopped because more is rejected than was allowed
+FAILED = 1  # the job ran without its expected output
+BAD_INPUT = 2  # refused before any work; argparse exits with the same code
+INTERRUPTED = 130  # by Ctrl-C; the code of shells
+TOO_MANY_REJECTS = 3  # the job stopped because it rejects more than its limit
 
 
 class InputError(ValueError):
@@ -31,17 +31,17 @@ class InputError(ValueError):
 
 
 class ContractError(InputError):
-    """A folder is not what it should be, or two folders do not belong together."""
+    """A folder lacks a valid document, or two folders do not belong together."""
 
 
 class JobFailedError(RuntimeError):
-    """A job ran and did not produce what it should have: the message has the counts."""
+    """A job ran without its expected output; the message has the counts."""
 
     exit_code = FAILED
 
 
 class TooManyRejectsError(JobFailedError):
-    """A job rejects more than it was allowed to."""
+    """A job rejects more than its limit."""
 
     exit_code = TOO_MANY_REJECTS
 

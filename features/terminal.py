@@ -1,4 +1,4 @@
-"""What a long command tells the person who watches it."""
+"""Terminal output that commands share: status line, usage, durations, closing report."""
 
 import sys
 import textwrap
@@ -11,7 +11,7 @@ _USAGE_INDENT = " " * 11
 
 
 class StatusLine:
-    """One line on stderr: rewritten in place on a terminal, repeated now and then in a log."""
+    """A line on stderr: rewritten in place on a terminal, repeated every 15 s in a log."""
 
     def __init__(self) -> None:
         self._terminal = sys.stderr.isatty()
@@ -21,11 +21,11 @@ class StatusLine:
 
     @property
     def due(self) -> bool:
-        """Whether it is time to show something new."""
+        """Whether the line should be updated."""
         return time.monotonic() >= self._shown_at + self.every_seconds
 
     def show(self, text: str) -> None:
-        """Show `text` in place of what was shown before."""
+        """Show `text` in place of the previous text."""
         if self._terminal:
             print(f"\r{text:<{_COLUMNS}}", end="", file=sys.stderr, flush=True)
         else:
@@ -33,15 +33,15 @@ class StatusLine:
         self._shown_at, self._shown = time.monotonic(), True
 
     def close(self) -> None:
-        """Leave the line, so that what is printed next does not continue it."""
+        """End the line, so that later output starts on its own line."""
         if self._terminal and self._shown:
             print(file=sys.stderr)
 
 
 def usage(required: str) -> str:
-    """Of a command for argparse: its required flags alone, below its name.
+    """The usage line of a command for argparse: its name, and below it the required flags.
 
-    All of the flags would be a page, above every error.
+    argparse prints the usage above every error, and all flags would fill a page.
 
     Args:
       required: lines of flags.
@@ -50,7 +50,7 @@ def usage(required: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person reads them."""
+    """Format seconds as seconds, minutes, hours or days."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours >= 100:
@@ -61,7 +61,7 @@ def duration(seconds: float) -> str:
 
 
 def report(counts: str, rejects: Mapping[str, int], output: str) -> None:
-    """The closing lines of a job on stdout: its counts, the rejects by reason, where they are."""
+    """Print the closing lines of a job: its counts, the rejects by reason, the output folder."""
     print(counts)
     for reason, count in rejects.items():
         print(f"  rejected: {count} {reason}")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from features.contracts import folders
 from features.contracts.documents import EmbeddingsPlan, Features, FeaturesRequest, Run
-from features.contracts.export import export_fingerprint, find_export
+from features.contracts.export import find_export, fingerprint_weights
 from features.errors import OK, InputError, run_command
 from features.front_end.front_end import Embedding, FrontEnd, PatchStorage
 from features.storage import files
@@ -87,7 +87,7 @@ def embedding_front_end(model: ExportedModel, export: str) -> FrontEnd:
         model.front_end,
         storage=PatchStorage(dtype="float16"),
         embedding=Embedding(
-            network=export_fingerprint(export),
+            network=fingerprint_weights(export),
             patches=model.front_end.fingerprint,
             units=model.num_units,
         ),

@@ -38,16 +38,16 @@ def read_front_end(export: str) -> FrontEnd:
     return FrontEnd.from_json(json.loads(files.read_bytes(path)), path)
 
 
-def export_vocabulary(export: str) -> Vocabulary:
+def read_exported_vocabulary(export: str) -> Vocabulary:
     """Read the labels of an exported network's outputs."""
     return read_vocabulary(files.join(export, ASSETS))
 
 
-def export_recipe(export: str) -> dict:
+def read_exported_recipe(export: str) -> dict:
     """Read the recipe that an exported network was trained with."""
     return json.loads(files.read_bytes(files.join(export, ASSETS, RECIPE)))
 
 
-def export_fingerprint(export: str) -> str:
+def fingerprint_weights(export: str) -> str:
     """Fingerprint of the weights; copies and repeated exports of a network have the same."""
     return files.digest(files.list_files(export, _VARIABLES))

@@ -1,4 +1,4 @@
-"""The label vocabulary: one row a label, in order of falling frequency.
+"""The label vocabulary: one row a label, the most frequent label first.
 
 The order makes the paper's label sets prefixes of each other: the 3K set is the first 3,087 labels
 of the 30K set, and the 400 set the first 400 of both (section 4.2).
@@ -29,13 +29,13 @@ _SCHEMA = pa.schema(
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Vocabulary:
-    """Labels in order of falling frequency.
+    """Labels, the most frequent first.
 
     Attributes:
-      ids: [labels] what the manifest calls them.
-      names: [labels] what a person calls them.
-      counts: int64 [labels], videos that bear the label.
-      num_videos: videos that the counts are out of.
+      ids: [labels], their names in the manifest.
+      names: [labels], their names for people.
+      counts: int64 [labels], videos that have the label.
+      num_videos: all videos that were counted.
     """
 
     ids: tuple[str, ...]
@@ -48,12 +48,12 @@ class Vocabulary:
 
     @property
     def priors(self) -> np.ndarray:
-        """float64 [labels], the share of videos that bear the label."""
+        """float64 [labels], the share of videos that have the label."""
         return self.counts / self.num_videos
 
     @property
     def fingerprint(self) -> str:
-        """Of the ids in their order: what an index means. Counts and names may change."""
+        """A checksum of the ids in their order. Counts and names may change."""
         return fingerprint(list(self.ids))
 
     def prefix(self, size: int) -> "Vocabulary":
@@ -78,7 +78,7 @@ class Vocabulary:
 
     @classmethod
     def from_bytes(cls, content: bytes) -> "Vocabulary":
-        """Read back what `to_bytes` gave."""
+        """Parse the content of `labels.parquet`."""
         table = pq.read_table(io.BytesIO(content))
         return cls(
             ids=tuple(table["id"].to_pylist()),
@@ -89,7 +89,7 @@ class Vocabulary:
 
 
 def read_vocabulary(folder: str) -> Vocabulary:
-    """Read `labels.parquet` of any folder that carries one."""
+    """Read `labels.parquet` of a folder."""
     return Vocabulary.from_bytes(files.read_bytes(files.join(folder, FILE_NAME)))
 
 

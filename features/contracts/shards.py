@@ -3,7 +3,7 @@
     patches-00007-of-00042.tfrecord    one record a patch
     patches-00007-of-00042.json        plan, counts, digest, outcome of every video
 
-Paths of shards have no suffix. A sidecar only ever stands beside the data that it describes.
+Paths of shards have no suffix. A sidecar exists only beside the data that it describes.
 """
 
 import contextlib
@@ -78,7 +78,7 @@ def write_records(path: str, records: Iterable[record.PatchRecord]) -> RecordFil
             data = record.encode(patch)
             digest.update(data)
             num_bytes += tfrecord.write_record(file, data)
-        # Before the new records appear: an old sidecar must never stand beside them.
+        # Before the new records appear: an old sidecar must never lie beside new records.
         remove_sidecar(path)
     return RecordFile(num_bytes=num_bytes, sha256=digest.hexdigest())
 

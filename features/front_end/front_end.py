@@ -1,7 +1,7 @@
-"""The front end as a contract: everything that decides which bytes a soundtrack becomes.
+"""The settings that determine the stored bytes of a soundtrack, and their fingerprint.
 
-Two sets of features may be mixed only where the fingerprints of their front ends agree. A patch is
-log-mel, or what a trained network makes of log-mel.
+Features may be mixed only if the fingerprints of their front ends are equal. A stored patch is
+log-mel, or the embedding that a trained network computes from it.
 """
 
 import dataclasses
@@ -18,11 +18,11 @@ from features.typed_json import OMIT_NONE, convert, to_plain
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PatchStorage:
-    """How the values of a patch are stored.
+    """The storage format of the values of a patch.
 
-    uint8 holds log-mel of [minimum, maximum] in 255 equal steps of 0.0435: an error of at most
-    0.022 for a quarter of the bytes of float32. float16 ignores the range; it is within 0.002 of
-    log-mel, and within 0.05 % of an embedding, whose range no one knows beforehand.
+    uint8 divides [minimum, maximum] into 255 equal steps of 0.0435: an error of at most 0.022 at a
+    quarter of the size of float32. float16 ignores the range: an error of at most 0.002 for
+    log-mel, and 0.05 % for embeddings, whose range is not known in advance.
     """
 
     dtype: Literal["uint8", "float16"] = "uint8"
@@ -35,7 +35,7 @@ class PatchStorage:
         return (self.maximum - self.minimum) / 255
 
     def encode(self, log_mel: np.ndarray) -> np.ndarray:
-        """Log-mel of any shape to the stored dtype; values outside the range are clipped to it."""
+        """Convert log-mel of any shape to the stored dtype; uint8 clips values to its range."""
         if self.dtype == "float16":
             return log_mel.astype(np.float16)
         codes = log_mel - np.float32(self.minimum)
@@ -45,7 +45,7 @@ class PatchStorage:
         return codes.astype(np.uint8)
 
     def decode(self, stored: np.ndarray) -> np.ndarray:
-        """The stored dtype back to float32 log-mel."""
+        """Convert the stored dtype back to float32 log-mel."""
         if self.dtype == "float16":
             return stored.astype(np.float32)
         return stored * np.float32(self.step) + np.float32(self.minimum)
@@ -53,12 +53,12 @@ class PatchStorage:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Embedding:
-    """The layer before the last of a trained network, for each patch that the network is given.
+    """The output of a trained network's last but one layer, stored in place of log-mel.
 
     Attributes:
-      network: fingerprint of its weights.
-      patches: fingerprint of the front end of the patches that it takes.
-      units: values of an embedding.
+      network: fingerprint of the weights.
+      patches: fingerprint of the front end of the network's input.
+      units: number of values.
     """
 
     network: str
@@ -68,19 +68,19 @@ class Embedding:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FrontEnd:
-    """Waveform to stored patches.
+    """From decoded sound to stored patches.
 
     Attributes:
-      resampler: of the decoded sound.
+      resampler: name, version and quality of the resampler.
       log_mel: from samples to log-mel patches.
-      storage: of the values of a patch.
-      embedding: what is stored in place of a log-mel patch; None for the patch itself.
+      storage: the format of stored values.
+      embedding: what is stored in place of log-mel; None for log-mel.
     """
 
     resampler: str
     log_mel: LogMelParams = dataclasses.field(default_factory=LogMelParams)
     storage: PatchStorage = dataclasses.field(default_factory=PatchStorage)
-    # Left out if None, so that the fingerprint of a log-mel front end stays.
+    # Omitted if None, so that fingerprints of log-mel front ends from before embeddings stay valid.
     embedding: Embedding | None = dataclasses.field(default=None, metadata=OMIT_NONE)
 
     @property
@@ -90,21 +90,21 @@ class FrontEnd:
 
     @property
     def patch_bytes(self) -> int:
-        """Of one stored patch."""
+        """The size of one stored patch in bytes."""
         return math.prod(self.patch_shape) * np.dtype(self.storage.dtype).itemsize
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits; the same for the same bytes."""
+        """16 hex digits; equal fingerprints mean equal bytes of the same soundtrack."""
         return fingerprint(self.to_json())
 
     def to_json(self) -> dict[str, Any]:
-        """For a JSON file."""
+        """Convert to the content of a JSON file."""
         return to_plain(self)
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any], where: str = "front_end.json") -> "FrontEnd":
-        """Back from `to_json`.
+        """Convert back from `to_json`.
 
         Args:
           document: parsed JSON.

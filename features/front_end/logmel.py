@@ -1,7 +1,7 @@
-"""Waveform to log-mel patches, in NumPy and SciPy alone (section 3.1).
+"""Waveform to log-mel patches, in NumPy and SciPy (section 3.1).
 
-The same code serves a whole waveform (`log_mel_patches`) and a stream of blocks (`stream_patches`),
-and gives the same patches for both: memory does not grow with the length of a soundtrack.
+`log_mel_patches` takes a whole waveform. `stream_patches` takes blocks and computes the same
+patches, in memory that does not grow with the length of the soundtrack.
 """
 
 import functools
@@ -15,18 +15,18 @@ from features.front_end.params import LogMelParams
 
 # Frames transformed at a time: 192 spectra of 257 bins stay in the second-level cache.
 _FRAMES_PER_BLOCK = 192
-# The mel matrix is banded; this many dense pieces skip most of its zeros.
+# The mel matrix is banded: dense pieces of so many bands skip most of its zeros.
 _BANDS_PER_PIECE = 16
 
 
 def hertz_to_mel(hertz: np.ndarray) -> np.ndarray:
-    """HTK's mel scale: 1127 ln(1 + f / 700)."""
+    """Convert hertz to HTK's mel scale: 1127 ln(1 + f / 700)."""
     return 1127.0 * np.log1p(np.asarray(hertz, np.float64) / 700.0)
 
 
 @functools.cache
 def mel_weights(params: LogMelParams) -> np.ndarray:
-    """Triangular filters, linear in mel, of peak 1 and without area normalisation.
+    """The mel filters: triangles linear in mel, of peak 1, without area normalisation.
 
     Returns:
       float64 [fft bins, mel bands]. The row of frequency zero is zero.
@@ -45,7 +45,7 @@ def mel_weights(params: LogMelParams) -> np.ndarray:
 
 @functools.cache
 def hann_window(params: LogMelParams) -> np.ndarray:
-    """Periodic Hann window, float64 [window samples]."""
+    """The periodic Hann window, float64 [window samples]."""
     phase = 2 * np.pi * np.arange(params.window_samples) / params.window_samples
     window = 0.5 - 0.5 * np.cos(phase)
     window.flags.writeable = False
@@ -54,7 +54,7 @@ def hann_window(params: LogMelParams) -> np.ndarray:
 
 @functools.cache
 def _windows(params: LogMelParams, dtype: str) -> np.ndarray:
-    """The window with its zeros, once for each frame of a block: [block, fft length]."""
+    """The window and its padding, repeated for each frame of a block: [block, fft length]."""
     padding = (0, params.fft_length - params.window_samples)
     window = np.pad(hann_window(params), padding).astype(dtype)
     return np.tile(window, (_FRAMES_PER_BLOCK, 1))
@@ -62,7 +62,7 @@ def _windows(params: LogMelParams, dtype: str) -> np.ndarray:
 
 @functools.cache
 def _mel_pieces(params: LogMelParams, dtype: str) -> list[tuple[slice, slice, np.ndarray]]:
-    """The banded mel matrix cut into dense pieces: (rows of the spectrum, bands, weights)."""
+    """The banded mel matrix as dense pieces: (bins, bands, weights [bins, bands])."""
     weights = mel_weights(params)
     pieces = []
     for start in range(0, params.num_mel_bands, _BANDS_PER_PIECE):
@@ -74,14 +74,14 @@ def _mel_pieces(params: LogMelParams, dtype: str) -> list[tuple[slice, slice, np
 
 
 def log_mel_spectrogram(waveform: np.ndarray, params: LogMelParams) -> np.ndarray:
-    """Log-mel spectrogram: ln(mel-weighted magnitude + offset).
+    """Compute the log-mel spectrogram: ln(mel-weighted magnitude + offset).
 
     Args:
       waveform: float [samples], mono in [-1, 1) at `params.sample_rate_hz`.
       params: the front end.
 
     Returns:
-      [frames, mel bands], float64 where the waveform is float64, else float32.
+      [frames, mel bands], float64 if the waveform is float64, else float32.
 
     Raises:
       TypeError: the waveform holds integers; divide them by their full scale first.
@@ -102,10 +102,10 @@ def log_mel_spectrogram(waveform: np.ndarray, params: LogMelParams) -> np.ndarra
     for start in range(0, num_frames, _FRAMES_PER_BLOCK):
         mel = log_mel[start : start + _FRAMES_PER_BLOCK]
         windowed = padded[: len(mel)]  # [block, fft length]
-        # Copied and then multiplied in one run of memory: half the cost of a product by rows.
+        # Copied, then multiplied as one contiguous array: half the time of a product by rows.
         windowed[:, : params.window_samples] = frames[start : start + _FRAMES_PER_BLOCK]
         windowed *= windows[: len(mel)]
-        # SciPy keeps float32 where it is given float32, at half the cost of float64.
+        # SciPy transforms float32 in float32, in half the time of float64.
         magnitude = np.abs(scipy.fft.rfft(windowed, axis=1))  # [block, bins]
         for bins, bands, weights in pieces:
             np.matmul(magnitude[:, bins], weights, out=mel[:, bands])
@@ -122,14 +122,14 @@ def cut_patches(log_mel: np.ndarray, params: LogMelParams) -> np.ndarray:
 
 
 def log_mel_patches(waveform: np.ndarray, params: LogMelParams) -> np.ndarray:
-    """The patches of a whole waveform; the spectrogram is taken first and then cut.
+    """Compute the patches of a whole waveform: its spectrogram, cut into patches.
 
     Args:
       waveform: float [samples], mono in [-1, 1) at `params.sample_rate_hz`.
       params: the front end.
 
     Returns:
-      [patches, patch frames, mel bands], float64 where the waveform is float64, else float32.
+      [patches, patch frames, mel bands], float64 if the waveform is float64, else float32.
 
     Raises:
       TypeError, ValueError: see `log_mel_spectrogram`.
@@ -141,10 +141,10 @@ def log_mel_patches(waveform: np.ndarray, params: LogMelParams) -> np.ndarray:
 
 
 def stream_patches(blocks: Iterable[np.ndarray], params: LogMelParams) -> Iterator[np.ndarray]:
-    """The patches of a waveform that arrives in blocks of any length.
+    """Compute the patches of a waveform that arrives in blocks of any length.
 
-    The spectrogram is computed in the very frame blocks of `log_mel_patches`, and so the patches
-    are equal to the last bit, wherever the samples are cut.
+    The frames are transformed in the same groups as by `log_mel_patches`. So the patches are equal
+    bit for bit, wherever the blocks are cut.
 
     Args:
       blocks: float32 [samples] each.
@@ -156,7 +156,7 @@ def stream_patches(blocks: Iterable[np.ndarray], params: LogMelParams) -> Iterat
     samples = np.empty(0, np.float32)
     frames = np.empty((0, params.num_mel_bands), np.float32)
     for block in itertools.chain(blocks, [None]):
-        if block is None:  # the end: what is left makes one last, shorter frame block
+        if block is None:  # the end: the remaining frames are a last, smaller group
             ready = params.num_frames(len(samples))
         else:
             samples = np.concatenate([samples, block])

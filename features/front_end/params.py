@@ -1,8 +1,8 @@
 """The parameters of the front end, in seconds and hertz (section 3.1).
 
-The paper gives 960 ms patches, 25 ms windows every 10 ms and 64 mel bands. It is silent on the
-sample rate, the mel range and the offset; those are the figures of the authors' later release,
-VGGish. No other module contains these numbers.
+The paper gives 960 ms patches, 25 ms windows every 10 ms and 64 mel bands. It does not give the
+sample rate, the mel range and the offset: those are the values of VGGish, which the authors
+released later. No other module contains these numbers.
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ import math
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LogMelParams:
-    """How a waveform becomes log-mel patches; two data sets agree only where these do."""
+    """Parameters of log-mel patches. Features of different parameters cannot be mixed."""
 
     sample_rate_hz: int = 16_000
     window_seconds: float = 0.025
@@ -35,7 +35,7 @@ class LogMelParams:
 
     @property
     def fft_length(self) -> int:
-        """The next power of two: the window is padded with zeros at its end."""
+        """The next power of two from the window: it is padded with zeros at its end."""
         return 2 ** math.ceil(math.log2(self.window_samples))
 
     @property
@@ -50,7 +50,7 @@ class LogMelParams:
 
     @property
     def patch_samples(self) -> int:
-        """Samples that one patch is made of, the windows of its frames together."""
+        """Samples that the windows of one patch cover."""
         return (self.patch_frames - 1) * self.hop_samples + self.window_samples
 
     @property
@@ -59,8 +59,8 @@ class LogMelParams:
         return round(self.patch_hop_seconds / self.hop_seconds)
 
     def with_patch_frames(self, num_frames: int) -> "LogMelParams":
-        """The same with patches of so many frames, one beginning where the last one ends."""
-        # To the microsecond: 57 x 0.01 is 0.5700000000000001.
+        """A copy with patches of `num_frames` frames that follow each other without overlap."""
+        # Rounded to the microsecond: 57 x 0.01 is 0.5700000000000001.
         seconds = round(num_frames * self.hop_seconds, 6)
         return dataclasses.replace(self, patch_seconds=seconds, patch_hop_seconds=seconds)
 
@@ -71,17 +71,17 @@ class LogMelParams:
 
     @property
     def min_log_mel(self) -> float:
-        """The value of digital silence, the smallest there is."""
+        """The log-mel value of digital silence, the minimum."""
         return math.log(self.log_offset)
 
     def num_frames(self, num_samples: int) -> int:
-        """Frames of a waveform: no padding, the incomplete last frame is dropped."""
+        """The frames of a waveform: no padding, and the incomplete last frame is dropped."""
         if num_samples < self.window_samples:
             return 0
         return 1 + (num_samples - self.window_samples) // self.hop_samples
 
     def num_patches(self, num_samples: int) -> int:
-        """Patches of a waveform: the incomplete last patch is dropped."""
+        """The patches of a waveform: the incomplete last patch is dropped."""
         num_frames = self.num_frames(num_samples)
         if num_frames < self.patch_frames:
             return 0

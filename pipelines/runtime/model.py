@@ -17,7 +17,7 @@ from features.contracts.export import (
     EMBEDDING,
     PATCHES,
     SCORES,
-    export_vocabulary,
+    read_exported_vocabulary,
     read_front_end,
 )
 
@@ -74,7 +74,7 @@ class ExportedModel:
         self._model = tf.saved_model.load(export)
         self._patches = self._model.signatures[PATCHES]
         self.front_end = read_front_end(export)
-        self.vocabulary = export_vocabulary(export)
+        self.vocabulary = read_exported_vocabulary(export)
         outputs = self._patches.structured_outputs
         self.num_labels: int = outputs[SCORES].shape[-1]
         self.num_units: int = outputs[EMBEDDING].shape[-1]
