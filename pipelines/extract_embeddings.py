@@ -44,13 +44,9 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     args, options = launch.parse(_parser(), argv)
-    run = files.absolute(args.run)
-    where = stages.FeaturesFolders(
-        source=files.absolute(args.features),
-        output=files.absolute(args.output),
-        shown_output=args.output,
-    )
-    features = folders.read_document(where.source, Features)
+    source, run = files.absolute(args.features), files.absolute(args.run)
+    output = files.absolute(args.output)
+    features = folders.read_document(source, Features)
     export = find_export(run)
     if export != run:  # the folder of a run, which has to be finished
         folders.read_document(run, Run)
@@ -59,20 +55,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         "front_end_fingerprint",
         expected=model.front_end.fingerprint,
         received=features.front_end_fingerprint,
-        where=where.source,
+        where=source,
         cure="give features of the front end that the network was trained on",
     )
-    folders.claim_output(where.output, folders.FEATURES, inputs=(where.source, run))
+    folders.claim_output(output, folders.FEATURES, inputs=(source, run))
     front_end = embedding_front_end(model, export)
     plan = EmbeddingsPlan(front_end_fingerprint=front_end.fingerprint)
-    _require_same_plan(where.output, plan)
+    _require_same_plan(output, plan)
     job = FeaturesJob(
-        request=_request(where.source, features, run, front_end),
+        source=source,
+        output=output,
+        shown_output=args.output,
+        request=_request(source, features, run, front_end),
         num_shards={name: split.num_shards for name, split in features.splits.items()},
     )
-    embedder = Embedder(where.source, export, front_end)
-    embed = EmbedShards(embedder, job.num_shards, where.output)
-    stages.write_features(embed, plan, job, options, where)
+    embedder = Embedder(source, export, front_end)
+    embed = EmbedShards(embedder, job.num_shards, output)
+    stages.write_features(embed, plan, job, options)
     return OK
 
 

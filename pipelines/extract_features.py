@@ -109,12 +109,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     args, options = launch.parse(_parser(), argv)
     num_workers = process_pool.num_workers(args.workers, options)
-    where = stages.FeaturesFolders(
-        source=files.absolute(args.dataset),
-        output=files.absolute(args.output),
-        shown_output=args.output,
-    )
-    dataset = folders.read_document(where.source, Dataset)
+    source, output = files.absolute(args.dataset), files.absolute(args.output)
+    dataset = folders.read_document(source, Dataset)
     num_shards = _choose_groups(args.subset, dataset, _choose_splits(args.splits, dataset))
     settings = _settings(args)
     mode = Mode(
@@ -123,8 +119,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         force=args.force,
         max_reject_fraction=args.max_reject_fraction,
     )
-    folders.claim_output(where.output, folders.FEATURES, inputs=(where.source,))
-    present = folders.find_document(where.output, Features)
+    folders.claim_output(output, folders.FEATURES, inputs=(source,))
+    present = folders.find_document(output, Features)
     plan = PatchesPlan(
         front_end_fingerprint=settings.front_end.fingerprint,
         keep_partial=settings.keep_partial,
@@ -133,20 +129,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         dataset_fingerprint=dataset.fingerprint,
     )
     if present is not None:
-        _require_all_groups(where.output, present, dataset, num_shards)
-    _compare_plans(where.output, plan, force=args.force)
+        _require_all_groups(output, present, dataset, num_shards)
+    _compare_plans(output, plan, force=args.force)
     job = FeaturesJob(
-        request=_request(args, where.source, dataset, num_shards, settings),
+        source=source,
+        output=output,
+        shown_output=args.output,
+        request=_request(args, source, dataset, num_shards, settings),
         num_shards=num_shards,
         max_reject_fraction=args.max_reject_fraction,
         started_at=time.time(),
         num_workers=num_workers,
         present_work=None if present is None else present.work,
     )
-    extract = stages.ExtractShards(
-        where.source, where.output, num_shards, settings, mode, num_workers
-    )
-    stages.write_features(extract, plan, job, options, where)
+    extract = stages.ExtractShards(source, output, num_shards, settings, mode, num_workers)
+    stages.write_features(extract, plan, job, options)
     return OK
 
 

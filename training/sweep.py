@@ -20,10 +20,10 @@ from typing import ClassVar
 from features.contracts import folders
 from features.contracts.documents import Run
 from features.contracts.folders import MadeBy
-from features.contracts.typed_json import Document
 from features.errors import OK, InputError, JobFailedError, run_command
 from features.storage import files
 from features.terminal import StatusLine
+from features.typed_json import Document
 from training import overrides, train
 from training.config import Recipe
 from training.distributed.processes import (

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from features.contracts.folders import MadeBy
-from features.contracts.typed_json import OMIT_NONE, Document
+from features.typed_json import OMIT_NONE, Document
 
 
 class Problem(enum.StrEnum):

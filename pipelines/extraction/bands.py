@@ -84,9 +84,7 @@ class ComputeBandStatistics(beam.PTransform):
             | "BatchSizes" >> beam.Map(lambda batch: batch.num_rows)
             | "NumPatches" >> beam.CombineGlobally(sum)
         )
-        written = batches | "Bands" >> AnalyzeBands(
-            self.job.front_end.patch_shape, self.job.transform_dir, self.job.temp_dir
-        )
+        written = _analyse(batches, self.job)
         return (
             pipeline
             | "Job" >> beam.Create([self.job])
@@ -94,26 +92,18 @@ class ComputeBandStatistics(beam.PTransform):
         )
 
 
-@dataclasses.dataclass(eq=False)
-class AnalyzeBands(beam.PTransform):
-    """Arrow batches of patches to the graph in `transform_dir`; one element when it is written."""
-
-    patch_shape: Sequence[int]
-    transform_dir: str
-    temp_dir: str
-
-    def expand(self, batches: beam.PCollection) -> beam.PCollection:
-        """Analyse the patches and write the graph."""
-        dimensions = [schema_pb2.FixedShape.Dim(size=size) for size in self.patch_shape]
-        dense = schema_pb2.TensorRepresentation.DenseTensor(
-            column_name=LOG_MEL, shape=schema_pb2.FixedShape(dim=dimensions)
-        )
-        config = TensorAdapterConfig(
-            _SCHEMA, {LOG_MEL: schema_pb2.TensorRepresentation(dense_tensor=dense)}
-        )
-        with tft_beam.Context(temp_dir=self.temp_dir):
-            transform = (batches, config) | tft_beam.AnalyzeDataset(_normalise)
-            return transform | "WriteTransform" >> tft_beam.WriteTransformFn(self.transform_dir)
+def _analyse(batches: beam.PCollection, job: BandsJob) -> beam.PCollection:
+    """Write the graph; gives one element when it is written."""
+    dimensions = [schema_pb2.FixedShape.Dim(size=size) for size in job.front_end.patch_shape]
+    dense = schema_pb2.TensorRepresentation.DenseTensor(
+        column_name=LOG_MEL, shape=schema_pb2.FixedShape(dim=dimensions)
+    )
+    config = TensorAdapterConfig(
+        _SCHEMA, {LOG_MEL: schema_pb2.TensorRepresentation(dense_tensor=dense)}
+    )
+    with tft_beam.Context(temp_dir=job.temp_dir):
+        transform = (batches, config) | tft_beam.AnalyzeDataset(_normalise)
+        return transform | "WriteTransform" >> tft_beam.WriteTransformFn(job.transform_dir)
 
 
 def _normalise(inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:

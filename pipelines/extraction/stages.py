@@ -32,41 +32,24 @@ from pipelines.runtime.rejects import list_rejects
 _SAMPLING_ERROR = 5
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class FeaturesFolders:
-    """The folders of a job.
-
-    Attributes:
-      source: the labels are copied from here.
-      output: the FEATURES folder.
-      shown_output: the same, as the person wrote it.
-    """
-
-    source: str
-    output: str
-    shown_output: str
-
-
 def write_features(
     shards_transform: beam.PTransform,
     plan: EmbeddingsPlan,
     job: FeaturesJob,
     options: PipelineOptions,
-    where: FeaturesFolders,
 ) -> None:
     """Run a job that writes FEATURES, and print a summary.
 
     Args:
       shards_transform: the beginning of the pipeline, which gives one `ShardResult` for each shard.
       plan: what the shards are planned with.
-      job: for the last stage.
+      job: what the command knows of the job.
       options: of the pipeline.
-      where: the folders.
 
     Raises:
       JobFailedError: see `finish`, and the stages of `shards_transform`.
     """
-    output = where.output
+    output = job.output
     keys = [key for split in job.num_shards for key in sharding.keys(split, job.num_shards[split])]
 
     def clear() -> None:
@@ -76,7 +59,7 @@ def write_features(
         files.delete(files.join(output, Features.FILE))
         rejects.remove_rejects(output)
         shards.remove_leftovers(output, keys, kinds=(PATCHES,))
-        labels.copy_vocabulary(where.source, output)
+        labels.copy_vocabulary(job.source, output)
 
     def build(pipeline: beam.Pipeline) -> None:
         results = pipeline | "Extract" >> shards_transform
@@ -91,15 +74,14 @@ def write_features(
         _ = (
             pipeline
             | "Job" >> beam.Create([job])
-            | "Finish"
-            >> beam.Map(finish, AsDict(totals), AsSingleton(reject_counts), output=output)
+            | "Finish" >> beam.Map(finish, AsDict(totals), AsSingleton(reject_counts))
         )
 
     finished = f"*/*/{PATCHES}-*{SIDECAR_SUFFIX}"
     with progress_line("shards", len(keys), lambda: len(files.list_files(output, finished))):
         launch.run(build, options, output, clear=clear)
     shards.remove_partial_files(output)
-    _report(folders.read_document(output, Features), where.shown_output)
+    _report(folders.read_document(output, Features), job.shown_output)
 
 
 def _report(document: Features, shown_output: str) -> None:

@@ -28,9 +28,12 @@ Totals = Mapping[tuple[str, str], int]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FeaturesJob:
-    """What a command hands to the last stage.
+    """What a command knows of a job.
 
     Attributes:
+      source: folder that the labels are copied from.
+      output: the FEATURES folder.
+      shown_output: the same, as the person wrote it.
       request: the first fields of `features.json`.
       num_shards: split -> group -> number of shards.
       max_reject_fraction: share of the videos that may be rejected.
@@ -39,6 +42,9 @@ class FeaturesJob:
       present_work: cost in the folder's earlier `features.json`, kept if this run decodes nothing.
     """
 
+    source: str
+    output: str
+    shown_output: str
     request: FeaturesRequest
     num_shards: Mapping[str, Mapping[str, int]]
     max_reject_fraction: float = 1.0
@@ -86,23 +92,18 @@ def describe_rejects(num_rejects: int, num_videos: int, limit: float, output: st
     )
 
 
-def finish(
-    job: FeaturesJob,
-    totals: Totals,
-    rejects: Mapping[str, int],
-    output: str,
-) -> None:
+def finish(job: FeaturesJob, totals: Totals, rejects: Mapping[str, int]) -> None:
     """The last stage: check that videos = written + rejected, and write `features.json`.
 
     Args:
       job: what the command knows.
       totals: over all shards.
       rejects: outcome -> videos.
-      output: the FEATURES folder.
 
     Raises:
       JobFailedError: videos are missing, too many are rejected, or nothing was written.
     """
+    output = job.output
     splits = {split: _total_split(totals, split, job.num_shards[split]) for split in job.num_shards}
     num_videos = sum(split.num_videos for split in splits.values())
     num_patches = sum(split.num_patches for split in splits.values())

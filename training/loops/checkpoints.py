@@ -10,8 +10,8 @@ import tensorflow as tf
 import tf_keras
 
 from features.contracts import folders
-from features.contracts.typed_json import convert
 from features.storage import files
+from features.typed_json import convert
 from training.config import Recipe
 from training.input.batches import FeatureSet
 from training.loops.step import require_fit
