@@ -9,8 +9,8 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
-from features.contracts import folders
 from features.errors import InputError
+from features.fingerprint import fingerprint
 
 Precision = Literal["float32", "bfloat16"]
 Pooling = Literal["average", "generalised_mean", "attention"]  # see `training.models.layers.pooled`
@@ -175,7 +175,7 @@ class Recipe:
     @property
     def fingerprint(self) -> str:
         """16 hex digits that stand for all fields."""
-        return folders.fingerprint(self)
+        return fingerprint(self)
 
     def to_json(self) -> dict[str, Any]:
         """The fields, as a JSON object."""

@@ -12,6 +12,7 @@ from evaluation.paper.steps import START_SECONDS, Step
 from features import terminal
 from features.contracts import folders
 from features.errors import InputError
+from features.fingerprint import fingerprint
 from features.storage import files
 
 RESULTS = "results.json"
@@ -205,7 +206,7 @@ def networks(recipes: Sequence[str], folder: str) -> Step:
 
 def _measuring(command: Sequence[str], folder: str) -> Step:
     """One for all runs that differ in what they are trained on alone."""
-    name = "networks/" + folders.fingerprint(list(command))
+    name = "networks/" + fingerprint(list(command))
     path = files.join(folder, name + ".json")
     return Step(name=name, command=tuple(command), seconds=20.0, printed_to=path)
 

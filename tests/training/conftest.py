@@ -14,6 +14,7 @@ from features.contracts.documents import (
     VocabularyReference,
 )
 from features.contracts.labels import FILE_NAME, Vocabulary
+from features.fingerprint import fingerprint
 from features.front_end.front_end import FrontEnd, PatchStorage
 
 NUM_LABELS = 6
@@ -69,7 +70,7 @@ def write_features(
         seed=0,
         keep_partial=False,
         num_videos_planned=num_videos,
-        fingerprint=folders.fingerprint([num_patches, dtype]),
+        fingerprint=fingerprint([num_patches, dtype]),
         num_videos=num_videos,
         num_written=num_videos,
         num_rejects=0,
@@ -82,7 +83,7 @@ def write_features(
                 num_bytes=0,
                 num_shards={"all": num_shards},
                 groups={},
-                fingerprint=folders.fingerprint([num_patches, dtype, split]),
+                fingerprint=fingerprint([num_patches, dtype, split]),
             )
             for split, num_shards in shards.items()
         },

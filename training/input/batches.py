@@ -16,6 +16,7 @@ from features.contracts import folders, record, tfrecord
 from features.contracts.documents import BandStatistics, Features
 from features.contracts.labels import Vocabulary, read_vocabulary
 from features.errors import ContractError
+from features.fingerprint import fingerprint
 from features.front_end.front_end import FrontEnd, PatchStorage
 from features.storage import files
 from training.config import Recipe
@@ -222,7 +223,7 @@ def epoch(
 
 
 def _seed(recipe: Recipe, step: int, stream: int | tf.Tensor) -> tf.Tensor:
-    return int(folders.fingerprint([recipe.seed, step]), 16) % 2**31 + tf.cast(stream, tf.int64)
+    return int(fingerprint([recipe.seed, step]), 16) % 2**31 + tf.cast(stream, tf.int64)
 
 
 def validation_batches(features: FeatureSet, recipe: Recipe) -> tf.data.Dataset | None:

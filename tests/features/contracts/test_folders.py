@@ -15,6 +15,7 @@ import pytest
 from features.contracts import folders
 from features.contracts.folders import ContractError
 from features.errors import InputError
+from features.fingerprint import canonical_json, fingerprint
 
 ROOT = Path(__file__).parents[3]
 ROOTS = {
@@ -101,18 +102,18 @@ class Pair:
 
 class TestFingerprint:
     def test_depends_on_values_and_not_on_the_order_of_keys(self) -> None:
-        assert folders.fingerprint({"a": 1, "b": [2]}) == folders.fingerprint({"b": [2], "a": 1})
-        assert folders.fingerprint([1, 2]) != folders.fingerprint([2, 1])
-        assert folders.fingerprint("1") != folders.fingerprint(1)
+        assert fingerprint({"a": 1, "b": [2]}) == fingerprint({"b": [2], "a": 1})
+        assert fingerprint([1, 2]) != fingerprint([2, 1])
+        assert fingerprint("1") != fingerprint(1)
 
     def test_of_a_dataclass_is_that_of_its_fields(self) -> None:
-        expected = folders.fingerprint({"first": 1, "second": "é"})
-        assert folders.fingerprint(Pair(1, "é")) == expected
+        expected = fingerprint({"first": 1, "second": "é"})
+        assert fingerprint(Pair(1, "é")) == expected
 
     def test_does_not_change_from_one_version_to_the_next(self) -> None:
         # `printf '{"first":1,"second":"é"}' | sha256sum`: what is on disk must stay readable.
-        assert folders.canonical_json({"second": "é", "first": 1}) == '{"first":1,"second":"é"}'
-        assert folders.fingerprint(Pair(1, "é")) == "41a9e98f179dd853"
+        assert canonical_json({"second": "é", "first": 1}) == '{"first":1,"second":"é"}'
+        assert fingerprint(Pair(1, "é")) == "41a9e98f179dd853"
 
 
 def test_made_by_names_command_time_and_versions(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features.contracts import folders
 from features.contracts.labels import FILE_NAME, Vocabulary, read_vocabulary
+from features.fingerprint import fingerprint
 
 VOCABULARY = Vocabulary(
     ids=("/m/music", "/m/speech", "/m/ukulele"),
@@ -66,9 +66,7 @@ class TestFingerprint:
     def test_stands_for_the_ids_alone(self) -> None:
         other = Vocabulary(VOCABULARY.ids, ("a", "b", "c"), np.array([9, 8, 7]), 1_000)
         assert other.fingerprint == VOCABULARY.fingerprint
-        assert VOCABULARY.fingerprint == folders.fingerprint(
-            ["/m/music", "/m/speech", "/m/ukulele"]
-        )
+        assert VOCABULARY.fingerprint == fingerprint(["/m/music", "/m/speech", "/m/ukulele"])
 
     @pytest.mark.parametrize(
         "ids",
