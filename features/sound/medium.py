@@ -147,7 +147,7 @@ def _declared_bytes(header: bytes) -> int:
     return size + 8 if header[:4] == b"RIFF" and size != 0xFFFFFFFF else 0
 
 
-def audio_stream(container: av.container.InputContainer) -> av.AudioStream:
+def choose_audio_stream(container: av.container.InputContainer) -> av.AudioStream:
     """Choose the stream that a player would: the first one marked as default, or else the first.
 
     Raises:
@@ -204,7 +204,7 @@ def declared_seconds(
     return whole if len(container.streams) == 1 else None
 
 
-def frames(
+def decode_frames(
     container: av.container.InputContainer, stream: av.AudioStream
 ) -> Iterator[av.AudioFrame]:
     """Decode packet by packet, so that a bad packet costs only its own samples.
@@ -239,7 +239,7 @@ def frames(
         )
 
 
-def averaged(frame: av.AudioFrame | None) -> tuple[int, np.ndarray]:
+def average_channels(frame: av.AudioFrame | None) -> tuple[int, np.ndarray]:
     """Average the channels of a frame: (sample rate, float32 [samples])."""
     assert frame is not None
     num_channels = frame.layout.nb_channels

@@ -13,10 +13,10 @@ import numpy as np
 import soxr
 
 from features.sound.medium import (
-    audio_stream,
-    averaged,
+    average_channels,
+    choose_audio_stream,
     declared_seconds,
-    frames,
+    decode_frames,
     open_medium,
 )
 from features.sound.outcome import AudioError, Outcome
@@ -66,8 +66,8 @@ def read_waveform(
     """
     with open_medium(uri) as (container, declared_bytes):
         blocks = _mono_blocks(container, declared_bytes)
-        blocks = _between(blocks, start_seconds, end_seconds)
-        yield from _resampled(blocks, sample_rate_hz)
+        blocks = _cut(blocks, start_seconds, end_seconds)
+        yield from _resample(blocks, sample_rate_hz)
 
 
 class CannotSeekError(Exception):
@@ -101,7 +101,7 @@ def read_excerpts(
       CannotSeekError: the container has no exact timestamps, or does not declare its length.
     """
     with open_medium(uri) as (container, _):
-        stream = audio_stream(container)
+        stream = choose_audio_stream(container)
         seconds = declared_seconds(container, stream)
         if container.format.name not in _SEEKABLE or seconds is None:
             raise CannotSeekError(container.format.name)
@@ -126,7 +126,7 @@ def _excerpt(
     source, first, rate = np.empty(0, np.float32), 0, 0
     end_seconds = (start + num_samples) / sample_rate_hz + _MARGIN_SECONDS
     reached = -1.0
-    for frame in frames(container, stream):
+    for frame in decode_frames(container, stream):
         if frame.time is None:
             raise CannotSeekError("frames without timestamps")
         if not rate:
@@ -143,7 +143,7 @@ def _excerpt(
             break
         if frame.sample_rate != rate:
             raise CannotSeekError("the sample rate changes")
-        _, mono = averaged(frame)
+        _, mono = average_channels(frame)
         begin, end = max(at, 0), min(at + len(mono), len(source))
         if begin < end:
             source[begin:end] = mono[begin - at : end - at]
@@ -169,17 +169,17 @@ def _mono_blocks(
     The samples follow the clock of the medium: a late start and gaps are filled with silence, so
     that `start_seconds` of a patch is its position in the medium.
     """
-    stream = audio_stream(container)
+    stream = choose_audio_stream(container)
     fifo, layout = av.AudioFifo(), None
     has_clock = container.format.name in _WITH_CLOCK
     origin = (container.start_time or 0) / av.time_base
     seconds = 0.0  # length of the sound and silence before the next frame
-    for frame in frames(container, stream):
+    for frame in decode_frames(container, stream):
         own_layout = (frame.format.name, frame.sample_rate, frame.layout.nb_channels)
         changed = own_layout != layout
         late = frame.time - origin - seconds if has_clock and frame.time is not None else 0.0
         if (changed or abs(late) > _CLOCK_TOLERANCE_SECONDS) and fifo.samples:
-            yield averaged(fifo.read())
+            yield average_channels(fifo.read())
         if abs(late) > _MAX_GAP_SECONDS or late < -_CLOCK_TOLERANCE_SECONDS:
             origin += late  # the clock was reset, as in joined recordings
         elif late > _CLOCK_TOLERANCE_SECONDS:
@@ -193,9 +193,9 @@ def _mono_blocks(
         frame.pts = None  # the FIFO refuses timestamps with gaps
         fifo.write(frame)
         while fifo.samples >= _BLOCK_SAMPLES:
-            yield averaged(fifo.read(_BLOCK_SAMPLES))
+            yield average_channels(fifo.read(_BLOCK_SAMPLES))
     if fifo.samples:
-        yield averaged(fifo.read())
+        yield average_channels(fifo.read())
     _require_whole(container, stream, seconds, declared_bytes)
 
 
@@ -230,7 +230,7 @@ def _require_whole(
             )
 
 
-def _between(
+def _cut(
     blocks: Iterator[tuple[int, np.ndarray]], start_seconds: float, end_seconds: float | None
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Cut the samples from start to end, and stop decoding there."""
@@ -247,7 +247,7 @@ def _between(
             return
 
 
-def _resampled(
+def _resample(
     blocks: Iterator[tuple[int, np.ndarray]], sample_rate_hz: int
 ) -> Iterator[np.ndarray]:
     """Resample a stream; where its rate changes, a new resampler starts."""

@@ -9,7 +9,7 @@ from pathlib import PurePath
 from typing import Any
 
 from features.errors import InputError
-from features.sound.medium import audio_stream, declared_seconds, open_medium
+from features.sound.medium import choose_audio_stream, declared_seconds, open_medium
 from features.sound.outcome import AudioError
 from features.storage import files
 from pipelines.adapters.listing import Clip
@@ -67,7 +67,7 @@ def check_lengths(clips: Iterable[Clip], rows: Iterable[Mapping[str, Any]]) -> N
         start, end = late[row["id"]].start or 0.0, late[row["id"]].end or math.inf
         try:
             with open_medium(row["uri"]) as (container, _):
-                seconds = declared_seconds(container, audio_stream(container))
+                seconds = declared_seconds(container, choose_audio_stream(container))
         except AudioError:
             continue  # extraction will say what it has
         if seconds is None:

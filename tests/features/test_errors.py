@@ -51,6 +51,6 @@ def test_a_bug_keeps_its_traceback() -> None:
     assert "ValueError: not the fault of the user" in finished.stderr
 
 
-def test_input_is_refused_with_the_number_of_argparse() -> None:
+def test_bad_input_has_the_exit_code_of_argparse() -> None:
     finished = run("import argparse; argparse.ArgumentParser().parse_args(['--unknown'])")
     assert finished.returncode == 2

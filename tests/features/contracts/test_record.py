@@ -37,7 +37,7 @@ def with_float32_start(patch_record: PatchRecord) -> PatchRecord:
 
 @pytest.mark.parametrize("patch_record", RECORDS, ids=lambda r: r.video_id)
 class TestAgainstTensorFlow:
-    def test_writes_the_very_bytes(self, patch_record: PatchRecord) -> None:
+    def test_writes_the_bytes_of_tensorflow(self, patch_record: PatchRecord) -> None:
         expected = example_of_tensorflow(patch_record).SerializeToString(deterministic=True)
         assert record.encode(patch_record) == expected
 

@@ -25,7 +25,7 @@ def read_all(content: bytes) -> list[bytes]:
     return list(tfrecord.read_records(io.BytesIO(content), "shard-7"))
 
 
-def test_writes_the_very_bytes_of_tensorflow(tmp_path: Path) -> None:
+def test_writes_the_bytes_of_tensorflow(tmp_path: Path) -> None:
     path = tmp_path / "theirs"
     with tf.io.TFRecordWriter(str(path)) as writer:
         for data in RECORDS:

@@ -72,7 +72,7 @@ def log_mel_by_definition(
 
 
 class TestFilterbank:
-    def test_published_figures(self) -> None:
+    def test_published_values(self) -> None:
         weights = mel_weights(PARAMS)
         assert weights.shape == (257, 64)
         assert weights.sum() == pytest.approx(230.9135991608, abs=1e-9)
@@ -203,7 +203,7 @@ class TestAgainstTheDefinition:
     @pytest.mark.parametrize("seed", range(3))
     def test_random_audio(self, params: LogMelParams, seed: int) -> None:
         rng = np.random.default_rng(seed)
-        # Loud and soft in one: a level that falls by 80 dB.
+        # Loud and soft sound: a level that falls by 80 dB.
         waveform = rng.uniform(-1, 1, 40_000) * np.logspace(0, -4, 40_000)
         expected = log_mel_by_definition(waveform, params)
         np.testing.assert_allclose(log_mel_spectrogram(waveform, params), expected, atol=1e-9)

@@ -1,4 +1,4 @@
-"""Figures that follow from the stored seconds and hertz, against the published ones."""
+"""Values derived from seconds and hertz, against the published values."""
 
 import dataclasses
 import math
@@ -11,7 +11,7 @@ from features.front_end.params import LogMelParams
 VGGISH = LogMelParams()
 
 
-def test_derived_figures_are_those_of_vggish() -> None:
+def test_derived_values_are_those_of_vggish() -> None:
     assert VGGISH.window_samples == 400
     assert VGGISH.hop_samples == 160
     assert VGGISH.fft_length == 512

@@ -211,7 +211,7 @@ class TestSingleFileContainers:
         np.testing.assert_array_equal(read(path), samples / np.float32(2**15))
 
     @pytest.mark.parametrize(("suffix", "codec"), [("wv", "wavpack"), ("tta", "tta")])
-    def test_a_file_that_is_cut_is_seen(self, tmp_path: Path, suffix: str, codec: str) -> None:
+    def test_a_file_that_is_cut_is_truncated(self, tmp_path: Path, suffix: str, codec: str) -> None:
         path = tmp_path / f"sound.{suffix}"
         write_media(path, sine(RATE, 8.0)[:, None], sample_rate=RATE, codec=codec)
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
@@ -257,7 +257,7 @@ class TestRefusedContainers:
         refusal = refusal_of(path)
         assert (refusal.outcome, refusal.detail) == (Outcome.UNSUPPORTED_CONTAINER, name)
 
-    def test_a_mere_guess_is_no_name(self, tmp_path: Path) -> None:
+    def test_a_guess_of_ffmpeg_does_not_count(self, tmp_path: Path) -> None:
         path = tmp_path / "sound.mp4"
         path.write_bytes(b"\xff\xd8\xff\xe0\0\x10JFIF\0" + bytes(900))  # FFmpeg's score is 7 of 100
         assert refusal_of(path).outcome is Outcome.CORRUPT

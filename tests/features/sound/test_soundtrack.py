@@ -24,7 +24,7 @@ FORMATS = (
     (MediaFormat(".wav", "pcm_s16le", 22_050, 1), EXACT),
     (MediaFormat(".wav", "pcm_s16le", 16_000, 1), EXACT),
     (MediaFormat(".webm", "libopus", 48_000, 2), ROUNDED),
-    # These are decoded whole.
+    # Decoded as a whole.
     (MediaFormat(".webm", "libopus", 48_000, 2, video=True), 0.0),
     (MediaFormat(".mp3", "libmp3lame", 44_100, 2), 0.0),
     (MediaFormat(".ogg", "vorbis", 44_100, 2), 0.0),
@@ -57,7 +57,7 @@ def collect(
 
 
 @pytest.mark.parametrize(("kind", "tolerance"), FORMATS, ids=lambda value: str(value)[:60])
-def test_sparse_patches_are_those_of_the_whole(
+def test_sampled_patches_equal_those_of_the_whole_soundtrack(
     tmp_path: Path, kind: MediaFormat, tolerance: float
 ) -> None:
     uri = write(tmp_path / f"sound{kind.suffix}", kind)
@@ -84,7 +84,7 @@ def test_the_first_and_the_last_patch(tmp_path: Path) -> None:
         assert np.abs(sparse - dense[indices]).max() <= EXACT
 
 
-def test_sparse_patches_of_a_part(tmp_path: Path) -> None:
+def test_sampled_patches_of_a_part(tmp_path: Path) -> None:
     uri = write(tmp_path / "sound.flac", FORMATS[2][0])
 
     _, dense = collect(uri, start=7.3, end=41.0)
@@ -94,7 +94,7 @@ def test_sparse_patches_of_a_part(tmp_path: Path) -> None:
     assert np.abs(sparse - dense[indices]).max() <= EXACT
 
 
-def test_all_patches_where_there_are_no_more(tmp_path: Path) -> None:
+def test_a_sample_of_more_than_all_patches_is_all_patches(tmp_path: Path) -> None:
     uri = write(tmp_path / "sound.wav", FORMATS[4][0])
 
     indices, patches = collect(uri, PatchSample(1_000, seed=1))
@@ -103,7 +103,7 @@ def test_all_patches_where_there_are_no_more(tmp_path: Path) -> None:
     np.testing.assert_array_equal(patches, collect(uri)[1])
 
 
-def test_truncated_file_is_seen_where_a_patch_is_missing(tmp_path: Path) -> None:
+def test_a_truncated_file_is_detected_at_a_missing_patch(tmp_path: Path) -> None:
     path = tmp_path / "sound.flac"
     write(path, FORMATS[2][0])
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
@@ -111,7 +111,7 @@ def test_truncated_file_is_seen_where_a_patch_is_missing(tmp_path: Path) -> None
     with pytest.raises(AudioError) as error:
         collect(str(path), PatchSample(9, seed=5))
 
-    # The half that is missing is reached by a seek into nothing, or into the packet that was cut.
+    # A seek into the missing half ends beyond the file, or in the packet that was cut.
     assert error.value.outcome in {Outcome.TRUNCATED, Outcome.CORRUPT}
 
 

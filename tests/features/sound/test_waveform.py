@@ -1,7 +1,6 @@
-"""Decoding of real media files against independent decoders, and of broken ones.
+"""Real media files against independent decoders, and broken files.
 
-Where a test says `original`, it means the samples that were encoded, resampled whole at soxr's
-highest quality.
+`original` stands for the samples that were encoded, resampled as a whole at soxr's highest quality.
 """
 
 import os
@@ -138,7 +137,7 @@ class TestEveryFormat:
         assert waveform.dtype == np.float32
         assert abs(len(waveform) - len(expected)) <= 1
         length = min(len(waveform), len(expected))
-        # soxr HQ against VHQ, and two decoders of one lossy stream.
+        # soxr HQ against VHQ, and two decoders of the same lossy stream.
         np.testing.assert_allclose(waveform[:length], expected[:length], rtol=0, atol=1e-3)
 
     def test_equals_what_was_encoded(self, tmp_path: Path, media_format: MediaFormat) -> None:
@@ -295,7 +294,7 @@ class TestParametersThatChangeInMidStream:
 
 
 class TestOutcomes:
-    """One real file for every outcome but OK, and TOO_SHORT, which the extraction decides."""
+    """A real file for every outcome of decoding."""
 
     sound = music(RATE, 1)
 
@@ -426,8 +425,8 @@ class TestOutcomes:
         assert refusal.detail
         assert str(refusal) == f"{outcome.value}: {refusal.detail}"
 
-    def test_of_a_file_of_somebody_else(self, tmp_path: Path, other_user: None) -> None:
-        path = Path(os.environ["FILE_OF_SOMEBODY_ELSE"])
+    def test_of_a_file_of_another_user(self, tmp_path: Path, other_user: None) -> None:
+        path = Path(os.environ["FILE_OF_ANOTHER_USER"])
         assert refusal_of(path).outcome is Outcome.PERMISSION_DENIED
 
     @pytest.fixture
@@ -435,7 +434,7 @@ class TestOutcomes:
         path = tmp_path / "private.wav"
         path.write_bytes(wav_bytes(bytes(8_000)))
         path.chmod(0)
-        monkeypatch.setenv("FILE_OF_SOMEBODY_ELSE", str(path))
+        monkeypatch.setenv("FILE_OF_ANOTHER_USER", str(path))
         if os.geteuid() != 0:
             yield
             return
@@ -453,13 +452,13 @@ class TestOutcomes:
         of_isolation = {Outcome.TIMEOUT, Outcome.DECODER_CRASHED}
         assert reached == set(Outcome) - {Outcome.OK} - of_extraction - of_isolation
 
-    def test_a_chunk_that_claims_exabytes_does_no_harm(
+    def test_a_chunk_that_claims_exabytes_is_skipped(
         self, tmp_path: Path, capfd: pytest.CaptureFixture[str]
     ) -> None:
         samples = np.random.default_rng(7).integers(-9_000, 9_000, (100, 1))
         content = caf_bytes(samples, RATE, channel_labels=[42])
         path = tmp_path / "sound.caf"
-        # Skipping it is a seek to where no filesystem goes.
+        # Skipping the chunk is a seek beyond the limit of every filesystem.
         path.write_bytes(content + b"free" + struct.pack(">q", 0x45 << 56) + bytes(50))
         np.testing.assert_array_equal(read(path), samples[:, 0] / np.float32(2**15))
         assert capfd.readouterr().err == ""
@@ -468,11 +467,11 @@ class TestOutcomes:
         self.float_samples(tmp_path / "loud.wav", [100.0, 50.0])
         assert read(tmp_path / "loud.wav").max() == 75.0
 
-    def test_a_wav_without_samples_is_a_soundtrack_without_samples(self, tmp_path: Path) -> None:
+    def test_a_wav_without_samples_is_an_empty_soundtrack(self, tmp_path: Path) -> None:
         (tmp_path / "none.wav").write_bytes(wav_bytes(b""))
         assert len(read(tmp_path / "none.wav")) == 0
 
-    def test_titles_in_another_encoding_do_no_harm(self, tmp_path: Path) -> None:
+    def test_titles_in_another_encoding_are_ignored(self, tmp_path: Path) -> None:
         title = b"INFOINAM" + struct.pack("<I", 6) + "café ".encode("latin-1") + b"\0"
         chunk = b"LIST" + struct.pack("<I", len(title)) + title
         path = tmp_path / "latin.wav"
@@ -498,7 +497,7 @@ class TestOutcomes:
 
 
 class TestPlaylists:
-    """A manifest is not trusted input: no file may make the decoder open another one."""
+    """A manifest is not trusted input: no file may make the decoder open another file."""
 
     @pytest.fixture
     def target(self, tmp_path: Path) -> Path:
@@ -521,7 +520,7 @@ class TestPlaylists:
     ) -> None:
         monkeypatch.chdir(target.parent)
         Path(name).write_text(text)
-        # FFmpeg itself reads the other file, though it is given no more than an open file.
+        # FFmpeg itself reads the other file, although it is given only an open file.
         with Path(name).open("rb") as file, av.open(file) as container:
             assert sum(frame.samples for frame in container.decode(audio=0)) > 80_000
 
@@ -545,8 +544,8 @@ def caf_bytes(samples: np.ndarray, sample_rate: int, channel_labels: list[int]) 
     )
 
 
-def read_in_a_process_of_its_own(path: Path) -> np.ndarray:
-    """Reads a file ten times over, where a crash of the decoder's C code is a failed test."""
+def read_in_new_process(path: Path) -> np.ndarray:
+    """Read a file ten times in a new process, so that a crash in C code fails the test."""
     script = f"""
 import numpy as np
 from features.sound.waveform import read_waveform
@@ -575,18 +574,18 @@ class TestLayoutsThatCrashTheLibrary:
             container.mux(stream.encode(frame))
             container.mux(stream.encode(None))
 
-        waveform = read_in_a_process_of_its_own(path)
+        waveform = read_in_new_process(path)
 
         assert len(waveform) == pytest.approx(2 * RATE, abs=0.1 * RATE)
-        # All channels are alike, but for the bass one, which keeps less than the others.
+        # All channels are equal, but the encoder keeps less of the bass channel.
         assert 0.97 * 7 / 8 < waveform.std() / samples.std() < 1.02
 
-    def test_channels_in_an_order_of_their_own(self, tmp_path: Path) -> None:
+    def test_channels_in_a_custom_order(self, tmp_path: Path) -> None:
         path = tmp_path / "swapped.caf"
         samples = np.random.default_rng(5).integers(-9_000, 9_000, (200_000, 2))
         path.write_bytes(caf_bytes(samples, RATE, channel_labels=[2, 1]))  # right, left
 
-        waveform = read_in_a_process_of_its_own(path)
+        waveform = read_in_new_process(path)
 
         np.testing.assert_allclose(waveform, samples.mean(axis=1) / 2**15, rtol=0, atol=1e-6)
 
@@ -603,7 +602,7 @@ def test_damaged_files_give_samples_or_an_audio_error(
     for _ in range(30):
         damaged = bytearray(good)
         for _ in range(rng.choice([1, 1, 4, 16])):
-            # Headers are where it hurts.
+            # Damage of headers has the most different effects.
             position = rng.randrange(rng.choice([64, 600, len(damaged)]))
             kind = rng.choice(["flip", "flip", "flip", "ones", "cut", "insert"])
             if kind == "flip":
@@ -623,7 +622,7 @@ def test_damaged_files_give_samples_or_an_audio_error(
         outcomes.append(Outcome.OK)
         assert np.isfinite(waveform).all()
     assert len(outcomes) == 30
-    assert Outcome.UNREADABLE not in outcomes  # the filesystem is well
+    assert Outcome.UNREADABLE not in outcomes  # no error comes from the filesystem
     assert capfd.readouterr().err == ""
 
     assert {Outcome.OK, Outcome.TRUNCATED} & set(outcomes)

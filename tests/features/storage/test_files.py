@@ -1,4 +1,4 @@
-"""Files on a local filesystem: atomic, typed errors, temporary files out of sight."""
+"""Files on a local filesystem: atomic writes, typed errors, hidden temporary files."""
 
 import concurrent.futures
 import os
@@ -71,7 +71,7 @@ class TestAtomicWrite:
         assert target.read_bytes() == b"second"
         assert list(tmp_path.iterdir()) == [target]
 
-    def test_two_writers_of_one_file_do_not_meet(self, tmp_path: Path) -> None:
+    def test_two_writers_of_a_file_do_not_interfere(self, tmp_path: Path) -> None:
         target = str(tmp_path / "file")
         with files.atomic_write(target) as first, files.atomic_write(target) as second:
             first.write(b"from the first")
@@ -179,7 +179,7 @@ class TestErrors:
             ("403", OSError("cannot read b/403"), OSError),
         ],
     )
-    def test_of_other_filesystems_have_the_type_of_their_status(
+    def test_errors_of_other_filesystems_are_typed_by_their_status(
         self, name: str, answer: Exception, expected: type[OSError]
     ) -> None:
         path = f"refusing://bucket/{name}"
@@ -190,7 +190,7 @@ class TestErrors:
         assert isinstance(refusal.value, PermissionError) == (expected is PermissionError)
         assert str(answer) in str(refusal.value)
 
-    def test_deleting_what_is_not_there_is_no_error(self, tmp_path: Path) -> None:
+    def test_deleting_a_missing_file_is_no_error(self, tmp_path: Path) -> None:
         present = tmp_path / "folder" / "file"
         files.write_bytes(str(present), b"")
         files.delete(str(present))

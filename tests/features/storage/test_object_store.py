@@ -1,4 +1,4 @@
-"""gs:// through the same functions as local files, on an emulated bucket: few requests, no loss."""
+"""Objects under gs:// on an emulated bucket: atomic writes, few requests, typed errors."""
 
 import os
 import subprocess
@@ -65,7 +65,7 @@ class TestAtomicWrite:
             file.write(content[1000:])
 
         assert files.read_bytes(f"{FOLDER}/large") == content
-        assert bucket.num_faults() >= 6  # of the upload's four requests, of the reading's one
+        assert bucket.num_faults() >= 6  # four requests of the upload, one of the read
 
 
 def test_reading_seeks_and_ends(bucket: emulator.Emulator) -> None:
@@ -171,7 +171,7 @@ class TestErrors:
         with pytest.raises(PermissionError, match=f"{FOLDER}/file: {said}"):
             files.write_bytes(f"{FOLDER}/file", b"")
 
-    def test_what_is_not_worth_another_attempt(self, bucket: emulator.Emulator) -> None:
+    def test_errors_that_are_not_retried(self, bucket: emulator.Emulator) -> None:
         bucket.set_faults(1, (400,))
         with pytest.raises(OSError, match="400") as refusal:
             files.read_bytes(f"{FOLDER}/file")
@@ -179,7 +179,7 @@ class TestErrors:
         assert len(bucket.requests()) == 1
 
 
-def test_reading_does_without_beam(bucket: emulator.Emulator) -> None:
+def test_reading_needs_no_beam(bucket: emulator.Emulator) -> None:
     """A decoder process would take 160 MB more."""
     files.write_bytes(f"{FOLDER}/file", b"content")
     script = (
