@@ -87,11 +87,13 @@ class Options:
     """
 
     # Augmentation of patches, see `training.input.augmentation`.
-    mixup: Annotated[float, "a of Beta(a, a), the share of a patch in its mixture; 0 is off"] = 0.0
+    mixup: Annotated[float, "a of Beta(a, a), the distribution of shares in a mixture; 0: off"] = (
+        0.0
+    )
     time_shift_seconds: Annotated[float, "largest shift in time, in either direction"] = 0.0
     band_shift: Annotated[int, "largest shift in mel bands, in either direction"] = 0
     gain_decibels: Annotated[float, "largest change of loudness, in either direction"] = 0.0
-    masks: Annotated[int, "masked stretches of time in a patch, and as many of mel bands"] = 0
+    masks: Annotated[int, "number of time masks of a patch, and of band masks"] = 0
     time_mask_seconds: Annotated[float, "largest duration of a time mask"] = 0.1
     mask_bands: Annotated[int, "largest number of bands of a band mask"] = 8
     label_balance: Annotated[
@@ -104,9 +106,7 @@ class Options:
     weight_decay: Annotated[
         float, "decoupled: a step shrinks kernels by the learning rate times this"
     ] = 0.0
-    average_decay: Annotated[float, "share of the averaged weights that a step keeps; 0 is off"] = (
-        0.0
-    )
+    average_decay: Annotated[float, "share of the averaged weights that a step keeps; 0: off"] = 0.0
 
     def __post_init__(self) -> None:
         limits = {
@@ -144,9 +144,11 @@ class Recipe:
     steps: Annotated[int, "mini-batches to train on, those of earlier commands included"]
     num_labels: Annotated[int | None, "learn the N most frequent labels; null: all"]
     training_subset: Annotated[str | None, "nested subset of the training videos; null: all"] = None
-    normalise: Annotated[bool, "normalise each mel band, by pipelines.band_statistics"] = False
+    normalise: Annotated[bool, "normalise mel bands by the output of pipelines.band_statistics"] = (
+        False
+    )
     seed: Annotated[int, "seed of the initial weights and of the order of the input"]
-    precision: Annotated[Precision, "of activations; weights and loss are always float32"] = (
+    precision: Annotated[Precision, "dtype of activations; weights and loss are float32"] = (
         "float32"
     )
     options: Options = Options()

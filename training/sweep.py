@@ -22,7 +22,7 @@ from features.contracts.documents import Run
 from features.contracts.folders import MadeBy
 from features.errors import OK, InputError, JobFailedError, run_command
 from features.storage import files
-from features.terminal import StatusLine
+from features.terminal import StatusLine, usage
 from features.typed_json import Document
 from training import overrides, train
 from training.config import Recipe
@@ -110,6 +110,7 @@ class _Run:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m training.sweep",
+        usage=usage("RECIPE --features FEATURES --output SWEEP"),
         description=_DESCRIPTION,
         epilog="Exit codes: 0 done, 1 some runs failed (the others are compared), 2 bad\n"
         "input, 130 interrupted.",

@@ -13,7 +13,7 @@ from features.contracts import folders
 from features.contracts.documents import Run
 from features.errors import OK, InputError, run_command
 from features.storage import files
-from features.terminal import duration, report
+from features.terminal import duration, report, usage
 from training import overrides, recipes
 from training.config import Recipe
 from training.distributed.cluster import (
@@ -73,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser = argparse.ArgumentParser(
         prog="python -m training.train",
+        usage=usage("RECIPE --features FEATURES --output RUN"),
         description=_DESCRIPTION,
         epilog="recipes:\n" + "\n".join(lines) + "\n\n"
         "Exit codes: 0 done, 1 the training failed, 2 bad input, 4 another process of\n"

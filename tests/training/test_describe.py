@@ -94,9 +94,7 @@ def test_fields_are_listed_with_what_the_paper_reports(capsys: pytest.CaptureFix
     assert [line.split("=")[0].strip() for line in lines[1::2]] == list(fields)
     for expected in ("steps=300", "report_steps=6", "width=0.25", "mixup=0.3", "precision=float32"):
         assert f"  {expected}" in lines
-    assert (
-        "      of activations; weights and loss are always float32 (float32 or bfloat16)" in lines
-    )
+    assert "      dtype of activations; weights and loss are float32 (float32 or bfloat16)" in lines
 
 
 def test_bad_input_is_named() -> None:

@@ -32,14 +32,18 @@ def test_a_sweep_resumes_and_a_failed_run_leaves_the_others_alone(
     flags = command(features_folder, tmp_path, "--learning-rate", GOOD, SLOW, BAD)
     good, slow, bad = (tmp_path / f"learning_rate={rate}" for rate in (GOOD, SLOW, BAD))
     sweep = subprocess.Popen([sys.executable, "-m", "training.sweep", *flags])
-    deadline = time.monotonic() + LIMIT_SECONDS
-    while not (slow / "events").exists():
-        assert time.monotonic() < deadline
-        assert sweep.poll() is None
-        time.sleep(0.1)
-    first = (good / "run.json").read_bytes()
-    sweep.terminate()
-    assert sweep.wait(LIMIT_SECONDS) == 130
+    try:
+        deadline = time.monotonic() + LIMIT_SECONDS
+        while not (slow / "events").exists():
+            assert time.monotonic() < deadline
+            assert sweep.poll() is None
+            time.sleep(0.1)
+        first = (good / "run.json").read_bytes()
+        sweep.terminate()
+        assert sweep.wait(LIMIT_SECONDS) == 130
+    finally:
+        sweep.kill()
+        sweep.wait()
     assert not (tmp_path / "sweep.json").exists()
     assert not (bad / "events").exists()
 
