@@ -158,6 +158,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.cluster and not cluster:
         _, arguments = _cluster_parser().parse_known_args(argv)
         return supervise(arguments, num_workers=args.workers, num_servers=args.parameter_servers)
+    if job.writes_run:
+        print(_intervals(recipe), flush=True)
     start = time.monotonic()
     run = train_and_export(job)
     if run:
@@ -167,21 +169,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _is_finished(job: TrainingJob) -> bool:
-    """Print what is to be trained, and make the run unfinished unless nothing is left to train."""
-    recipe = job.recipe
+    """Whether nothing is left to train; if something is, make the run unfinished."""
     finished = folders.find_document(job.output, Run)
-    if finished and finished.steps >= recipe.steps:
+    if finished and finished.steps >= job.recipe.steps:
         print(f"{job.output} is finished, at {finished.steps} steps; more --steps continue the run")
         return True
     files.delete(files.join(job.output, folders.RUN))
     if job.cluster is None and not job.features.num_patches.get(VALIDATION):
         print(f"{job.features.folder} has no {VALIDATION} patches: no validation", file=sys.stderr)
-    print(
+    return False
+
+
+def _intervals(recipe: Recipe) -> str:
+    return (
         f"{recipe.steps:,} steps of {recipe.batch_size} patches; a point of the curves every "
         f"{recipe.report_steps:,} steps; validation on {recipe.validation_patches:,} patches "
         f"every {recipe.validation_steps:,} steps"
     )
-    return False
 
 
 def _check_sizes(args: argparse.Namespace) -> None:

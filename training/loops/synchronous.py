@@ -71,7 +71,7 @@ def train(
     validation_set = validation_batches(features, recipe) if num_workers == 1 else None
     validator = Validator(average or model, features, output, recorder.curves)
     validation = None
-    or_across_workers = any_worker(strategy)
+    on_any_worker = any_worker(strategy)
     with recorder:
         for step in range(first_step, recipe.steps + 1):
             is_last = step == recipe.steps
@@ -79,9 +79,7 @@ def train(
                 metrics = take_step()
                 if update_average:
                     update_average(step)
-                saves, stops = or_across_workers(
-                    [is_last or recorder.save_is_due, stop_requested()]
-                )
+                saves, stops = on_any_worker([is_last or recorder.save_is_due, stop_requested()])
             recorder.add_step(step, **metrics)
             if stops:
                 raise KeyboardInterrupt
