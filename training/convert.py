@@ -100,10 +100,7 @@ def load_saved_model(export: str) -> Apply:
 
 _CONVERTERS: Mapping[
     str, tuple[Callable[[str, Path, Sequence[str]], None], Callable[[Path], Apply]]
-] = {
-    "tflite": (to_tflite, load_tflite),
-    "onnx": (to_onnx, load_onnx),
-}
+] = {"tflite": (to_tflite, load_tflite), "onnx": (to_onnx, load_onnx)}
 
 
 def largest_difference(converted: Apply, original: Apply, front_end: FrontEnd) -> float:

@@ -8,15 +8,7 @@ import difflib
 from collections.abc import Callable, Mapping
 
 from features.errors import InputError
-from training.config import (
-    AlexNet,
-    FullyConnected,
-    InceptionV3,
-    Options,
-    Recipe,
-    ResNet50,
-    Vgg,
-)
+from training.config import AlexNet, FullyConnected, InceptionV3, Options, Recipe, ResNet50, Vgg
 
 # "The 10% most frequent labels of the original 30K" (section 3.3), and the sets of section 4.2.
 _LABELS_30K, _LABELS_3K, _LABELS_400 = 30_871, 3_087, 400
@@ -64,9 +56,7 @@ def vgg() -> Recipe:
     Section 3.3.3. The learning rate is that of VGGish, as the paper does not give its own.
     """
     return dataclasses.replace(
-        alexnet(),
-        name="vgg",
-        model=Vgg(width=1.0, batch_norm_momentum=_BATCH_NORM_MOMENTUM),
+        alexnet(), name="vgg", model=Vgg(width=1.0, batch_norm_momentum=_BATCH_NORM_MOMENTUM)
     )
 
 
@@ -119,10 +109,7 @@ def resnet50_17m() -> Recipe:
     Section 4.1: a tenth of the learning rate after 13M steps.
     """
     return dataclasses.replace(
-        resnet50(),
-        name="resnet50_17m",
-        steps=17_000_000,
-        learning_rate_cuts=((13_000_000, 0.1),),
+        resnet50(), name="resnet50_17m", steps=17_000_000, learning_rate_cuts=((13_000_000, 0.1),)
     )
 
 

@@ -20,12 +20,7 @@ from training.distributed.watchdog import LostPeerError, Watchdog
 from training.export import export
 from training.input.batches import TRAIN, FeatureSet, find_damage, validation_batches
 from training.loops.asynchronous import train_asynchronously
-from training.loops.checkpoints import (
-    last_step,
-    restore_last_weights,
-    skip_shard,
-    skipped_shards,
-)
+from training.loops.checkpoints import last_step, restore_last_weights, skip_shard, skipped_shards
 from training.loops.recorder import TrainedRun
 from training.loops.step import failure_of, fresh_model
 from training.loops.synchronous import train

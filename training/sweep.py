@@ -26,12 +26,7 @@ from features.terminal import StatusLine, usage
 from features.typed_json import Document
 from training import overrides, train
 from training.config import Recipe
-from training.distributed.processes import (
-    POLL_SECONDS,
-    TrainingProcess,
-    kill,
-    sigterm_as_interrupt,
-)
+from training.distributed.processes import POLL_SECONDS, TrainingProcess, kill, sigterm_as_interrupt
 from training.input.batches import FeatureSet, open_features
 from training.loops.checkpoints import claim
 from training.loops.recorder import InterruptedRunError

@@ -13,12 +13,7 @@ import tensorflow as tf
 from features.contracts import folders
 from features.contracts.documents import Run
 from features.errors import InputError
-from training.distributed.watchdog import (
-    LostPeerError,
-    Watchdog,
-    is_listening,
-    wait_for_address,
-)
+from training.distributed.watchdog import LostPeerError, Watchdog, is_listening, wait_for_address
 
 VARIABLE = "TF_CONFIG"
 CHIEF, WORKER, PARAMETER_SERVER, EVALUATOR = "chief", "worker", "ps", "evaluator"

@@ -25,12 +25,7 @@ from training.distributed.cluster import (
     WORKER,
     Cluster,
 )
-from training.distributed.processes import (
-    POLL_SECONDS,
-    TrainingProcess,
-    kill,
-    sigterm_as_interrupt,
-)
+from training.distributed.processes import POLL_SECONDS, TrainingProcess, kill, sigterm_as_interrupt
 from training.distributed.watchdog import LOST_PEER, Watchdog
 
 # So many deaths in so many seconds have a cause that restarting does not remove.

@@ -152,9 +152,7 @@ def _measured_step(
     return worker_step
 
 
-def _fetch_metrics(
-    step: tf.distribute.experimental.coordinator.RemoteValue,
-) -> _StepMetrics | None:
+def _fetch_metrics(step: tf.distribute.experimental.coordinator.RemoteValue) -> _StepMetrics | None:
     """The metrics of a step; None if its worker died after the step and before sending them.
 
     The servers have the gradient, so the step counts. Only a lost server ends the run.

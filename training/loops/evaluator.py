@@ -11,13 +11,7 @@ from features.storage import files
 from training.config import Recipe
 from training.distributed.watchdog import LostPeerError
 from training.input.batches import FeatureSet, validation_batches
-from training.loops.checkpoints import (
-    FOLDER,
-    BestCheckpoint,
-    restore_weights,
-    served_part,
-    step_of,
-)
+from training.loops.checkpoints import FOLDER, BestCheckpoint, restore_weights, served_part, step_of
 from training.loops.progress import Curves
 from training.loops.step import fresh_model
 from training.loops.validation import ValidationMetrics, inference, validate

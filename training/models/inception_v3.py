@@ -74,12 +74,7 @@ _REDUCTION_A: _Module = (
 )
 _REDUCTION_B: _Module = (
     (_Conv(192, (1, 1)), _Conv(320, (3, 3), strides=2)),
-    (
-        _Conv(192, (1, 1)),
-        _Conv(192, (1, 7)),
-        _Conv(192, (7, 1)),
-        _Conv(192, (3, 3), strides=2),
-    ),
+    (_Conv(192, (1, 1)), _Conv(192, (1, 7)), _Conv(192, (7, 1)), _Conv(192, (3, 3), strides=2)),
     (_MaxPool(),),
 )
 _MODULES = (
