@@ -64,20 +64,15 @@ class Field:
         Raises:
           InputError: the value is of another type.
         """
-        try:
-            value: Any = json.loads(text)
-        except json.JSONDecodeError:
-            value = text
-        if self.type == _CUTS:
-            candidates: list[Any] = [
-                [] if value is None else [cut.split(":") for cut in text.split("+")]
-            ]
+        is_cuts = self.type == _CUTS
+        if is_cuts:
+            value = [] if text == "null" else [cut.split(":") for cut in text.split("+")]
         else:
-            candidates = [value, text]  # a name may look like a number
-        strict = self.type != _CUTS  # of cuts, numbers are text here
-        for candidate in candidates:
+            value = _from_json(text)
+        for candidate in (value, text):  # a name may look like a number
             try:
-                parsed = msgspec.convert(candidate, self.type, strict=strict)
+                # The numbers of cuts are still text.
+                parsed = msgspec.convert(candidate, self.type, strict=not is_cuts)
             except msgspec.ValidationError:
                 continue
             if not isinstance(parsed, float) or math.isfinite(parsed):
@@ -195,6 +190,13 @@ def several_settings_of(args: argparse.Namespace) -> dict[str, list[str]]:
         name: given.split(",") if isinstance(given, str) else given
         for name, given in settings_of(args).items()
     }
+
+
+def _from_json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
 
 
 def _flag(name: str) -> str:
