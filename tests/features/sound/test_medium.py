@@ -7,6 +7,7 @@ two with what needs no entropy coder: silence, and a last frame of fewer than 16
 before version 8 has no test: its encoder is no longer distributed.
 """
 
+import random
 import struct
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -20,6 +21,7 @@ from features.sound.medium import open_medium
 from features.sound.outcome import AudioError, Outcome
 from features.sound.waveform import read_waveform
 from pipelines.corpus.encoding import write_media
+from tests.features.sound.damage import damage
 
 MEDIA = Path(__file__).parent / "media"
 RATE = 16_000
@@ -216,6 +218,32 @@ class TestSingleFileContainers:
         write_media(path, sine(RATE, 8.0)[:, None], sample_rate=RATE, codec=codec)
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
         assert refusal_of(path).outcome is Outcome.TRUNCATED
+
+    @pytest.mark.parametrize("name", ["wv", "tta", "ape", "dsf", "dff", "mpc", "spx"])
+    def test_damaged_files_give_samples_or_an_audio_error(self, tmp_path: Path, name: str) -> None:
+        path = tmp_path / f"sound.{name}"
+        if name in {"wv", "tta"}:
+            codec = {"wv": "wavpack", "tta": "tta"}[name]
+            write_media(path, sine(RATE, 1.0)[:, None], sample_rate=RATE, codec=codec)
+            good = path.read_bytes()
+        elif name in {"mpc", "spx"}:
+            good = (MEDIA / f"tone.{name}").read_bytes()
+        elif name == "ape":
+            good = ape_bytes(RATE) + bytes(600)
+        else:
+            good = {"dsf": dsf_bytes, "dff": dff_bytes}[name](dsd_bits(0.1))
+        rng = random.Random(f"damage {name}")
+        outcomes = set()
+        for _ in range(60):
+            path.write_bytes(damage(good, rng))
+            try:
+                for block in read_waveform(str(path), sample_rate_hz=RATE):
+                    assert np.isfinite(block).all()
+                outcomes.add(Outcome.OK)
+            except AudioError as error:
+                outcomes.add(error.outcome)
+        assert {Outcome.OK, Outcome.CORRUPT} <= outcomes
+        assert Outcome.UNREADABLE not in outcomes
 
 
 class TestRefusedContainers:

@@ -24,6 +24,7 @@ from features.front_end.params import LogMelParams
 from features.sound.outcome import AudioError, Outcome
 from features.sound.waveform import RESAMPLER, read_waveform
 from pipelines.corpus.encoding import FORMATS, MediaFormat, write_media
+from tests.features.sound.damage import damage
 
 ROOT = Path(__file__).parents[3]
 PARAMS = LogMelParams()
@@ -600,20 +601,7 @@ def test_damaged_files_give_samples_or_an_audio_error(
     path = tmp_path / f"damaged{media_format.suffix}"
     outcomes = []
     for _ in range(30):
-        damaged = bytearray(good)
-        for _ in range(rng.choice([1, 1, 4, 16])):
-            # Damage of headers has the most different effects.
-            position = rng.randrange(rng.choice([64, 600, len(damaged)]))
-            kind = rng.choice(["flip", "flip", "flip", "ones", "cut", "insert"])
-            if kind == "flip":
-                damaged[position : position + 1] = rng.randbytes(1)
-            elif kind == "ones":
-                damaged[position : position + 4] = b"\xff" * 4
-            elif kind == "cut":
-                del damaged[position : position + rng.randrange(1, 300)]
-            else:
-                damaged[position:position] = rng.randbytes(rng.randrange(1, 50))
-        path.write_bytes(damaged)
+        path.write_bytes(damage(good, rng))
         try:
             waveform = read(path)
         except AudioError as error:
