@@ -38,7 +38,7 @@ _RESNET50 = (30e6, 1.9e9)
 _TABLE_4 = (*_RESNET50, 380, None, 16_000_000)
 
 # By recipe of training.train.
-PAPER: Mapping[str, Reported] = {
+REPORTED: Mapping[str, Reported] = {
     "fully_connected": Reported("Table 2, row 1", 0.851, 1.471, 0.058, 11.2e6, 11.2e6, 35, 10),
     "alexnet": Reported("Table 2, row 2", 0.894, 1.764, 0.115, 37.3e6, 767e6, 82, 20),
     "vgg": Reported("Table 2, row 3", 0.911, 1.909, 0.161, 62e6, 2.4e9, 184, 10),

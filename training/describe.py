@@ -14,7 +14,7 @@ from typing import Any
 from features.contracts.export import EMBEDDING
 from features.errors import OK, InputError, run_command
 from features.front_end.params import LogMelParams
-from features.paper import PAPER
+from features.paper import REPORTED
 from training import overrides, recipes
 from training.config import ModelConfig, Recipe
 from training.loops.throughput import patches_per_second
@@ -59,7 +59,7 @@ def describe(recipe: Recipe, *, speed: bool = False) -> dict[str, Any]:
     patch_shape = _PATCH_SHAPES.get(recipe.name, LogMelParams().patch_shape)
     cost, embedding_units = _cost(recipe.model, labels, patch_shape)
     published = recipes.find_recipe(recipe.name)
-    reported = PAPER.get(recipe.name)
+    reported = REPORTED.get(recipe.name)
     is_published = (recipe.model, labels) == (published.model, published.num_labels)
     paper = None
     if reported and reported.weights and is_published:
@@ -109,7 +109,7 @@ def _list_fields(recipe: Recipe) -> str:
 
 
 def _reported(name: str) -> str:
-    reported = PAPER.get(name)
+    reported = REPORTED.get(name)
     if reported is None:
         return "not in the paper"
     metrics = {"AUC": reported.auc, "d-prime": reported.d_prime, "mAP": reported.map}

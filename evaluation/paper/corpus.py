@@ -59,7 +59,7 @@ def corpus_of(
     """
     if args.features is not None:
         return Corpus(files.absolute(args.features), ())
-    if scale == PAPER and args.manifest is None and not args.estimate:
+    if scale.name == PAPER.name and args.manifest is None and not args.estimate:
         raise InputError("--scale paper takes --features, or a --manifest of its videos")
     steps: list[Step] = []
     if args.manifest is not None:

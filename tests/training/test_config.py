@@ -4,7 +4,7 @@ import json
 import pytest
 
 from features.errors import InputError
-from features.paper import PAPER
+from features.paper import REPORTED
 from training import overrides, recipes
 from training.config import FullyConnected, Options, Recipe
 
@@ -45,9 +45,9 @@ def test_every_field_is_set_from_the_text_that_describe_shows(name: str) -> None
 
 
 def test_recipes_and_the_papers_runs_have_the_same_names_and_steps() -> None:
-    assert set(recipes.RECIPES) - set(PAPER) == {"modern"}
-    assert {name: reported.steps for name, reported in PAPER.items()} == {
-        name: recipes.find_recipe(name).steps for name in PAPER
+    assert set(recipes.RECIPES) - set(REPORTED) == {"modern"}
+    assert {name: reported.steps for name, reported in REPORTED.items()} == {
+        name: recipes.find_recipe(name).steps for name in REPORTED
     }
 
 
