@@ -170,7 +170,7 @@ def test_killed_extraction_resumes_to_the_same_bytes(
         time.sleep(moment)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        # What was done, and said so by its sidecar, is not done again.
+        # A shard with a sidecar is not extracted again.
         assert done.items() <= finished(tmp_path).items()
     done = finished(tmp_path)
     # What a worker leaves behind that was killed while writing:

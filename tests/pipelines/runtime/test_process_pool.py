@@ -61,7 +61,7 @@ def wait_for_the_first_shard(output: Path) -> None:
 
 
 def worker_processes(job: int) -> list[int]:
-    """They have the command line of the fork server, which is forked, and not executed anew."""
+    """They have the command line of the fork server, which is forked, and not executed again."""
     forked = [pid for pid in descendants(job) if b"forkserver" in command_of(pid)]
     return [pid for pid in forked if any(pid in descendants(other) for other in forked)]
 
