@@ -1,4 +1,4 @@
-"""What a training run is: a network, an optimizer, an amount of data; frozen, and kept as JSON.
+"""The recipe of a training run: a network, an optimizer, an amount of data.
 
 A field of a recipe is declared once, here: its name, its type and, in the annotation, its meaning.
 `training.overrides` sets fields from text and `training.describe` lists them.

@@ -9,7 +9,6 @@ import dataclasses
 import functools
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from features.contracts.export import EMBEDDING
 from features.errors import OK, InputError, run_command
@@ -28,8 +27,6 @@ For each RECIPE, list also every field that --set can change, with its value,
 and what the paper reports. --speed measures how many patches a second this
 machine trains, in a few seconds a network.
 """
-
-
 # Inputs of the networks of section 4.4 instead of patches of 96 x 64: patches of 20 x 64, and the
 # average pool of ResNet-50.
 _PATCH_SHAPES: Mapping[str, tuple[int, ...]] = {
@@ -38,17 +35,39 @@ _PATCH_SHAPES: Mapping[str, tuple[int, ...]] = {
 }
 
 
-def describe(recipe: Recipe, *, speed: bool = False) -> dict[str, Any]:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PublishedCost:
+    """The cost of a network as the paper reports it; None for what it does not report."""
+
+    weights: float | None = None
+    multiplies: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Description:
     """The cost of the network of a recipe.
 
-    Args:
-      recipe: the recipe, for a given number of labels.
-      speed: whether to measure how fast the network trains.
+    Attributes:
+      network: its name.
+      labels: number of outputs.
+      embedding_units: size of the embedding.
+      weights: of the network.
+      multiplies: of one patch.
+      paper: None if the paper does not report the cost of this network.
+      patches_per_second: in training on this machine; None if not measured.
+    """
 
-    Returns:
-      `network`, `labels`, `embedding_units`, `weights` and `multiplies` (of one patch), `paper`
-      with the `weights` and `multiplies` that the paper reports for this network, or None, and
-      `patches_per_second` in training, or None.
+    network: str
+    labels: int
+    embedding_units: int
+    weights: int
+    multiplies: int
+    paper: PublishedCost | None
+    patches_per_second: float | None
+
+
+def describe(recipe: Recipe, *, speed: bool = False) -> Description:
+    """Count the weights and multiplies of a network, and measure the `speed` of its training.
 
     Raises:
       InputError: the recipe is for all labels.
@@ -63,16 +82,17 @@ def describe(recipe: Recipe, *, speed: bool = False) -> dict[str, Any]:
     is_published = (recipe.model, labels) == (published.model, published.num_labels)
     paper = None
     if reported and reported.weights and is_published:
-        paper = {"weights": reported.weights, "multiplies": reported.multiplies}
+        paper = PublishedCost(weights=reported.weights, multiplies=reported.multiplies)
     rate = patches_per_second(recipe, num_labels=labels, patch_shape=patch_shape) if speed else None
-    return {
-        "network": recipe.model.network,
-        "labels": labels,
-        "embedding_units": embedding_units,
-        **dataclasses.asdict(cost),
-        "paper": paper,
-        "patches_per_second": rate,
-    }
+    return Description(
+        network=recipe.model.network,
+        labels=labels,
+        embedding_units=embedding_units,
+        weights=cost.weights,
+        multiplies=cost.multiplies,
+        paper=paper,
+        patches_per_second=rate,
+    )
 
 
 @functools.cache
@@ -82,25 +102,25 @@ def _cost(model: ModelConfig, num_labels: int, patch_shape: tuple[int, ...]) -> 
     return cost_of(built), built.output[EMBEDDING].shape[-1]
 
 
-def _table(descriptions: Mapping[str, Mapping[str, Any]]) -> str:
-    measured = any(found["patches_per_second"] for found in descriptions.values())
+def _table(descriptions: Mapping[str, Description]) -> str:
+    measured = any(found.patches_per_second for found in descriptions.values())
     lines = [
         f"{'':<24}{'labels':>8}{'weights':>10}{'paper':>8}{'multiplies':>12}{'paper':>8}"
         + f"{'patches/s':>11}" * measured
     ]
-    for name, description in descriptions.items():
-        paper = description["paper"] or {"weights": None, "multiplies": None}
+    for name, found in descriptions.items():
+        paper = found.paper or PublishedCost()
         lines.append(
-            f"{name:<24}{description['labels']:>8}"
-            f"{_rounded(description['weights']):>10}{_rounded(paper['weights']):>8}"
-            f"{_rounded(description['multiplies']):>12}{_rounded(paper['multiplies']):>8}"
-            + (f"{description['patches_per_second']:>11.3g}" if measured else "")
+            f"{name:<24}{found.labels:>8}"
+            f"{_rounded(found.weights):>10}{_rounded(paper.weights):>8}"
+            f"{_rounded(found.multiplies):>12}{_rounded(paper.multiplies):>8}"
+            + (f"{found.patches_per_second:>11.3g}" if measured else "")
         )
     return "\n".join(lines)
 
 
 def _list_fields(recipe: Recipe) -> str:
-    """What the paper reports of a recipe, and a line or two for each field."""
+    """What the paper reports of a recipe, then two lines for each field."""
     lines = [f"\n{recipe.name}: {_reported(recipe.name)}"]
     for field in overrides.fields_of(recipe).values():
         lines.append(f"  {field.name}={field.text}")
@@ -153,7 +173,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     ]
     descriptions = {recipe.name: describe(recipe, speed=args.speed) for recipe in chosen}
     if args.json:
-        print(json.dumps(descriptions, indent=2))
+        content = {name: dataclasses.asdict(found) for name, found in descriptions.items()}
+        print(json.dumps(content, indent=2))
         return OK
     print(_table(descriptions))
     if args.recipes:

@@ -47,7 +47,7 @@ class Result:
 
     @property
     def mean_average_precision(self) -> float:
-        """Of the validation subset; NaN if there is none."""
+        """The mAP of the validation subset; NaN if there is none."""
         value = self.metrics.get(_MAP)
         return math.nan if value is None else value
 

@@ -146,7 +146,7 @@ def meet(cluster: Cluster, seconds: float) -> None:
 
 
 def serve(cluster: Cluster, output: str, seconds: float) -> None:
-    """Be a worker or a parameter server until the chief has finished the run.
+    """Run as a worker or a parameter server until the chief has finished the run.
 
     Args:
       cluster: with the role of this process.

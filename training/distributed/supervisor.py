@@ -28,7 +28,7 @@ from training.distributed.cluster import (
 from training.distributed.processes import POLL_SECONDS, TrainingProcess, kill, sigterm_as_interrupt
 from training.distributed.watchdog import LOST_PEER, Watchdog
 
-# So many deaths in so many seconds have a cause that restarting does not remove.
+# Give up after this many deaths within this many seconds: restarting does not remove their cause.
 _MAX_DEATHS, _DEATHS_SECONDS = 6, 600.0
 
 

@@ -50,7 +50,7 @@ class _StepMetrics:
 def train_asynchronously(
     recipe: Recipe, features: FeatureSet, output: str, *, cluster: Cluster, watchdog: Watchdog
 ) -> TrainedRun:
-    """Be the chief: train a run, or resume it, in the folder `output`.
+    """Train a run as the chief, or resume it, in the folder `output`.
 
     Steps are done at least once: another worker repeats the steps of a worker that dies, even if
     their gradients had arrived. So a run may end a few steps beyond its last.
