@@ -236,27 +236,13 @@ def _on_videos(name: str, num_videos: int | None) -> Recipe:
 RECIPES: Mapping[str, Callable[[], Recipe]] = {
     recipe.__name__: recipe
     for recipe in (
-        fully_connected,
-        alexnet,
-        vgg,
-        inception_v3,
-        inception_v3_lean_stem,
-        resnet50,
-        resnet50_17m,
-        resnet50_30k,
-        resnet50_3k,
-        resnet50_400,
-        resnet50_bottleneck_30k,
-        resnet50_bottleneck_3k,
-        resnet50_bottleneck_400,
-        resnet50_70m_videos,
-        resnet50_7m_videos,
-        resnet50_700k_videos,
-        resnet50_70k_videos,
-        resnet50_23k_videos,
-        audio_set_log_mel,
-        audio_set_embeddings,
-        modern,
+        *(fully_connected, alexnet, vgg, inception_v3, inception_v3_lean_stem),
+        *(resnet50, resnet50_17m),
+        *(resnet50_30k, resnet50_3k, resnet50_400),
+        *(resnet50_bottleneck_30k, resnet50_bottleneck_3k, resnet50_bottleneck_400),
+        *(resnet50_70m_videos, resnet50_7m_videos, resnet50_700k_videos),
+        *(resnet50_70k_videos, resnet50_23k_videos),
+        *(audio_set_log_mel, audio_set_embeddings, modern),
     )
 }
 

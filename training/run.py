@@ -6,7 +6,7 @@ import math
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import tensorflow as tf
 
@@ -69,8 +69,11 @@ def train_and_export(job: TrainingJob) -> Run | None:
             trained, skipped = _train(job, watchdog)
         except tf.errors.OpError as error:
             raise failure_of(error, last_step(job.output)) from error
-    if not job.writes_run:
-        return None
+        return _export(job, trained, skipped) if job.writes_run else None
+
+
+def _export(job: TrainingJob, trained: TrainedRun, skipped: Sequence[str]) -> Run:
+    """Export the last checkpoint, validated, and write run.json."""
     recipe, features = job.recipe, job.features
     model = fresh_model(recipe, features)
     restore_last_weights(job.output, model, recipe)
