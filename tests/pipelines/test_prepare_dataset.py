@@ -6,12 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from features.contracts import folders, sharding
-from features.contracts.labels import read_vocabulary
+from features.contracts.labels import FILE_NAME, Vocabulary, read_vocabulary
 from features.errors import InputError, JobFailedError
 from pipelines import prepare_dataset
 
@@ -26,6 +27,16 @@ def prepare(manifest: str, output: Path, *flags: str) -> dict[str, Any]:
     code = prepare_dataset.main(["--manifest", manifest, "--output", str(output), *flags])
     assert code == 0
     return folders.read_root(str(output), folders.DATASET)
+
+
+@pytest.fixture
+def known_labels(tmp_path: Path) -> str:
+    """A flag for the labels x and y, which spares tests of other stages the analysis of labels."""
+    folder = tmp_path / "known"
+    folder.mkdir()
+    vocabulary = Vocabulary(("x", "y"), ("x", "y"), np.array([2, 1]), 3)
+    (folder / FILE_NAME).write_bytes(vocabulary.to_bytes())
+    return f"--vocabulary={folder}"
 
 
 def read_videos(output: Path) -> list[dict[str, Any]]:
@@ -87,17 +98,18 @@ def test_transform_graph_gives_the_same_indices(tmp_path: Path) -> None:
     assert indices.values.numpy().tolist() == [0, 1, 2, -1]
 
 
-def test_same_manifest_gives_the_same_data_set(tmp_path: Path) -> None:
+def test_same_manifest_gives_the_same_data_set(tmp_path: Path, known_labels: str) -> None:
     rows = [(f"v{i}", f"{i}.wav", "x") for i in range(30)]
     manifest = write_manifest(tmp_path / "m.csv", rows)
     first = prepare(manifest, tmp_path / "out")
     videos = read_videos(tmp_path / "out")
 
-    again = prepare(manifest, tmp_path / "out")
+    again = prepare(manifest, tmp_path / "out", known_labels)
     reordered = prepare(write_manifest(tmp_path / "m.csv", rows[::-1]), tmp_path / "other")
     changed = prepare(
         write_manifest(tmp_path / "m.csv", [*rows[:-1], ("v29", "29.wav", "x;y")]),
         tmp_path / "changed",
+        known_labels,
     )
 
     assert read_videos(tmp_path / "out") == videos == read_videos(tmp_path / "other")
@@ -106,14 +118,16 @@ def test_same_manifest_gives_the_same_data_set(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("splits", [("", ""), ("train", "evaluation")])
-def test_id_that_occurs_twice_is_refused(tmp_path: Path, splits: tuple[str, str]) -> None:
+def test_id_that_occurs_twice_is_refused(
+    tmp_path: Path, splits: tuple[str, str], known_labels: str
+) -> None:
     rows = [(f"v{i}", f"{i}.wav", "x", "") for i in range(50)]
     twice = [("v7", "other.wav", "y", splits[0]), ("v7", "third.wav", "y", splits[1])]
     header = "id,uri,labels,split"
     manifest = write_manifest(tmp_path / "m.csv", [*rows, *twice], header)
 
     with pytest.raises(InputError, match=r"column id: 2 rows repeat an id.*'v7', 'v7'"):
-        prepare(manifest, tmp_path / "out")
+        prepare(manifest, tmp_path / "out", known_labels)
 
     assert not (tmp_path / "out" / folders.DATASET).exists()
 
@@ -190,13 +204,15 @@ def test_output_that_cannot_be_one_is_refused(tmp_path: Path) -> None:
         prepare(manifest, tmp_path / "features")
 
 
-def test_a_manifest_that_cannot_be_read_to_its_end_is_refused(tmp_path: Path) -> None:
+def test_a_manifest_that_cannot_be_read_to_its_end_is_refused(
+    tmp_path: Path, known_labels: str
+) -> None:
     path = tmp_path / "m.csv"
     rows = "".join(f"v{i},v{i}.wav,x\n" for i in range(1_200_000))
     path.write_bytes(b"id,uri,labels\n" + rows.encode() + b"w,w.wav,\xff\xfe\n")
 
     with pytest.raises(InputError, match="cannot be read to its end as csv"):
-        prepare(str(path), tmp_path / "out")
+        prepare(str(path), tmp_path / "out", known_labels)
 
 
 def test_rare_labels_are_left_out_with_the_videos_that_have_no_other(tmp_path: Path) -> None:
@@ -283,12 +299,12 @@ def test_side_file_that_cannot_be_one_is_refused(tmp_path: Path, text: str, mess
         prepare(manifest, tmp_path / "out", "--label-names", str(tmp_path / "names.csv"))
 
 
-def test_no_origin_is_in_two_splits(tmp_path: Path) -> None:
+def test_no_origin_is_in_two_splits(tmp_path: Path, known_labels: str) -> None:
     header = "id,uri,labels,uploader"
     rows = [(f"v{i}", f"{i}.wav", "x", f"u{i % 60}" if i % 5 else "") for i in range(400)]
     manifest = write_manifest(tmp_path / "m.csv", rows, header)
 
-    prepare(manifest, tmp_path / "out", "--group-column=uploader")
+    prepare(manifest, tmp_path / "out", "--group-column=uploader", known_labels)
 
     split_of = {video["id"]: video["split"] for video in read_videos(tmp_path / "out")}
     for video_id, _, _, uploader in rows:
@@ -296,7 +312,9 @@ def test_no_origin_is_in_two_splits(tmp_path: Path) -> None:
     assert set(split_of.values()) == {"train", "validation", "evaluation"}
 
 
-def test_origin_that_the_manifest_puts_into_two_splits_is_refused(tmp_path: Path) -> None:
+def test_origin_that_the_manifest_puts_into_two_splits_is_refused(
+    tmp_path: Path, known_labels: str
+) -> None:
     header = "id,uri,labels,split,group"
     rows = [(f"v{i}", f"{i}.wav", "x", "train", f"u{i // 2}") for i in range(40)]
     rows[7] = ("v7", "7.wav", "x", "evaluation", "u3")
@@ -306,7 +324,7 @@ def test_origin_that_the_manifest_puts_into_two_splits_is_refused(tmp_path: Path
     manifest = write_manifest(tmp_path / "m.csv", rows, header)
 
     with pytest.raises(InputError, match=r"column group: 2 groups have videos in.*'u3', 'u9';"):
-        prepare(manifest, tmp_path / "out")
+        prepare(manifest, tmp_path / "out", known_labels)
 
 
 def test_statistics_and_coverage(tmp_path: Path) -> None:
@@ -348,15 +366,15 @@ def test_statistics_and_coverage(tmp_path: Path) -> None:
     assert "http" not in page.replace("http-equiv", "")
 
 
-def test_subset_that_is_too_large_fails_with_the_size(tmp_path: Path) -> None:
+def test_subset_that_is_too_large_fails_with_the_size(tmp_path: Path, known_labels: str) -> None:
     manifest = write_manifest(
         tmp_path / "m.csv", [("a", "a.wav", "x", "train")], "id,uri,labels,split"
     )
 
     with pytest.raises(InputError, match=r"--subsets: 5 is 5 videos; the training split has 1"):
-        prepare(manifest, tmp_path / "out", "--subsets=5")
+        prepare(manifest, tmp_path / "out", "--subsets=5", known_labels)
     with pytest.raises(InputError, match=r"--balanced-sets: no video is in the evaluation split"):
-        prepare(manifest, tmp_path / "out", "--balanced-sets=1")
+        prepare(manifest, tmp_path / "out", "--balanced-sets=1", known_labels)
 
 
 def test_hostile_rows_cost_only_themselves(tmp_path: Path) -> None:
@@ -401,11 +419,13 @@ def test_hostile_rows_cost_only_themselves(tmp_path: Path) -> None:
         ({"id": ["a"], "uri": ["a"], "labels": [{"x": 0.5}]}, r"none of the 1 rows.*bad_type"),
     ],
 )
-def test_parquet_of_a_wrong_schema(tmp_path: Path, columns: dict[str, Any], message: str) -> None:
+def test_parquet_of_a_wrong_schema(
+    tmp_path: Path, columns: dict[str, Any], message: str, known_labels: str
+) -> None:
     pq.write_table(pa.table(columns), tmp_path / "m.parquet")
 
     with pytest.raises((InputError, JobFailedError), match=message):
-        prepare(str(tmp_path / "m.parquet"), tmp_path / "out")
+        prepare(str(tmp_path / "m.parquet"), tmp_path / "out", known_labels)
 
 
 def test_any_number_of_workers_gives_the_same_data_set(tmp_path: Path) -> None:
