@@ -1,20 +1,22 @@
-"""Totals over a corpus from a sample of it, each with its standard error.
+"""Totals over a corpus from a sample of it, each with its range.
 
-Videos are sampled at random within strata (kinds of file). In each the cost of a video is nearly
-proportional to its size, which is known of all: the ratio estimator (Cochran, Sampling Techniques,
-chapter 6) multiplies the cost per unit of size in the sample by the size of the whole stratum. Its
-variance is that of the residuals from the ratio, less what a finite corpus leaves to chance. The
-strata are independent, and their degrees of freedom are combined after Satterthwaite.
+Videos are sampled at random within kinds of files. Within a kind the cost of a video is nearly
+proportional to its size, and all sizes are known. So the total is the cost per unit of size in the
+sample, multiplied by the size of all videos (the ratio estimator: Cochran, Sampling Techniques,
+chapter 6).
 """
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
-from scipy import stats
 
 CONFIDENCE = 0.90
+_QUANTILE = 1.645  # of the normal distribution, for both sides of `CONFIDENCE`
+
+# Lower end, best estimate, upper end.
+Range = tuple[float, float, float]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -22,87 +24,57 @@ class Stratum:
     """Videos of one kind.
 
     Attributes:
-      sizes: float64 [videos], what cost is proportional to, of all videos of the kind.
-      sampled: int64 [sampled videos], which of them were measured.
+      sizes: float64 [videos], proportional to the cost, of all videos of the kind.
+      sampled: int64 [sampled videos], indices of the measured videos.
     """
 
     sizes: np.ndarray
     sampled: np.ndarray
 
 
-@dataclasses.dataclass(frozen=True)
-class Estimate:
-    """A total and how uncertain it is.
-
-    Attributes:
-      total: the best guess.
-      variance: of the guess, by sampling alone.
-      degrees: of freedom of the variance.
-    """
-
-    total: float
-    variance: float
-    degrees: float
-
-    def interval(self, drift: float) -> tuple[float, float]:
-        """Where the truth lies with `CONFIDENCE`.
-
-        Args:
-          drift: standard deviation, as a share of the total, of the same work from one moment to
-            another: a machine's own speed varies, whatever is sampled.
-        """
-        error = math.sqrt(self.variance + (drift * self.total) ** 2)
-        half = float(stats.t.ppf((1 + CONFIDENCE) / 2, max(self.degrees, 1.0))) * error
-        return max(0.0, self.total - half), self.total + half
-
-
 def estimate_total(
-    strata: Mapping[str, Stratum], values: Mapping[str, Sequence[float] | np.ndarray]
-) -> Estimate:
-    """The sum over all videos of what was measured on the sampled ones.
+    strata: Mapping[str, Stratum], values: Mapping[str, np.ndarray], drift: float = 0.0
+) -> Range:
+    """Estimate the sum over all videos of what was measured on the sampled videos.
 
     Args:
-      strata: by name; those without a size in all, such as files that are absent, cost nothing.
-      values: by name of the stratum, [sampled videos].
+      strata: by kind.
+      values: by kind, float64 [sampled videos].
+      drift: standard deviation, as a share of the total, of the same work at another time.
     """
-    parts = [
-        _ratio_estimate(stratum, np.asarray(values[name], np.float64))
-        for name, stratum in strata.items()
-        if stratum.sizes.sum() > 0
-    ]
-    variance = sum(part.variance for part in parts)
-    squares = sum(part.variance**2 / part.degrees for part in parts if part.degrees)
-    degrees = variance**2 / squares if squares else math.inf
-    return Estimate(sum(part.total for part in parts), variance, degrees)
+    total = variance = 0.0
+    for kind, stratum in strata.items():
+        num_videos, num_sampled = len(stratum.sizes), len(stratum.sampled)
+        sizes, measured = stratum.sizes[stratum.sampled], values[kind]
+        if not sizes.sum():
+            continue
+        ratio = measured.sum() / sizes.sum()
+        total += ratio * stratum.sizes.sum()
+        if 1 < num_sampled < num_videos:
+            deviation = np.sqrt(np.sum((measured - ratio * sizes) ** 2) / (num_sampled - 1))
+            error = deviation / sizes.mean() * stratum.sizes.sum() / math.sqrt(num_sampled)
+            variance += error**2 * (1 - num_sampled / num_videos)
+    half = _QUANTILE * math.sqrt(variance + (drift * total) ** 2)
+    return max(0.0, float(total - half)), float(total), float(total + half)
 
 
-def _ratio_estimate(stratum: Stratum, values: np.ndarray) -> Estimate:
-    num_videos, num_sampled = len(stratum.sizes), len(stratum.sampled)
-    sizes = stratum.sizes[stratum.sampled]
-    ratio = values.sum() / sizes.sum() if sizes.sum() else 0.0
-    total = ratio * stratum.sizes.sum()
-    if num_sampled < 2 or num_sampled == num_videos:
-        return Estimate(total, 0.0, 0.0)
-    residuals = values - ratio * sizes
-    # The sample's mean size in place of the corpus's: better where they differ (Cochran, 6.4).
-    scale = stratum.sizes.mean() / sizes.mean() if sizes.sum() else 1.0
-    spread = float(np.sum(residuals**2)) / (num_sampled - 1)
-    unseen = 1 - num_sampled / num_videos
-    variance = num_videos**2 * unseen * spread / num_sampled * scale**2
-    return Estimate(total, variance, num_sampled - 1)
+def scale(values: Range, factor: float) -> Range:
+    """Multiply a range."""
+    low, best, high = values
+    return low * factor, best * factor, high * factor
 
 
 def allocate(sizes: Mapping[str, np.ndarray], num_sampled: int) -> dict[str, int]:
-    """How many videos to sample of each kind: by its videos and by its size, half of each.
+    """Choose how many videos of each kind to sample: half by number of videos, half by size.
 
-    At least two of a kind that has two, since one says nothing of the spread.
+    At least two of each kind, if there are two, because one shows no spread.
     """
-    num_videos = sum(len(of_kind) for of_kind in sizes.values())
-    whole = sum(float(of_kind.sum()) for of_kind in sizes.values()) or 1.0
+    num_videos = sum(len(values) for values in sizes.values())
+    whole = sum(float(values.sum()) for values in sizes.values()) or 1.0
     return {
         kind: min(
-            len(of_kind),
-            max(2, round(num_sampled * (len(of_kind) / num_videos + of_kind.sum() / whole) / 2)),
+            len(values),
+            max(2, round(num_sampled * (len(values) / num_videos + values.sum() / whole) / 2)),
         )
-        for kind, of_kind in sizes.items()
+        for kind, values in sizes.items()
     }

@@ -1,28 +1,30 @@
-"""What computing and storing cost in dollars, by a table that anybody can replace.
+"""Prices of computing and storage in dollars.
 
-The table `prices.json` beside this file holds list prices without discounts; each row says where it
-is from and of what date. Another file of the same form is given with `--prices`.
+The table `prices.json` beside this file holds list prices without discounts, each with its source
+and date. `--prices` reads another file of the same form.
 """
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
+from features.contracts.typed_json import convert
 from features.errors import InputError
 from features.storage import files
 
-_OURS = Path(__file__).with_name("prices.json")
+_DEFAULT = Path(__file__).with_name("prices.json")
 
 
 @dataclasses.dataclass(frozen=True)
 class Platform:
-    """Machines to be rented.
+    """Rented machines.
 
     Attributes:
-      vcpu_hour: dollars for a virtual CPU, an hour.
-      gb_hour: dollars for a GB of memory, an hour.
-      gb_per_vcpu: memory that comes with a virtual CPU.
-      as_of, source: the date of the prices, and where they are from.
+      vcpu_hour: dollars for a virtual CPU for an hour.
+      gb_hour: dollars for a GB of memory for an hour.
+      gb_per_vcpu: memory of a virtual CPU.
+      as_of, source: date and source of the prices.
     """
 
     vcpu_hour: float
@@ -33,13 +35,13 @@ class Platform:
 
     @property
     def dollars_per_core_hour(self) -> float:
-        """A virtual CPU with its memory."""
+        """Price of a virtual CPU with its memory for an hour."""
         return self.vcpu_hour + self.gb_per_vcpu * self.gb_hour
 
 
 @dataclasses.dataclass(frozen=True)
 class Storage:
-    """What a GB (10^9 bytes) in an object store costs a month, in dollars."""
+    """Price of a GB (10^9 bytes) in an object store for a month, in dollars."""
 
     gb_month: float
     as_of: str
@@ -50,25 +52,25 @@ class Storage:
 class Prices:
     """Platforms by name, and storage."""
 
-    platforms: dict[str, Platform]
+    platforms: Mapping[str, Platform]
     storage: Storage
 
 
 def read_prices(path: str | None) -> Prices:
-    """The prices of a file, or ours.
+    """Read a table of prices.
+
+    Args:
+      path: of the file; None for `prices.json` beside this file.
 
     Raises:
-      InputError: the file is not there, or is no table of prices.
+      InputError: the file does not exist, or is not a table of prices.
     """
+    path = path or str(_DEFAULT)
+    cure = f"begin with a copy of {_DEFAULT}"
     try:
-        table = json.loads(files.read_bytes(path or str(_OURS)))
-        return Prices(
-            {name: Platform(**row) for name, row in table["platforms"].items()},
-            Storage(**table["storage"]),
-        )
+        table = json.loads(files.read_bytes(path))
     except FileNotFoundError:
         raise InputError(f"--prices: there is no file {path}") from None
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(
-            f"--prices {path}: is no table of prices ({error!r}); begin with a copy of {_OURS}"
-        ) from error
+    except ValueError as error:
+        raise InputError(f"--prices {path} is not a table of prices ({error}); {cure}") from error
+    return convert(table, Prices, where=f"--prices {path}", cure=cure)

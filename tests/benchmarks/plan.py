@@ -1,8 +1,8 @@
 """Claim: what `pipelines.plan` predicts holds: the real CPU time falls in the 90 % interval.
 
-A corpus of 2,000 files in six formats, 2 to 60 s long, of which each seed tries 64. Trials and real
-extractions go by turns, and each trial is compared with the extraction that comes after it, so that
-what the machine's speed does from one moment to the next counts.
+A corpus of 2,000 files in six formats, 2 to 60 s long, of which each seed measures 64. Predictions
+and real extractions alternate, and each prediction is compared with the extraction that follows, so
+that the drift of the machine's speed counts.
 
     python -m tests.benchmarks.plan --quick
 """
@@ -10,7 +10,6 @@ what the machine's speed does from one moment to the next counts.
 import csv
 import dataclasses
 import functools
-import json
 import shutil
 import sys
 import tempfile
@@ -21,14 +20,16 @@ import av
 import numpy as np
 
 from features.contracts import folders
+from features.contracts.documents import Features
 from pipelines import extract_features, plan
 from pipelines.corpus.encoding import write_media
+from pipelines.cost.prediction import Prediction
 from tests.benchmarks.measurement import Lane, is_quick, markdown, report
 from tests.benchmarks.soundtracks import KINDS, Kind, mixture, write_soundtrack
 
 BASE_SECONDS, NUM_BASES = 60.0, 2
 MEDIAN_SECONDS, SPREAD, SHORTEST_SECONDS = 10.0, 0.8, 2.0
-TRIALS_PER_EXTRACTION = 2
+PREDICTIONS_PER_EXTRACTION = 2
 
 
 def write_files(folder: Path, *, num_files: int) -> list[Path]:
@@ -95,17 +96,17 @@ def prepare(paths: Sequence[Path], folder: Path) -> Path:
     return folder / "dataset"
 
 
-def predict(dataset: Path, seed: int) -> dict:
-    """One trial."""
+def predict(dataset: Path, seed: int) -> Prediction:
+    """Run the command, and return its prediction."""
     assert plan.main(["--dataset", str(dataset), "--seed", str(seed)]) == 0
-    return json.loads((dataset / plan.PREDICTION).read_text())
+    return folders.read_document(str(dataset), Prediction)
 
 
-def extract(dataset: Path, output: Path) -> dict:
-    """All of it, from nothing."""
+def extract(dataset: Path, output: Path) -> Features:
+    """Extract everything into a new folder."""
     shutil.rmtree(output, ignore_errors=True)
     assert extract_features.main(["--dataset", str(dataset), "--output", str(output)]) == 0
-    return folders.read_root(str(output), folders.FEATURES)
+    return folders.read_document(str(output), Features)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -116,24 +117,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         folder = Path(temporary)
         paths = making(functools.partial(write_files, num_files=num_files), folder)[1]
         dataset = making(prepare, paths, folder)[1]
-        trials: list[tuple[int, float, dict]] = []
+        predictions: list[tuple[int, float, Prediction]] = []
         for seed in range(num_seeds):
-            trials.append((seed, *lane(predict, dataset, seed)))
-            if len(trials) < TRIALS_PER_EXTRACTION and seed + 1 < num_seeds:
+            predictions.append((seed, *lane(predict, dataset, seed)))
+            if len(predictions) < PREDICTIONS_PER_EXTRACTION and seed + 1 < num_seeds:
                 continue
             tree_seconds, made = lane(extract, dataset, folder / "features")
-            real = made["work"]["cpu_seconds"]
-            assert made["num_written"] == num_files
+            assert made.work is not None
+            real = made.work.cpu_seconds
+            assert made.num_written == num_files
             beyond.append(tree_seconds - real)
-            for number, cost, prediction in trials:
-                low, best, high = prediction["cpu_seconds"]
+            for number, cost, prediction in predictions:
+                low, best, high = prediction.cpu_seconds
                 inside += low <= real <= high
                 halves.append((high - low) / 2 / best)
                 rows.append([number, best, low, high, real, best / real, cost])
-                sound = prediction["audio_hours"]
-                num_hours = made["num_patches"] * 0.96 / 3600
-                assert 0.7 < sound[1] / num_hours < 1.4
-            trials = []
+                num_hours = made.num_patches * 0.96 / 3600
+                assert 0.7 < prediction.audio_hours[1] / num_hours < 1.4
+            predictions = []
     header = [
         "seed",
         "predicted s",
