@@ -1,4 +1,4 @@
-"""Media files in, an embedding of each 0.96 s out, as one table.
+"""Media files -> a table with an embedding of each 0.96 s.
 
 python -m evaluation.embed --run run --output embeddings.parquet clips/*.ogg
 """
@@ -21,12 +21,13 @@ from features.storage import files
 from pipelines.runtime.model import load_model
 
 _DESCRIPTION = """\
-Write what a trained network makes of media files before it names labels: a
-vector for each patch of 0.96 s, near to those of similar sounds. The table has
-the columns `file`, `start_seconds` and `embedding`. A file that cannot be used
-costs only itself: it is listed, and the exit code is 1.
+Write the embeddings of media files: the last hidden layer of a trained network,
+a vector per patch of 0.96 s, which is close to the vectors of similar sounds.
+The table has the columns `file`, `start_seconds` and `embedding`. A file that
+cannot be used is listed and left out, and the exit code is 1.
 """
-# In the metadata of the table: the fingerprint of the weights. Others are not comparable.
+# Key of the table's metadata: fingerprint of the weights. Embeddings of different networks are not
+# comparable.
 NETWORK = b"network"
 
 
@@ -45,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code."""
+    """Run the command; returns the exit code."""
     args = _parser().parse_args(argv)
     export = find_export(files.absolute(args.run))
     model = load_model(export)
@@ -67,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for file in args.files:
             try:
                 decoded, outputs = media.listen(files.absolute(file), model)
-            except AudioError as error:  # it costs only itself
+            except AudioError as error:  # the other files are still embedded
                 print(f"error: {file}: {error}", file=sys.stderr)
                 rejects[str(error.outcome)] += 1
                 continue

@@ -1,15 +1,15 @@
-"""SCORES with frame scores + true times of events -> how well weak labels localise.
+"""SCORES with frame scores + times of events -> LOCALISATION: average precision over patches.
 
 python -m evaluation.localise --scores scores --events events.parquet --output localisation
 """
 
 import argparse
 from collections.abc import Sequence
-from typing import Any
 
 import pyarrow.parquet as pq
 
 from evaluation.metrics import localisation
+from evaluation.metrics.localisation import Localisation
 from evaluation.metrics.selection import open_scores
 from features import terminal
 from features.contracts import folders
@@ -17,70 +17,72 @@ from features.errors import OK, InputError, run_command
 from features.storage import files
 
 _DESCRIPTION = """\
-Compare the score of every patch with the true times of events, which the
-network has never seen: it learned from labels of whole soundtracks. Average
-precision of each class over all patches, beside what the soundtrack's mean
-score earns when it is given to all its patches (which knows what is heard, not
-when), and over the patches of the soundtracks that have the label. Writes
+Compare the score of every patch with the times of events, although the network
+was trained on labels of whole soundtracks. Computes the average precision of
+each class over all patches; the same if every patch has the mean score of its
+soundtrack, which says what is heard but not when; and the average precision
+over the patches of the soundtracks that have the label. Writes
 localisation.json and per_class.parquet.
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m evaluation.localise", description=_DESCRIPTION, allow_abbrev=False
+        prog="python -m evaluation.localise",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--scores", required=True, help="made by evaluation.score_videos --frame-scores")
+    add("--scores", required=True, help="folder made by evaluation.score_videos --frame-scores")
     add(
         "--events",
         required=True,
         metavar="FILE",
-        help="Parquet, JSON lines or CSV, one row an event: id, label, start, end (seconds)",
+        help="Parquet, JSON lines or CSV, a row per event: id, label, start, end (seconds)",
     )
-    add("--output", required=True, help="folder of the figures to write")
-    args = parser.parse_args(argv)
+    add("--output", required=True, help="folder of the results to write")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    args = _parser().parse_args(argv)
     source, output = files.absolute(args.scores), files.absolute(args.output)
     folders.claim_output(output, folders.LOCALISATION, inputs=(source,))
     folders.check_writable(output)
-    opened = open_scores(source, flag="--scores", num_labels=None, subset=None)
-    if not opened.document["frame_scores"]:
+    scores = open_scores(source, flag="--scores")
+    if not scores.document.frame_scores:
         raise InputError(f"--scores {source} has no frame scores; score with --frame-scores first")
-    events = localisation.read_events(files.absolute(args.events), opened.vocabulary)
-    frames = localisation.read_frames(opened, events)
-    figures = localisation.localise(frames)
+    events = localisation.read_events(files.absolute(args.events), scores.vocabulary)
+    frames = localisation.read_frames(scores, events)
+    classes = localisation.localise(frames)
+    document = localisation.summarise(
+        frames,
+        classes,
+        scores=source,
+        events=args.events,
+        num_missing=len(events) - frames.num_videos,
+    )
     with files.atomic_write(files.join(output, "per_class.parquet")) as file:
-        pq.write_table(localisation.per_class_table(figures, opened.vocabulary), file)
-    document = {
-        "made_by": folders.made_by(),
-        "scores": source,
-        "events": args.events,
-        "num_videos": frames.num_videos,
-        "num_missing": len(events) - frames.num_videos,
-        "num_patches": len(frames.scores),
-        **localisation.means(figures),
-    }
-    folders.write_root(output, folders.LOCALISATION, document)
+        pq.write_table(localisation.per_class_table(classes, scores.vocabulary), file)
+    folders.write_document(output, document)
     terminal.report(summary(document), {}, args.output)
     return OK
 
 
-def summary(document: dict[str, Any]) -> str:
-    """The figures as a small table for a terminal."""
+def summary(document: Localisation) -> str:
+    """The mean metrics as a small table for a terminal."""
     rows = [
-        ("of each patch", "mean_ap", "mean_ap_within"),
-        ("of the soundtrack, for all its patches", "mean_ap_of_soundtrack", None),
-        ("chance", "prior_mean_ap", "prior_mean_ap_within"),
+        ("of each patch", document.mean_ap, f"{document.mean_ap_within:7.3f}"),
+        ("of the soundtrack, for all its patches", document.mean_ap_of_soundtrack, ""),
+        ("chance", document.prior_mean_ap, f"{document.prior_mean_ap_within:7.3f}"),
     ]
     lines = [f"{'mAP over patches; scores':<40} {'all':>6} {'within':>7}"]
-    for name, overall, within in rows:
-        inside = "" if within is None else f"{document[within]:7.3f}"
-        lines.append(f"{name:<40} {document[overall]:6.3f} {inside}".rstrip())
+    lines += [f"{name:<40} {overall:6.3f} {within}".rstrip() for name, overall, within in rows]
     lines.append(
-        f"{document['num_patches']} patches of {document['num_videos']} soundtracks, "
-        f"{document['num_missing']} others have no scores; {document['num_classes_evaluated']} "
-        "classes"
+        f"{document.num_patches} patches of {document.num_videos} soundtracks, "
+        f"{document.num_missing} others have no scores; {document.num_classes_evaluated} classes"
     )
     return "\n".join(lines)
 

@@ -1,28 +1,23 @@
-"""FEATURES (or media) + RUN -> SCORES: the mean of the frame scores of every video, as a Beam job.
+"""FEATURES (or media) + RUN -> SCORES: the mean score of each video's patches, as a Beam job.
 
 python -m evaluation.score_videos --features features --run run --output scores
 python -m evaluation.score_videos --from-media dataset --run run --output scores
 """
 
 import argparse
+import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import apache_beam as beam
 from apache_beam.pvalue import AsSingleton
 
 from evaluation.metrics.selection import groups_of
 from evaluation.scoring import media, stages
-from evaluation.scoring.shard import (
-    EMBEDDINGS,
-    FRAMES,
-    SCORES,
-    Network,
-    score_shard,
-)
+from evaluation.scoring.shard import EMBEDDINGS, FRAMES, SCORES, Network, score_shard
 from features import terminal
 from features.contracts import folders, labels, sharding, shards
+from features.contracts.documents import Dataset, Features, Run, Scores
 from features.contracts.export import (
     find_export,
     fingerprint_weights,
@@ -30,18 +25,19 @@ from features.contracts.export import (
     read_exported_vocabulary,
     read_front_end,
 )
+from features.contracts.sharding import ShardKey
 from features.contracts.videos import VIDEO_FILES
 from features.errors import OK, InputError, run_command
-from features.storage import files as storage
+from features.front_end.front_end import FrontEnd
+from features.storage import files
 from pipelines.runtime import launch, process_pool
 from pipelines.runtime.progress import progress_line
 
 _DESCRIPTION = """\
 Score every video of one split with a trained network: each 960 ms patch goes
 through the network, and the scores of a video's patches are averaged. The
-patches are those of extracted features, or are made from the media of a data
-set. Run the same command again after any interruption: finished shards are
-kept.
+patches are read from extracted features, or decoded from the media of a data
+set. Run the same command again after an interruption: finished shards are kept.
 """
 
 
@@ -61,163 +57,204 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--run", required=True, help="folder made by training.train, or a copy of its export")
     add("--output", required=True, help="folder of the scores to write")
-    add("--split", default="evaluation", help="which split to score; default: evaluation")
+    add("--split", default="evaluation", help="split to score; default: evaluation")
     add("--subset", metavar="NAME", help="only this subset of the split, such as 400")
     add(
         "--frame-scores",
         action="store_true",
         help="also keep the scores of every patch, for pages that show them over time",
     )
-    add(
-        "--embeddings",
-        action="store_true",
-        help="also keep the layer before the last of every patch",
-    )
+    add("--embeddings", action="store_true", help="also keep the last hidden layer of every patch")
     add(
         "--dtype",
         choices=("float32", "float16"),
         default="float32",
-        help="of the scores written; float16 halves the bytes and ties scores below 6e-8",
+        help="type of the scores on disk; float16 halves the size and rounds scores below 6e-8 to "
+        "ties",
     )
     add(
         "--timeout-seconds",
         metavar="SECONDS",
         type=float,
         default=900.0,
-        help="for one soundtrack of --from-media, whose decoder is then killed; default: 900",
+        help="with --from-media: time to decode one soundtrack, after which it is given up; "
+        "default: 900",
     )
     process_pool.add_flag(
-        parser, "1, whose TensorFlow uses all cores; more decode --from-media faster"
+        parser, "1, in which TensorFlow uses all cores; more workers decode --from-media faster"
     )
     return parser
 
 
+@dataclasses.dataclass(frozen=True)
+class _Job:
+    """A checked call of the command.
+
+    Attributes:
+      planned: `scores.json` with counts of zero.
+      network: scores the patches.
+      source: the FEATURES or DATASET folder.
+      output: the SCORES folder.
+    """
+
+    planned: Scores
+    network: Network
+    source: str
+    output: str
+
+    @property
+    def keys(self) -> list[ShardKey]:
+        """All shards to score."""
+        return list(sharding.keys(self.planned.split, self.planned.num_shards))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code."""
+    """Run the command; returns the exit code."""
     args, options = launch.parse(_parser(), argv)
     num_workers = 1 if args.workers is None else process_pool.num_workers(args.workers, options)
-    from_media = args.features is None
-    source = storage.absolute(args.from_media if from_media else args.features)
-    run, output = storage.absolute(args.run), storage.absolute(args.output)
-    folders.claim_output(output, folders.SCORES, inputs=(source, run))
-    root = folders.read_root(source, folders.DATASET if from_media else folders.FEATURES)
-    flag = "--from-media" if from_media else "--features"
-    if args.split not in root["splits"]:
-        raise InputError(
-            f"--split: received {args.split!r}; {source} has {', '.join(root['splits'])}"
-        )
-    split = root["splits"][args.split]
-    subsets = root.get("subsets", {}).get(args.split, {})
-    groups = groups_of(args.subset, subsets, split["num_shards"], where=f"{flag} {source}")
-    if not split.get("num_patches", 1):
-        raise InputError(f"--split {args.split}: {source} has no patch in it")
-    export = find_export(run)
-    if export != run:  # of a run that has come to its end
-        folders.read_root(run, folders.RUN)
-    known = read_exported_vocabulary(export)
-    _check_labels(source, known)
-    front_end = read_front_end(export)
-    if from_media:
-        media.require_log_mel(front_end)
-    else:
-        folders.require_equal(
-            "front_end_fingerprint",
-            expected=front_end.fingerprint,
-            received=root["front_end_fingerprint"],
-            where=source,
-            cure="score features of the front end that the network was trained on",
-        )
-    network = Network(
-        export=export,
-        fingerprint=fingerprint_weights(export),
-        vocabulary_fingerprint=known.fingerprint,
-        dtype=args.dtype,
-        frame_scores=args.frame_scores,
-        embeddings=args.embeddings,
-    )
-    made = {
-        "made_by": folders.made_by(),
-        **_source_fields(source, root, args.split, from_media=from_media),
-        "num_shards": {group: split["num_shards"][group] for group in groups},
-        "run": run,
-        "model_fingerprint": network.fingerprint,
-        "recipe": read_exported_recipe(export),
-        "vocabulary": root["vocabulary"],
-        "num_labels": len(known),
-        "front_end_fingerprint": front_end.fingerprint,
-        "patch_seconds": front_end.log_mel.patch_seconds,
-        "split": args.split,
-        "subset": args.subset,
-        "subsets": {
-            name: members for name, members in subsets.items() if set(members) <= set(groups)
-        },
-        "dtype": args.dtype,
-        "frame_scores": args.frame_scores,
-        "embeddings": args.embeddings,
-    }
-    keys = list(sharding.keys(args.split, made["num_shards"]))
+    job = _check(args)
+    output, split = job.output, job.planned.split
 
     def clear() -> None:
-        storage.delete(storage.join(output, folders.SCORES))
-        shards.remove_leftovers(output, keys, kinds=(SCORES, FRAMES, EMBEDDINGS))
-        labels.copy_vocabulary(source, output)
+        files.delete(files.join(output, folders.SCORES))
+        shards.remove_leftovers(output, job.keys, kinds=(SCORES, FRAMES, EMBEDDINGS))
+        labels.copy_vocabulary(job.source, output)
 
     def build(pipeline: beam.Pipeline) -> None:
-        if from_media:
-            files = storage.list_files(source, VIDEO_FILES)
-            wanted = {args.split: groups}
-            plan = stages.PlanFromMedia(files, wanted, args.timeout_seconds, network)
-        else:
-            plan = stages.PlanFromFeatures(source, network)
+        plan: beam.PTransform = stages.PlanFromFeatures(job.source, job.network)
+        if args.from_media is not None:
+            groups = {split: list(job.planned.num_shards)}
+            video_files = files.list_files(job.source, VIDEO_FILES)
+            plan = stages.PlanFromMedia(video_files, groups, args.timeout_seconds, job.network)
+        score = functools.partial(score_shard, output=output)
         account = (
             pipeline
-            | "Shards" >> beam.Create(keys)
+            | "Shards" >> beam.Create(job.keys)
             | "Plans" >> plan
-            | "ScoreShard"
-            >> process_pool.MapOnWorkers(functools.partial(score_shard, output=output), num_workers)
-            | "SumSidecars" >> beam.CombineGlobally(stages.SumSidecars())
+            | "ScoreShard" >> process_pool.MapOnWorkers(score, num_workers)
+            | "CountShard" >> beam.Map(stages.count_shard)
+            | "AddAccounts" >> beam.CombineGlobally(stages.add_accounts)
         )
         _ = (
             pipeline
-            | "Made" >> beam.Create([made])
+            | "Planned" >> beam.Create([job.planned])
             | "Finish" >> beam.Map(stages.finish, account=AsSingleton(account), output=output)
         )
 
-    done = f"{args.split}/*/{SCORES}-*{shards.SIDECAR_SUFFIX}"
-    with progress_line("shards", len(keys), lambda: len(storage.list_files(output, done))):
+    done = f"{split}/*/{SCORES}-*{shards.SIDECAR_SUFFIX}"
+    with progress_line("shards", len(job.keys), lambda: len(files.list_files(output, done))):
         launch.run(build, options, output, clear=clear)
     shards.remove_partial_files(output)
-    document = folders.read_root(output, folders.SCORES)
+    document = folders.read_document(output, Scores)
     terminal.report(
-        f"{document['num_videos']} of {document['num_videos_expected']} videos scored, "
-        f"{document['num_patches']} patches",
-        document["missing"],
+        f"{document.num_videos} of {document.num_videos_expected} videos scored, "
+        f"{document.num_patches} patches",
+        dict(document.missing),
         args.output,
     )
     return OK
 
 
-def _check_labels(source: str, known: labels.Vocabulary) -> None:
-    """A network may know only the most frequent of the labels."""
+def _check(args: argparse.Namespace) -> _Job:
+    """Check flags and inputs.
+
+    Raises:
+      InputError: a flag or an input is wrong, or the inputs do not belong together.
+    """
+    is_media = args.from_media is not None
+    source = files.absolute(args.from_media if is_media else args.features)
+    run, output = files.absolute(args.run), files.absolute(args.output)
+    folders.claim_output(output, folders.SCORES, inputs=(source, run))
+    root: Dataset | Features = (
+        folders.read_document(source, Dataset)
+        if is_media
+        else folders.read_document(source, Features)
+    )
+    flag = "--from-media" if is_media else "--features"
+    groups = _choose_groups(args, root, where=f"{flag} {source}")
+    export = find_export(run)
+    if export != run:  # a folder of training.train, which must be finished
+        folders.read_document(run, Run)
+    vocabulary, front_end = read_exported_vocabulary(export), read_front_end(export)
+    _check_network(root, source, vocabulary, front_end)
+    network = Network(
+        export=export,
+        fingerprint=fingerprint_weights(export),
+        vocabulary_fingerprint=vocabulary.fingerprint,
+        dtype=args.dtype,
+        frame_scores=args.frame_scores,
+        embeddings=args.embeddings,
+    )
+    planned = Scores(
+        made_by=folders.made_by(),
+        features=source if isinstance(root, Features) else None,
+        features_fingerprint=_fingerprint(root, args.split),
+        dataset=root.dataset if isinstance(root, Features) else source,
+        dataset_fingerprint=(
+            root.dataset_fingerprint if isinstance(root, Features) else root.fingerprint
+        ),
+        num_shards={group: root.splits[args.split].num_shards[group] for group in groups},
+        run=run,
+        model_fingerprint=network.fingerprint,
+        recipe=read_exported_recipe(export),
+        vocabulary=root.vocabulary,
+        num_labels=len(vocabulary),
+        front_end_fingerprint=front_end.fingerprint,
+        patch_seconds=front_end.log_mel.patch_seconds,
+        split=args.split,
+        subset=args.subset,
+        subsets={
+            name: members
+            for name, members in root.subsets.get(args.split, {}).items()
+            if set(members) <= set(groups)
+        },
+        dtype=args.dtype,
+        frame_scores=args.frame_scores,
+        embeddings=args.embeddings,
+        num_videos_expected=0,
+        num_videos=0,
+        num_patches=0,
+        groups={},
+        missing={},
+    )
+    return _Job(planned, network, source, output)
+
+
+def _fingerprint(root: Dataset | Features, split: str) -> str | None:
+    return root.splits[split].fingerprint if isinstance(root, Features) else None
+
+
+def _choose_groups(args: argparse.Namespace, root: Dataset | Features, *, where: str) -> list[str]:
+    if args.split not in root.splits:
+        raise InputError(f"--split: received {args.split!r}; {where} has {', '.join(root.splits)}")
+    if isinstance(root, Features) and not root.splits[args.split].num_patches:
+        raise InputError(f"--split {args.split}: {where} has no patches of this split")
+    subsets = root.subsets.get(args.split, {})
+    return groups_of(args.subset, subsets, root.splits[args.split].num_shards, where=where)
+
+
+def _check_network(
+    root: Dataset | Features, source: str, vocabulary: labels.Vocabulary, front_end: FrontEnd
+) -> None:
+    """Require that the network takes the patches, and was trained on the labels of the videos."""
     folders.require_equal(
         "vocabulary fingerprint",
-        expected=known.fingerprint,
-        received=labels.read_vocabulary(source).prefix(len(known)).fingerprint,
+        expected=vocabulary.fingerprint,
+        # A network may have only the most frequent labels.
+        received=labels.read_vocabulary(source).prefix(len(vocabulary)).fingerprint,
         where=source,
         cure="score videos of the labels that the network was trained on",
     )
-
-
-def _source_fields(
-    source: str, root: Mapping[str, Any], split: str, *, from_media: bool
-) -> dict[str, Any]:
-    """Where the patches are from; what belongs to the other kind of source is null."""
-    return {
-        "features": None if from_media else source,
-        "features_fingerprint": None if from_media else root["splits"][split]["fingerprint"],
-        "dataset": source if from_media else root["dataset"],
-        "dataset_fingerprint": root["fingerprint" if from_media else "dataset_fingerprint"],
-    }
+    if isinstance(root, Dataset):
+        media.require_log_mel(front_end)
+    else:
+        folders.require_equal(
+            "front_end_fingerprint",
+            expected=front_end.fingerprint,
+            received=root.front_end_fingerprint,
+            where=source,
+            cure="score features of the front end that the network was trained on",
+        )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The page of one soundtrack of an evaluation: its scores over time, and its sound (Figure 2).
+"""SCORES with frame scores -> the page of a video: scores over time, and sound (Figure 2).
 
 python -m evaluation.soundtrack --scores scores --video VIDEO_ID --output page.html
 """
@@ -14,32 +14,34 @@ from features.storage import files
 
 _DESCRIPTION = """\
 Write the page of one soundtrack: spectrogram, the scores of the 16 labels of
-highest peak over time, and the sound, with a cursor that moves as it plays.
-The page is one file that needs nothing beside it, not even a network.
+highest peak over time, and the sound, with a cursor that follows the sound. The
+page is one file that needs no other file and no network access.
 """
 
 
 def video_parser(prog: str, description: str) -> argparse.ArgumentParser:
-    """The command line of what shows one video of SCORES."""
+    """A parser for a command that shows a video of SCORES."""
     parser = argparse.ArgumentParser(
         prog=f"python -m {prog}",
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--scores", required=True, help="folder of score_videos --frame-scores")
-    parser.add_argument("--video", metavar="ID", required=True, help="one of its videos")
+    parser.add_argument(
+        "--scores", required=True, help="folder made by score_videos --frame-scores"
+    )
+    parser.add_argument("--video", metavar="ID", required=True, help="video of the folder")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code."""
+    """Run the command; returns the exit code."""
     parser = video_parser("evaluation.soundtrack", _DESCRIPTION)
     parser.add_argument("--output", required=True, help="the HTML file to write")
     args = parser.parse_args(argv)
-    source, document = open_frame_scores(args.scores)
-    view = read_soundtrack(source, document, args.video)
-    clip = read_clip(find_media(document, [args.video]).get(args.video), view)
+    source, scores = open_frame_scores(args.scores)
+    view = read_soundtrack(source, scores, args.video)
+    clip = read_clip(find_media(scores, [args.video]).get(args.video), view)
     files.write_bytes(files.absolute(args.output), render_soundtrack(view, clip).encode())
     terminal.report(f"{len(view.scores)} patches of {args.video}", {}, args.output)
     return OK

@@ -1,4 +1,4 @@
-"""Media files in, the top labels over time out, on the terminal.
+"""Media files -> the labels of highest score over time, on the terminal.
 
 python -m evaluation.tag --run run clip.mp4 song.ogg
 python -m evaluation.tag --run run clip.mp4 --html clip.html
@@ -22,27 +22,27 @@ from features.storage import files
 from pipelines.runtime.model import ExportedModel, load_model
 
 _DESCRIPTION = """\
-Say what is heard in media files: the labels of highest score, of the whole
-soundtrack (the mean over its patches) and over time. Needs no features and no
-data set, only a trained network.
+Print the labels of highest score of media files, for the whole soundtrack (mean
+over the patches) and over time. Needs only a trained network, no features and
+no data set.
 """
-# Where nobody says how often; a screen's worth.
+# Lines per file without --every: as many as fit on a screen.
 _MAX_LINES = 40
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Tagged:
-    """What a network hears in one soundtrack.
+    """The scores of one soundtrack.
 
     Attributes:
       uri: of the medium.
       label_names: [labels].
-      start_seconds: float32 [patches], where the patches start, rising.
-      patch_seconds: how long a patch is.
+      start_seconds: float32 [patches], ascending.
+      patch_seconds: length of a patch.
       scores: float32 [patches, labels] in [0, 1].
-      log_mel: float32 [patches, patch frames, mel bands], what the network was given.
-      outcome: OK, or TRUNCATED where the patches are those before the damage.
-      detail: the words of the library where the outcome is not OK.
+      log_mel: float32 [patches, patch frames, mel bands], input of the network.
+      outcome: OK, or TRUNCATED if the patches end at the damage.
+      detail: the message of the library if the outcome is not OK.
     """
 
     uri: str
@@ -59,7 +59,7 @@ def tag(uri: str, model: ExportedModel) -> Tagged:
     """Decode one soundtrack and score its patches.
 
     Raises:
-      AudioError: there is no patch to be scored.
+      AudioError: the soundtrack has no patch.
     """
     decoded, outputs = media.listen(uri, model)
     return Tagged(
@@ -75,12 +75,13 @@ def tag(uri: str, model: ExportedModel) -> Tagged:
 
 
 def describe(tagged: Tagged, *, top: int, every_seconds: float | None) -> Iterator[str]:
-    """Lines for a terminal: the whole soundtrack, then a line for each stretch of time.
+    """Yield lines for a terminal: the whole soundtrack, then one line per interval of time.
 
     Args:
-      tagged: one soundtrack.
-      top: how many labels a line names.
-      every_seconds: how long a stretch is; None for one patch, or for as many as make a screen.
+      tagged: the soundtrack.
+      top: number of labels per line.
+      every_seconds: length of an interval; None for one patch, or more if the lines would not fit
+        on a screen.
     """
     num_patches = len(tagged.scores)
     if every_seconds is None:
@@ -95,12 +96,12 @@ def describe(tagged: Tagged, *, top: int, every_seconds: float | None) -> Iterat
         yield f"  {time:<13} {_top_labels(tagged, rows, top)}"
 
 
-def page_of(tagged: Tagged, *, title: str, params: LogMelParams) -> str:
-    """The page that plays a soundtrack under its scores (Figure 2).
+def render_page(tagged: Tagged, *, title: str, params: LogMelParams) -> str:
+    """Render the page that plays a soundtrack and shows its scores (Figure 2).
 
     Args:
-      tagged: one soundtrack.
-      title: what the page calls it.
+      tagged: the soundtrack.
+      title: heading of the page.
       params: of the front end of the network.
     """
     return soundtrack.page(
@@ -132,23 +133,23 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("files", metavar="FILE", nargs="+", help="media file or URI")
     add("--run", required=True, help="folder made by training.train, or a copy of its export")
-    add("--top", metavar="N", type=int, default=3, help="labels a line; default: 3")
+    add("--top", metavar="N", type=int, default=3, help="labels per line; default: 3")
     add(
         "--every",
         metavar="SECONDS",
         type=float,
-        help=f"a line for so many seconds; default: one a patch, {_MAX_LINES} at most",
+        help=f"seconds per line; default: a line per patch, but at most {_MAX_LINES} lines",
     )
     add(
         "--html",
         metavar="PAGE",
-        help="also write a page that plays FILE under its scores; for one FILE",
+        help="also write a page that plays FILE and shows its scores; for one FILE",
     )
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code."""
+    """Run the command; returns the exit code."""
     args = _parser().parse_args(argv)
     if args.top < 1:
         raise InputError(f"--top: received {args.top}; give 1 or more")
@@ -162,7 +163,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for file in args.files:
         try:
             tagged = tag(files.absolute(file), model)
-        except AudioError as error:  # it costs only itself
+        except AudioError as error:  # the other files are still tagged
             print(f"error: {file}: {error}", file=sys.stderr)
             code = FAILED
             continue
@@ -170,7 +171,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for line in describe(tagged, top=args.top, every_seconds=args.every):
             print(line)
         if args.html is not None:
-            page = page_of(tagged, title=file, params=model.front_end.log_mel)
+            page = render_page(tagged, title=file, params=model.front_end.log_mel)
             files.write_bytes(files.absolute(args.html), page.encode())
             print(f"wrote {args.html}")
         if tagged.outcome != Outcome.OK:

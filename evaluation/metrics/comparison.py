@@ -1,170 +1,249 @@
-"""Two runs on what they have in common, and how sure their difference is."""
+"""Compare two sets of scores on the videos and the labels that both have: `comparison.json`."""
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from evaluation.metrics import jackknife, summary
-from evaluation.metrics.jackknife import LeftOut
-from evaluation.metrics.passes import FirstPass
-from evaluation.metrics.selection import (
-    Opened,
-    Selection,
-    read_ids,
-    video_hashes,
-)
-from evaluation.metrics.summary import Headline, json_number
+from evaluation.metrics.passes import Measurement
+from evaluation.metrics.selection import SelectedScores, Selection, read_ids, video_hashes
+from evaluation.metrics.summary import Headline, finite_or_none
 from features import ranking
 from features.contracts import folders
+from features.contracts.documents import Intervals
+from features.contracts.folders import MadeBy
 from features.contracts.labels import Vocabulary
+from features.contracts.typed_json import Document
 from features.errors import InputError
-from features.ranking import Ranks
 from features.storage import files
 from pipelines.runtime.failure import fail
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Means:
+    """Means over the classes; `d_prime` is None for an AUC of 1."""
+
+    mean_auc: float
+    d_prime: float | None
+    mean_ap: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Comparison(Document):
+    """`comparison.json` at the root of COMPARISON.
+
+    Attributes:
+      made_by: the command.
+      scores_a, scores_b: the SCORES folders.
+      num_videos: videos in both.
+      num_videos_only_a, num_videos_only_b: videos in one of the two.
+      num_labels: labels in both.
+      num_labels_only_a, num_labels_only_b: labels in one of the two.
+      num_classes_evaluated: labels with a positive and a negative video.
+      a, b: of each.
+      difference: a - b.
+      intervals: of the difference.
+    """
+
+    FILE: ClassVar[str] = folders.COMPARISON
+    MAKER: ClassVar[str] = folders.MAKERS[FILE]
+
+    made_by: MadeBy
+    scores_a: str
+    scores_b: str
+    num_videos: int
+    num_videos_only_a: int
+    num_videos_only_b: int
+    num_labels: int
+    num_labels_only_a: int
+    num_labels_only_b: int
+    num_classes_evaluated: int
+    a: Means
+    b: Means
+    difference: Means
+    intervals: Intervals
+
+
 @dataclasses.dataclass(frozen=True)
+class Overlap:
+    """Counts of videos and labels that are in both sets of scores or in one of them."""
+
+    num_videos: int
+    num_videos_only_a: int
+    num_videos_only_b: int
+    num_labels: int
+    num_labels_only_a: int
+    num_labels_only_b: int
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Common:
-    """What two folders of scores have in common.
+    """What two SCORES folders have in common.
 
     Attributes:
       a, b: the same videos and labels of each.
-      vocabulary: the labels, in A's order.
-      num_videos: in both.
-      counts: of videos and labels, for `comparison.json`.
+      vocabulary: the labels, in the order of A.
+      overlap: counts.
     """
 
     a: Selection
     b: Selection
     vocabulary: Vocabulary
-    num_videos: int
-    counts: Mapping[str, int]
+    overlap: Overlap
 
 
-def find_common(a: Opened, b: Opened) -> Common:
-    """The videos and labels of both.
+@dataclasses.dataclass(frozen=True, eq=False)
+class ComparisonRequest:
+    """A checked call of `compare`.
+
+    Attributes:
+      made_by: the command.
+      scores_a, scores_b: the SCORES folders.
+      vocabulary: the common labels.
+      overlap: of the folders.
+      allow_two_values: whether scores with at most two values are accepted.
+      output: the COMPARISON folder.
+    """
+
+    made_by: MadeBy
+    scores_a: str
+    scores_b: str
+    vocabulary: Vocabulary
+    overlap: Overlap
+    allow_two_values: bool
+    output: str
+
+
+def find_common(a: SelectedScores, b: SelectedScores) -> Common:
+    """Find the videos and labels that two SCORES folders both have.
 
     Raises:
       InputError: there are none.
     """
-    places_a = {label: place for place, label in enumerate(a.vocabulary.ids)}
-    places_b = {label: place for place, label in enumerate(b.vocabulary.ids)}
-    ids = [label for label in places_a if label in places_b]
-    both = [f"{a.selection.folder} and {b.selection.folder}"]
+    columns_a = {label: column for column, label in enumerate(a.vocabulary.ids)}
+    columns_b = {label: column for column, label in enumerate(b.vocabulary.ids)}
+    ids = [label for label in columns_a if label in columns_b]
+    where = f"{a.selection.folder} and {b.selection.folder}"
     if not ids:
-        raise InputError(f"{both[0]} have no label in common; compare scores of one vocabulary")
-    in_a, in_b = (np.unique(video_hashes(read_ids(one.selection))) for one in (a, b))
-    hashes = np.intersect1d(in_a, in_b, assume_unique=True)
+        raise InputError(f"{where} have no label in common; compare scores of one vocabulary")
+    hashes_a, hashes_b = (np.unique(video_hashes(read_ids(scores.selection))) for scores in (a, b))
+    hashes = np.intersect1d(hashes_a, hashes_b, assume_unique=True)
     if not len(hashes):
-        raise InputError(f"{both[0]} have no video in common; score the same videos")
-    vocabulary = Vocabulary(
-        ids=tuple(ids),
-        names=tuple(a.vocabulary.names[places_a[label]] for label in ids),
-        counts=a.vocabulary.counts[[places_a[label] for label in ids]],
-        num_videos=a.vocabulary.num_videos,
-    )
-    selections = [
-        dataclasses.replace(
-            one.selection,
-            labels=tuple(places[label] for label in ids),
-            # Most often the videos are the same, and nothing has to be looked up.
+        raise InputError(f"{where} have no video in common; score the same videos")
+
+    def select(scores: SelectedScores, columns: dict[str, int], present: np.ndarray) -> Selection:
+        return dataclasses.replace(
+            scores.selection,
+            labels=tuple(columns[label] for label in ids),
+            # Usually the videos are the same, and no hash has to be looked up.
             video_hashes=None if len(present) == len(hashes) else hashes,
         )
-        for one, places, present in ((a, places_a, in_a), (b, places_b, in_b))
-    ]
-    counts = {
-        "num_videos": len(hashes),
-        "num_videos_only_a": len(in_a) - len(hashes),
-        "num_videos_only_b": len(in_b) - len(hashes),
-        "num_labels": len(ids),
-        "num_labels_only_a": len(places_a) - len(ids),
-        "num_labels_only_b": len(places_b) - len(ids),
-    }
-    return Common(selections[0], selections[1], vocabulary, len(hashes), counts)
+
+    rows = [columns_a[label] for label in ids]
+    return Common(
+        a=select(a, columns_a, hashes_a),
+        b=select(b, columns_b, hashes_b),
+        vocabulary=Vocabulary(
+            ids=tuple(ids),
+            names=tuple(a.vocabulary.names[row] for row in rows),
+            counts=a.vocabulary.counts[rows],
+            num_videos=a.vocabulary.num_videos,
+        ),
+        overlap=Overlap(
+            num_videos=len(hashes),
+            num_videos_only_a=len(hashes_a) - len(hashes),
+            num_videos_only_b=len(hashes_b) - len(hashes),
+            num_labels=len(ids),
+            num_labels_only_a=len(columns_a) - len(ids),
+            num_labels_only_b=len(columns_b) - len(ids),
+        ),
+    )
 
 
-def finish(
-    made: Mapping[str, Any],
-    a_first: FirstPass,
-    a_ranks: Ranks,
-    a_left_out: LeftOut,
-    b_first: FirstPass,
-    b_ranks: Ranks,
-    b_left_out: LeftOut,
-    vocabulary: Vocabulary,
-    output: str,
-    *,
-    allow_two_values: bool,
-) -> None:
-    """The last stage: write `per_class.parquet` and `comparison.json`.
+def finish(request: ComparisonRequest, a: Measurement, b: Measurement) -> None:
+    """The last stage of `compare`: write `per_class.parquet` and `comparison.json`.
 
     Raises:
-      InputError: the scores are none that the figures can be made of, or the labels differ.
+      InputError: the scores cannot be evaluated, or the labels of the videos differ.
     """
-    a = ranking.class_metrics(a_first.positives, a_ranks)
-    b = ranking.class_metrics(b_first.positives, b_ranks)
     try:
-        for one, ranks, where in ((a, a_ranks, made["scores_a"]), (b, b_ranks, made["scores_b"])):
-            summary.check_figures(
-                one, ranks, vocabulary, where=where, allow_two_values=allow_two_values
-            )
-        differing = np.flatnonzero(a.positives != b.positives)
-        if len(differing):
-            label = differing[0]
-            raise InputError(
-                f"{made['scores_a']} and {made['scores_b']}: label {vocabulary.ids[label]!r} has "
-                f"{a.positives[label]} and {b.positives[label]} of the common videos; compare "
-                "scores of videos with the same labels"
-            )
+        require_comparable(request, a, b)
     except InputError as error:
-        fail(output, error)
-    table = pa.table(
-        {
-            "label": np.arange(len(vocabulary), dtype=np.int32),
-            "label_id": list(vocabulary.ids),
-            "name": list(vocabulary.names),
-            "positives": a.positives,
-            "negatives": a.negatives,
-            **{
-                f"{field}_{name}": pa.array(getattr(one, field), mask=~one.defined)
-                for name, one in (("a", a), ("b", b))
-                for field in ("auc", "ap")
-            },
-        }
+        fail(request.output, error)
+    with files.atomic_write(files.join(request.output, summary.PER_CLASS)) as file:
+        pq.write_table(per_class_table(a, b, request.vocabulary), file)
+    folders.write_document(request.output, compare(request, a, b))
+
+
+def require_comparable(request: ComparisonRequest, a: Measurement, b: Measurement) -> None:
+    """Require meaningful scores, and the same labels of the videos in both folders.
+
+    Raises:
+      InputError: naming the folder or the label.
+    """
+    vocabulary = request.vocabulary
+    for measurement, folder in ((a, request.scores_a), (b, request.scores_b)):
+        summary.require_rankings(
+            measurement, vocabulary, where=folder, allow_two_values=request.allow_two_values
+        )
+    differing = np.flatnonzero(a.classes.positives != b.classes.positives)
+    if len(differing):
+        label = differing[0]
+        raise InputError(
+            f"{request.scores_a} and {request.scores_b}: label {vocabulary.ids[label]!r} has "
+            f"{a.classes.positives[label]} and {b.classes.positives[label]} of the common videos; "
+            "compare scores of videos with the same labels"
+        )
+
+
+def compare(request: ComparisonRequest, a: Measurement, b: Measurement) -> Comparison:
+    """The content of `comparison.json`."""
+    means_a, means_b = Headline.of(a.classes), Headline.of(b.classes)
+    num_videos = a.coverage.num_videos
+    with np.errstate(invalid="ignore"):  # infinite d' of two perfect models
+        d_prime = float(np.subtract(means_a.d_prime, means_b.d_prime))
+        left_out_d_prime = np.subtract(
+            ranking.d_prime(a.left_out.mean_auc), ranking.d_prime(b.left_out.mean_auc)
+        )
+    auc, ap = means_a.mean_auc - means_b.mean_auc, means_a.mean_ap - means_b.mean_ap
+    left_out_auc = a.left_out.mean_auc - b.left_out.mean_auc
+    left_out_ap = a.left_out.mean_ap - b.left_out.mean_ap
+    return Comparison(
+        made_by=request.made_by,
+        scores_a=request.scores_a,
+        scores_b=request.scores_b,
+        **vars(request.overlap),
+        num_classes_evaluated=int(a.classes.defined.sum()),
+        a=_means(means_a.mean_auc, means_a.d_prime, means_a.mean_ap),
+        b=_means(means_b.mean_auc, means_b.d_prime, means_b.mean_ap),
+        difference=_means(auc, d_prime, ap),
+        intervals=Intervals(
+            mean_auc=jackknife.difference_interval(auc, left_out_auc, num_videos),
+            d_prime=jackknife.difference_interval(d_prime, left_out_d_prime, num_videos),
+            mean_ap=jackknife.difference_interval(ap, left_out_ap, num_videos),
+            confidence=jackknife.CONFIDENCE,
+            num_videos_left_out=len(a.left_out.video_ids),
+        ),
     )
-    with files.atomic_write(files.join(output, summary.PER_CLASS)) as file:
-        pq.write_table(table, file)
-    document = {
-        **made,
-        "num_classes_evaluated": int(a.defined.sum()),
-        **_difference(Headline.of(a), a_left_out, Headline.of(b), b_left_out, a_ranks.num_videos),
-    }
-    folders.write_root(output, folders.COMPARISON, document)
 
 
-def _difference(
-    a: Headline, a_left_out: LeftOut, b: Headline, b_left_out: LeftOut, num_videos: int
-) -> dict[str, Any]:
-    """Both headlines, the differences, and the intervals of these."""
-    without = {
-        "mean_auc": (a_left_out.mean_auc, b_left_out.mean_auc),
-        "d_prime": tuple(ranking.d_prime(one.mean_auc) for one in (a_left_out, b_left_out)),
-        "mean_ap": (a_left_out.mean_ap, b_left_out.mean_ap),
+def _means(auc: float, d_prime: float, ap: float) -> Means:
+    return Means(mean_auc=auc, d_prime=finite_or_none(d_prime), mean_ap=ap)
+
+
+def per_class_table(a: Measurement, b: Measurement, vocabulary: Vocabulary) -> pa.Table:
+    """The content of `per_class.parquet`; null where a metric is undefined."""
+    columns = {
+        "label": np.arange(len(vocabulary), dtype=np.int32),
+        "label_id": list(vocabulary.ids),
+        "name": list(vocabulary.names),
+        "positives": a.classes.positives,
+        "negatives": a.classes.negatives,
     }
-    document: dict[str, Any] = {"a": {}, "b": {}, "difference": {}, "intervals": {}}
-    for field, (a_without, b_without) in without.items():
-        values = getattr(a, field), getattr(b, field)
-        with np.errstate(invalid="ignore"):  # the d' of two perfect runs
-            difference = np.subtract(*values)
-            moved = np.subtract(a_without, b_without)
-        ends = jackknife.difference_interval(difference, moved, num_videos)
-        document["a"][field], document["b"][field] = map(json_number, values)
-        document["difference"][field] = json_number(float(difference))
-        document["intervals"][field] = ends and list(ends)
-    document["intervals"]["confidence"] = jackknife.CONFIDENCE
-    document["intervals"]["num_videos_left_out"] = len(a_left_out.video_ids)
-    return document
+    for name, classes in (("a", a.classes), ("b", b.classes)):
+        columns[f"auc_{name}"] = pa.array(classes.auc, mask=~classes.defined)
+        columns[f"ap_{name}"] = pa.array(classes.ap, mask=~classes.defined)
+    return pa.table(columns)

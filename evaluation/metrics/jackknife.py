@@ -1,11 +1,11 @@
-"""How sure the headline figures are: each with one video left out, exactly, and what follows.
+"""Confidence intervals of mean AUC, d' and mAP by the jackknife.
 
-The spread of a figure over evaluation sets of the same size is estimated by the jackknife: leave
-out one video, with all its labels and all its scores, and see how far the figure moves. It costs a
-look-up of each of its scores among the positives (`evaluation.metrics`), and a random sample of the
-videos gives the standard error to some percent, so the cost does not grow with the evaluation set.
-Drawing videos with replacement (the bootstrap) has the same spread to first order, but its figures
-lie too high for mAP: a positive that is drawn twice improves its own precision.
+The jackknife estimates the variation of a metric over evaluation sets of the same size: it leaves
+out one video at a time, with all labels and scores of the video, and recomputes the metric exactly.
+This costs one look-up of each score of the video among the positives (`features.ranking`). A random
+sample of the videos gives the standard error to a few percent, so the cost does not grow with the
+evaluation set. The bootstrap, which draws videos with replacement, has the same standard error to
+first order, but overestimates mAP: a positive that is drawn twice improves its own precision.
 """
 
 import dataclasses
@@ -20,15 +20,15 @@ from features import ranking
 from features.ranking import Block, Positives, Ranks
 
 CONFIDENCE = 0.95
-# As many at most are left out, one at a time; all, for the paper's 400 labels.
-NUM_VIDEOS = 16_384
+# Most videos that are left out, one at a time; more than the paper's set for 400 labels has.
+MAX_VIDEOS = 16_384
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LeftOut:
-    """The class-balanced means without one video, for each of several videos.
+    """Class-balanced means without one video, for each of several videos.
 
-    A class of which the video is the only positive, or the only negative, leaves the means.
+    A class is left out of the means if the video is the only positive or the only negative.
 
     Attributes:
       video_ids: [videos].
@@ -43,13 +43,13 @@ class LeftOut:
 def leave_one_out(
     block: Block, video_ids: Sequence[str], positives: Positives, ranks: Ranks
 ) -> LeftOut:
-    """The means without one video, for each video of a block.
+    """Compute the means without one video, for each video of a block.
 
     Args:
       block: some of the videos.
-      video_ids: their ids.
+      video_ids: [videos], of the block.
       positives: of all videos.
-      ranks: the same.
+      ranks: of all videos.
     """
     defined = ranking.class_metrics(positives, ranks).defined
     own_below, own_equal = ranking.rank_among_own(positives)
@@ -69,7 +69,7 @@ def leave_one_out(
         stays = np.isfinite(without[0])
         sums += np.where(stays, without, 0.0)
         num_defined += stays
-    with np.errstate(invalid="ignore"):  # of the only video that defines a class
+    with np.errstate(invalid="ignore"):  # 0 / 0 if no class is defined without the video
         mean_auc, mean_ap = sums / num_defined
     return LeftOut(tuple(video_ids), mean_auc, mean_ap)
 
@@ -85,10 +85,10 @@ class _RankedClass:
     """The positives of one class.
 
     Attributes:
-      scores: float32 [positives], rising.
-      beaten: float64 [positives], negatives below each, those that tie counting half.
-      hits: int64 [positives], positives that score at least as high as each.
-      at_least: int64 [positives], videos that do.
+      scores: float32 [positives], ascending.
+      beaten: float64 [positives], number of lower negatives; an equal one counts half.
+      hits: int64 [positives], number of positives that score at least as high.
+      at_least: int64 [positives], number of videos that score at least as high.
       num_videos: positives and negatives.
     """
 
@@ -99,17 +99,17 @@ class _RankedClass:
     num_videos: int
 
     def without_each(self, column: np.ndarray, bearers: np.ndarray) -> np.ndarray:
-        """AUC and AP without one of several videos; NaN where the class is then undefined.
+        """Compute AUC and AP without one video, for each of several videos.
 
-        AP is the mean of hits / at_least. Without a video, both shrink for the positives that do
-        not score higher than it; for the other positives nothing changes.
+        AP is the mean of hits / at_least over the positives. Removing a video reduces both counts
+        for the positives that do not score higher than the video, and changes no other positive.
 
         Args:
-          column: float32 [videos], their scores of the class.
-          bearers: which of these videos are positives.
+          column: float32 [videos], scores of the class.
+          bearers: indices of the videos that are positives.
 
         Returns:
-          float64 [2, videos].
+          float64 [2, videos]; NaN if the class is undefined without the video.
         """
         count, num_negatives = len(self.scores), self.num_videos - len(self.scores)
         wins, others = self.beaten.sum(), np.maximum(self.at_least - 1, 1)
@@ -132,12 +132,12 @@ class _RankedClass:
 
 
 def _sums(values: np.ndarray) -> np.ndarray:
-    """The sums of the first 0, 1, 2, ... values."""
+    """Sums of the first 0, 1, 2, ... values."""
     return np.concatenate([[0.0], np.cumsum(values)])
 
 
 def merge(parts: Iterable[LeftOut]) -> LeftOut:
-    """Of all blocks, in order of id: in any order the same."""
+    """Merge the results of several blocks; the order of the blocks does not matter."""
     parts = list(parts)
     ids = [video_id for part in parts for video_id in part.video_ids]
     order = sorted(range(len(ids)), key=ids.__getitem__)
@@ -152,40 +152,41 @@ Interval = tuple[float, float]
 
 
 def auc_interval(value: float, left_out: np.ndarray, num_videos: int) -> Interval | None:
-    """Where a mean AUC lies with 95 % confidence, over evaluation sets of this size.
+    """95 % confidence interval of a mean AUC over evaluation sets of this size.
 
-    It is symmetric in d', so that it stays within [0, 1] and is the interval of d' too.
+    The interval is symmetric in d', so it is within [0, 1] and also gives the interval of d'.
 
     Args:
-      value: the mean AUC of all videos.
-      left_out: float64 [videos of the sample], the same without each.
-      num_videos: all of them.
+      value: mean AUC of all videos.
+      left_out: float64 [videos of the sample], mean AUC without each.
+      num_videos: number of all videos.
 
     Returns:
-      The ends; None for a perfect figure, and where one video decides whether there is a figure.
+      Lower and upper end; None if the AUC is 0 or 1 with or without some video, if it is undefined
+      without some video, or if fewer than two videos were left out.
     """
     return _interval(value, left_out, num_videos, scipy.special.ndtri, scipy.special.ndtr)
 
 
 def ap_interval(value: float, left_out: np.ndarray, num_videos: int) -> Interval | None:
-    """As `auc_interval`, of a mean average precision; symmetric in its log-odds."""
+    """As `auc_interval`, for a mean average precision; symmetric in the log-odds."""
     return _interval(value, left_out, num_videos, scipy.special.logit, scipy.special.expit)
 
 
 def difference_interval(value: float, left_out: np.ndarray, num_videos: int) -> Interval | None:
-    """As `auc_interval`, of the difference between two runs on the same videos."""
+    """As `auc_interval`, for the difference between two models on the same videos."""
     return _interval(value, left_out, num_videos, np.positive, np.positive)
 
 
 def standard_error(left_out: np.ndarray, num_videos: int) -> float:
-    """The jackknife's, from all videos or a random sample of them."""
+    """Standard error by the jackknife, from all videos or from a random sample."""
     return math.sqrt((num_videos - 1) * left_out.var())
 
 
 def _interval(
     value: float, left_out: np.ndarray, num_videos: int, stretch: np.ufunc, shrink: np.ufunc
 ) -> Interval | None:
-    """Symmetric on the stretched scale."""
+    """An interval that is symmetric on the scale of `stretch`, whose inverse is `shrink`."""
     centre, moved = stretch(value), stretch(left_out)
     if len(moved) < 2 or not (np.isfinite(centre) and np.isfinite(moved).all()):
         return None

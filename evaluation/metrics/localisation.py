@@ -1,14 +1,14 @@
-"""Where events are, by a network that learned only which soundtracks have them.
+"""Measure how well patch scores locate events in time, though training had labels of soundtracks.
 
-A patch is active for a label where an event of the label fills half of it, or lies in it by half of
-its own length; so a short event is in the patch that holds it, and none is lost.
+A patch is active for a label if an event of the label covers half of the patch, or has half of its
+own length in the patch. So a short event is active in the patch that contains it.
 """
 
 import collections
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -16,20 +16,21 @@ import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet as pq
 
-from evaluation.metrics.selection import Opened
+from evaluation.metrics.selection import SelectedScores
 from evaluation.scoring.shard import FRAMES, PARQUET_SUFFIX, read_vectors
 from features import ranking
-from features.contracts import sharding
+from features.contracts import folders, sharding
+from features.contracts.folders import MadeBy
 from features.contracts.labels import Vocabulary
+from features.contracts.typed_json import Document
 from features.errors import InputError
 from features.ranking import Block, ClassMetrics
 from features.storage import files
 
 _COLUMNS = ("id", "label", "start", "end")
 _READERS = {".csv": pyarrow.csv.read_csv, ".jsonl": pyarrow.json.read_json}
-# Times are decimal fractions: half of 0.96 is no binary number.
-_TOLERANCE = 1e-6
-_NAMED = 5
+_TOLERANCE_SECONDS = 1e-6  # decimal fractions such as 0.48 are not exact in binary
+_MAX_NAMED = 5  # labels in a message
 
 # Soundtrack id -> (label, start, end) of its events, in seconds.
 Events = Mapping[str, Sequence[tuple[int, float, float]]]
@@ -37,12 +38,12 @@ Events = Mapping[str, Sequence[tuple[int, float, float]]]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Frames:
-    """The patches of all soundtracks whose events are known.
+    """Patches of all soundtracks that have events.
 
     Attributes:
-      video: int64 [patches], the number of the soundtrack, rising.
+      video: int64 [patches], number of the soundtrack, ascending from 0.
       scores: float32 [patches, labels].
-      active: bool [patches, labels], where the events are.
+      active: bool [patches, labels].
     """
 
     video: np.ndarray
@@ -51,17 +52,17 @@ class Frames:
 
     @property
     def num_videos(self) -> int:
-        """How many soundtracks."""
+        """Number of soundtracks."""
         return int(self.video[-1]) + 1
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Localisation:
-    """Figures of each class, NaN where undefined.
+class ClassLocalisation:
+    """Metrics of each class; NaN if undefined.
 
     Attributes:
       patches: over all patches.
-      ap_of_soundtrack: float64 [labels], AP of the mean score of the soundtrack.
+      ap_of_soundtrack: float64 [labels], if each patch has the mean score of the soundtrack.
       ap_within, prior_within: float64 [labels], over the patches of soundtracks with the label.
     """
 
@@ -71,11 +72,47 @@ class Localisation:
     prior_within: np.ndarray
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Localisation(Document):
+    """`localisation.json` at the root of LOCALISATION.
+
+    Attributes:
+      made_by: the command.
+      scores: the SCORES folder.
+      events: path of the events.
+      num_videos: soundtracks that have events and scores.
+      num_missing: soundtracks that have events and no scores.
+      num_patches: of the soundtracks.
+      num_classes_evaluated: labels that are active in some patches and inactive in others.
+      mean_ap: mean over classes of the AP over all patches.
+      mean_ap_of_soundtrack: the same if each patch has the mean score of the soundtrack.
+      prior_mean_ap: the same for constant scores.
+      mean_ap_within: mean AP over the patches of the soundtracks with the label.
+      prior_mean_ap_within: the same for constant scores.
+    """
+
+    FILE: ClassVar[str] = folders.LOCALISATION
+    MAKER: ClassVar[str] = folders.MAKERS[FILE]
+
+    made_by: MadeBy
+    scores: str
+    events: str
+    num_videos: int
+    num_missing: int
+    num_patches: int
+    num_classes_evaluated: int
+    mean_ap: float
+    mean_ap_of_soundtrack: float
+    prior_mean_ap: float
+    mean_ap_within: float
+    prior_mean_ap_within: float
+
+
 def read_events(path: str, vocabulary: Vocabulary) -> Events:
-    """The events of a Parquet, JSON lines or CSV file.
+    """Read events from a Parquet, JSON lines or CSV file.
 
     Raises:
-      InputError: it cannot be read, or an event has no label of the vocabulary or no duration.
+      InputError: the file cannot be read, or an event has an unknown label or no duration.
     """
     read = next((_READERS[end] for end in _READERS if path.lower().endswith(end)), pq.read_table)
     try:
@@ -106,23 +143,28 @@ def read_events(path: str, vocabulary: Vocabulary) -> Events:
         else:
             unknown.add(str(row["label"]))
     if unknown:
-        named = ", ".join(map(repr, sorted(unknown)[:_NAMED]))
+        named = ", ".join(map(repr, sorted(unknown)[:_MAX_NAMED]))
         raise InputError(
-            f"--events {path}: column label: {len(unknown)} labels have no scores: {named}; the "
-            "network knows other labels, or fewer: remove these events"
+            f"--events {path}: column label: {len(unknown)} labels have no scores: {named}; "
+            "the network was trained on other labels, or on fewer: remove these events"
         )
     return events
 
 
-def read_frames(opened: Opened, events: Events) -> Frames:
-    """The patches of the soundtracks that have events, all in memory.
+def read_frames(scores: SelectedScores, events: Events) -> Frames:
+    """Read the patches of all soundtracks that have events.
+
+    Args:
+      scores: with a patch length, that is, scores of a network.
+      events: of the soundtracks.
 
     Raises:
-      InputError: none of them has scores.
+      InputError: none of the soundtracks has scores.
     """
-    selection, document, vocabulary = opened
+    selection, patch_seconds = scores.selection, scores.document.patch_seconds
+    assert patch_seconds is not None  # only scores of a network have frame scores
     numbers: dict[str, int] = {}
-    video, scores, active = [], [], []
+    video, frame_scores, active = [], [], []
     for key in sharding.keys(selection.split, selection.num_shards):
         path = files.join(selection.folder, key.path(FRAMES)) + PARQUET_SUFFIX
         try:
@@ -138,21 +180,21 @@ def read_frames(opened: Opened, events: Events) -> Frames:
                 own = np.flatnonzero(ids == video_id)
                 number = numbers.setdefault(video_id, len(numbers))
                 video.append(np.full(len(own), number))
-                scores.append(vectors[own])
+                frame_scores.append(vectors[own])
                 active.append(
                     active_patches(
                         starts[own],
                         events[video_id],
-                        patch_seconds=document["patch_seconds"],
-                        num_labels=len(vocabulary),
+                        patch_seconds=patch_seconds,
+                        num_labels=len(scores.vocabulary),
                     )
                 )
     if not video:
         raise InputError(
-            f"--events: none of its {len(events)} ids has frame scores in {selection.folder}; "
+            f"--events: none of {len(events)} ids has frame scores in {selection.folder}; "
             "give the events of the soundtracks that were scored"
         )
-    return Frames(np.concatenate(video), np.concatenate(scores), np.concatenate(active))
+    return Frames(np.concatenate(video), np.concatenate(frame_scores), np.concatenate(active))
 
 
 def active_patches(
@@ -162,24 +204,27 @@ def active_patches(
     patch_seconds: float,
     num_labels: int,
 ) -> np.ndarray:
-    """Which patches of a soundtrack are active for which labels, bool [patches, labels].
+    """Find the active patches of a soundtrack.
 
     Args:
-      start_seconds: [patches], where they start.
+      start_seconds: [patches].
       events: (label, start, end).
-      patch_seconds: how long a patch is.
+      patch_seconds: length of a patch.
       num_labels: of the vocabulary.
+
+    Returns:
+      bool [patches, labels].
     """
     active = np.zeros((len(start_seconds), num_labels), bool)
     starts = start_seconds.astype(np.float64)
     for label, start, end in events:
         overlap = np.minimum(starts + patch_seconds, end) - np.maximum(starts, start)
-        active[:, label] |= overlap >= min(patch_seconds, end - start) / 2 - _TOLERANCE
+        active[:, label] |= overlap >= min(patch_seconds, end - start) / 2 - _TOLERANCE_SECONDS
     return active
 
 
-def localise(frames: Frames) -> Localisation:
-    """The figures of each class."""
+def localise(frames: Frames) -> ClassLocalisation:
+    """Measure each class."""
     counts = np.bincount(frames.video)
     sums = np.zeros((frames.num_videos, frames.scores.shape[1]))
     np.add.at(sums, frames.video, frames.scores)
@@ -192,7 +237,7 @@ def localise(frames: Frames) -> Localisation:
         rows = has_label[frames.video, label]
         within = _measure(frames.scores[rows, label, None], frames.active[rows, label, None])
         ap_within[label], prior_within[label] = within.ap[0], within.priors[0]
-    return Localisation(
+    return ClassLocalisation(
         patches=_measure(frames.scores, frames.active),
         ap_of_soundtrack=_measure(means[frames.video], frames.active).ap,
         ap_within=ap_within,
@@ -204,31 +249,46 @@ def _measure(scores: np.ndarray, active: np.ndarray) -> ClassMetrics:
     return ranking.measure_classes(Block(scores, *np.nonzero(active)))
 
 
-def means(figures: Localisation) -> dict[str, Any]:
-    """The means over the classes, for `localisation.json`.
+def summarise(
+    frames: Frames, classes: ClassLocalisation, *, scores: str, events: str, num_missing: int
+) -> Localisation:
+    """The content of `localisation.json`.
+
+    Args:
+      frames: the patches.
+      classes: metrics of each class.
+      scores: the SCORES folder.
+      events: path of the events.
+      num_missing: soundtracks that have events and no scores.
 
     Raises:
-      InputError: no class is active in some patches and not in others.
+      InputError: no class is active in some patches and inactive in others.
     """
-    defined = figures.patches.defined
-    within = ~np.isnan(figures.ap_within)
+    defined = classes.patches.defined
+    within = ~np.isnan(classes.ap_within)
     if not within.any():
         raise InputError(
-            "--events: no label is active in some patches of its soundtracks and not in others; "
-            "there is nothing to localise"
+            "--events: no label is active in some patches of its soundtracks and inactive in "
+            "others; give soundtracks in which events start or end"
         )
-    return {
-        "num_classes_evaluated": int(defined.sum()),
-        "mean_ap": float(figures.patches.ap[defined].mean()),
-        "mean_ap_of_soundtrack": float(figures.ap_of_soundtrack[defined].mean()),
-        "prior_mean_ap": float(figures.patches.priors[defined].mean()),
-        "mean_ap_within": float(figures.ap_within[within].mean()),
-        "prior_mean_ap_within": float(figures.prior_within[within].mean()),
-    }
+    return Localisation(
+        made_by=folders.made_by(),
+        scores=scores,
+        events=events,
+        num_videos=frames.num_videos,
+        num_missing=num_missing,
+        num_patches=len(frames.scores),
+        num_classes_evaluated=int(defined.sum()),
+        mean_ap=float(classes.patches.ap[defined].mean()),
+        mean_ap_of_soundtrack=float(classes.ap_of_soundtrack[defined].mean()),
+        prior_mean_ap=float(classes.patches.priors[defined].mean()),
+        mean_ap_within=float(classes.ap_within[within].mean()),
+        prior_mean_ap_within=float(classes.prior_within[within].mean()),
+    )
 
 
-def per_class_table(figures: Localisation, vocabulary: Vocabulary) -> pa.Table:
-    """`per_class.parquet`; null where a figure is undefined."""
+def per_class_table(classes: ClassLocalisation, vocabulary: Vocabulary) -> pa.Table:
+    """The content of `per_class.parquet`; null where a metric is undefined."""
 
     def column(values: np.ndarray) -> pa.Array:
         return pa.array(values, mask=np.isnan(values))
@@ -238,11 +298,11 @@ def per_class_table(figures: Localisation, vocabulary: Vocabulary) -> pa.Table:
             "label": np.arange(len(vocabulary), dtype=np.int32),
             "label_id": list(vocabulary.ids),
             "name": list(vocabulary.names),
-            "active_patches": figures.patches.positives,
-            "prior": figures.patches.priors,
-            "ap": column(figures.patches.ap),
-            "ap_of_soundtrack": column(figures.ap_of_soundtrack),
-            "ap_within": column(figures.ap_within),
-            "prior_within": column(figures.prior_within),
+            "active_patches": classes.patches.positives,
+            "prior": classes.patches.priors,
+            "ap": column(classes.patches.ap),
+            "ap_of_soundtrack": column(classes.ap_of_soundtrack),
+            "ap_within": column(classes.ap_within),
+            "prior_within": column(classes.prior_within),
         }
     )

@@ -1,7 +1,8 @@
-"""The passes of `evaluate` and `compare` over the score files; scores never cross a shuffle.
+"""Three passes over the score files measure a selection of scores, as Beam stages.
 
-Pass 1 gathers the positives, pass 2 ranks them (see `evaluation.metrics`), pass 3 leaves out one
-video at a time of a random sample (see `evaluation.metrics.jackknife`).
+Pass 1 gathers the positives and pass 2 ranks them (`features.ranking`); pass 3 leaves out one video
+at a time of a random sample (`evaluation.metrics.jackknife`). Each pass reads the files, so that
+scores are never shuffled.
 """
 
 import dataclasses
@@ -21,79 +22,113 @@ from features import ranking
 from features.contracts.labels import Vocabulary
 from features.contracts.sharding import ShardKey
 from features.errors import InputError
-from features.ranking import Positives, Ranks
+from features.ranking import ClassMetrics, Positives, Ranks
 from pipelines.runtime.failure import fail
 
 
 @dataclasses.dataclass(frozen=True)
-class FirstPass:
-    """What pass 1 gathers from a block of videos, or several.
+class Coverage:
+    """Counts of videos.
 
     Attributes:
-      positives: the scores of the positives.
-      num_videos: with scores.
-      num_top_correct: of them, those whose top-scoring label is one of theirs.
-      num_unlabelled: of them, those none of whose labels is evaluated.
-      missing: (id, outcome) of the videos without scores.
+      num_videos: videos with scores.
+      num_labelled: videos with scores and an evaluated label.
+      num_top_correct: videos of which the label with the highest score is a label of the video.
+      missing: (id, outcome) of the videos without scores, sorted.
     """
 
-    positives: Positives
     num_videos: int
+    num_labelled: int
     num_top_correct: int
-    num_unlabelled: int
     missing: tuple[tuple[str, str], ...]
 
-
-class ReadVideos(beam.PTransform):
-    """A selection of scores -> `ScoredVideos`, an element for each block of them.
-
-    It is a root: `pipeline | ReadVideos(...)`. What takes them must have no side inputs: Flink
-    would start another stage there, and copy blocks that are as large as a worker can hold.
-    """
-
-    def __init__(self, selection: Selection):
-        super().__init__()
-        self._selection = selection
-
-    def expand(self, pipeline: beam.pvalue.PBegin) -> beam.PCollection:
-        """Spread the blocks, and read each."""
-        return (
-            pipeline
-            | "Blocks" >> beam.Create(self._selection.blocks())
-            | "Spread" >> beam.Reshuffle()
-            | "Read" >> beam.Map(functools.partial(read_block, self._selection))
+    @classmethod
+    def sum(cls, parts: Sequence["Coverage"]) -> "Coverage":
+        """The coverage of several blocks of videos."""
+        return cls(
+            num_videos=sum(part.num_videos for part in parts),
+            num_labelled=sum(part.num_labelled for part in parts),
+            num_top_correct=sum(part.num_top_correct for part in parts),
+            missing=tuple(sorted(video for part in parts for video in part.missing)),
         )
 
 
-class ThreePasses(beam.PTransform):
-    """`ReadVideos` -> `FirstPass`, `Ranks` and `LeftOut`, one element each.
+@dataclasses.dataclass(frozen=True, eq=False)
+class FirstPass:
+    """The result of pass 1 over some videos."""
 
-    What needs another pass reads the videos again.
+    positives: Positives
+    coverage: Coverage
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Measurement:
+    """The result of all passes.
+
+    Attributes:
+      coverage: counts of videos.
+      classes: metrics of each class.
+      lowest, highest: float32 [classes], of all scores of a class.
+      has_between: bool [classes], whether a class has a third score.
+      left_out: means over the classes without one video.
     """
 
-    def __init__(self, selection: Selection, vocabulary: Vocabulary, num_videos: int, output: str):
-        """A selection to be evaluated.
+    coverage: Coverage
+    classes: ClassMetrics
+    lowest: np.ndarray
+    highest: np.ndarray
+    has_between: np.ndarray
+    left_out: LeftOut
 
-        Args:
-          selection: at least one video.
-          vocabulary: its labels, for messages.
-          num_videos: how many videos there are, which decides how many are left out.
-          output: the folder that a failure is written to.
-        """
-        super().__init__()
-        self._selection = selection
-        self._vocabulary = vocabulary
-        self._share = min(1.0, jackknife.NUM_VIDEOS / num_videos)
-        self._output = output
 
-    # Beam warns of every hint of a dict.
-    def expand(self, videos: beam.PCollection) -> Any:
-        """Collections by the names first, ranks and left_out."""
-        selection = self._selection
+@dataclasses.dataclass(eq=False)
+class ReadVideos(beam.PTransform):
+    """A selection of scores -> `ScoredVideos`, one element per block.
+
+    It starts a pipeline: `pipeline | ReadVideos(...)`. The stages that consume the blocks must not
+    have side inputs: Flink would not fuse them with the reading, and would copy blocks that are as
+    large as the memory of a worker permits.
+
+    Attributes:
+      selection: of the videos and labels.
+    """
+
+    selection: Selection
+
+    def expand(self, pipeline: beam.pvalue.PBegin) -> beam.PCollection:
+        """Distribute the blocks over the workers and read them."""
+        return (
+            pipeline
+            | "Blocks" >> beam.Create(self.selection.blocks())
+            | "Spread" >> beam.Reshuffle()
+            | "Read" >> beam.Map(functools.partial(read_block, self.selection))
+        )
+
+
+@dataclasses.dataclass(eq=False)
+class MeasureScores(beam.PTransform):
+    """The blocks of `ReadVideos` -> a single `Measurement`; passes 2 and 3 read the blocks again.
+
+    Attributes:
+      selection: the same as that of `ReadVideos`, with at least one video.
+      vocabulary: of the selection, for messages.
+      num_videos: number of videos, which decides the share that is left out one at a time.
+      output: the folder of the job, for the message of a failure.
+    """
+
+    selection: Selection
+    vocabulary: Vocabulary
+    num_videos: int
+    output: str
+
+    def expand(self, videos: beam.PCollection) -> beam.PCollection:
+        """Chain the passes."""
+        selection, share = self.selection, min(1.0, jackknife.MAX_VIDEOS / self.num_videos)
         first = (
             videos
-            | "GatherPositives" >> beam.Map(_first_pass, selection, self._vocabulary, self._output)
-            | "MergePositives" >> beam.CombineGlobally(_MergeAll(_merge_first)).without_defaults()
+            | "GatherPositives"
+            >> beam.Map(_first_pass_or_fail, selection.folder, self.vocabulary, self.output)
+            | "MergePositives" >> beam.CombineGlobally(_MergeAll(merge_first)).without_defaults()
         )
         ranks = (
             videos.pipeline
@@ -102,50 +137,96 @@ class ThreePasses(beam.PTransform):
             | "RankPositives" >> beam.FlatMap(_second_pass, selection, first=AsSingleton(first))
             | "AddRanks" >> beam.CombineGlobally(_AddRanks()).without_defaults()
         )
+        passes = {"first": AsSingleton(first), "ranks": AsSingleton(ranks)}
         left_out = (
             videos.pipeline
-            | "Sample" >> beam.Create(selection.blocks(self._share))
+            | "Sample" >> beam.Create(selection.blocks(share))
             | "SpreadSample" >> beam.Reshuffle()
-            | "LeaveOneOut"
-            >> beam.Map(
-                _third_pass,
-                selection,
-                self._share,
-                first=AsSingleton(first),
-                ranks=AsSingleton(ranks),
-            )
+            | "LeaveOneOut" >> beam.Map(_third_pass, selection, share, **passes)
             | "MergeLeftOut" >> beam.CombineGlobally(_MergeAll(jackknife.merge)).without_defaults()
         )
-        return {"first": first, "ranks": ranks, "left_out": left_out}
+        return left_out | "Measure" >> beam.Map(measure, **passes)
 
 
-def _first_pass(
-    videos: ScoredVideos, selection: Selection, vocabulary: Vocabulary, output: str
-) -> FirstPass:
+def first_pass(videos: ScoredVideos, folder: str, vocabulary: Vocabulary) -> FirstPass:
+    """Pass 1 over one block.
+
+    Args:
+      videos: the block.
+      folder: SCORES, for messages.
+      vocabulary: of the scores, for messages.
+
+    Raises:
+      InputError: a score is NaN or infinite.
+    """
     block = videos.block
     if block.num_videos and not math.isfinite(block.scores.max() - block.scores.min()):
         row, label = np.argwhere(~np.isfinite(block.scores))[0]
-        message = (
-            f"{selection.folder}: the score of video {videos.ids[row]!r} for label "
-            f"{vocabulary.ids[label]!r} is {block.scores[row, label]}; a network that gives such "
-            "scores has diverged, or its inputs were not finite: score with another one"
+        raise InputError(
+            f"{folder}: the score of video {videos.ids[row]!r} for label "
+            f"{vocabulary.ids[label]!r} is {block.scores[row, label]}: the network has diverged, "
+            "or its inputs are not finite; score with another network"
         )
-        fail(output, InputError(message))
     top = block.scores.argmax(axis=1) if block.num_videos else np.empty(0, np.int64)
-    return FirstPass(
-        positives=ranking.gather_positives(block),
+    coverage = Coverage(
         num_videos=block.num_videos,
+        num_labelled=len(np.unique(block.video)),
         num_top_correct=int(np.count_nonzero(top[block.video] == block.label)),
-        num_unlabelled=block.num_videos - len(np.unique(block.video)),
         missing=videos.missing,
+    )
+    return FirstPass(ranking.gather_positives(block), coverage)
+
+
+def merge_first(parts: Iterable[FirstPass]) -> FirstPass:
+    """Merge the results of pass 1 over several blocks."""
+    parts = list(parts)
+    return FirstPass(
+        ranking.merge_positives(part.positives for part in parts),
+        Coverage.sum([part.coverage for part in parts]),
     )
 
 
-class _MergeAll(beam.CombineFn):
-    """Keeps the parts to the end, and then merges all of them at once: what is sorted, once."""
+def measure(left_out: LeftOut, first: FirstPass, ranks: Ranks) -> Measurement:
+    """Compute the metrics of each class from the results of the passes."""
+    return Measurement(
+        coverage=first.coverage,
+        classes=ranking.class_metrics(first.positives, ranks),
+        lowest=ranks.lowest,
+        highest=ranks.highest,
+        has_between=ranks.has_between,
+        left_out=left_out,
+    )
 
-    def __init__(self, merge: Callable[[list], Any]):
-        self._merge = merge
+
+def _first_pass_or_fail(
+    videos: ScoredVideos, folder: str, vocabulary: Vocabulary, output: str
+) -> FirstPass:
+    try:
+        return first_pass(videos, folder, vocabulary)
+    except InputError as error:
+        fail(output, error)
+
+
+def _second_pass(
+    keys: Sequence[ShardKey], selection: Selection, first: FirstPass
+) -> Iterator[Ranks]:
+    block = read_block(selection, keys).block
+    if block.num_videos:
+        yield ranking.rank_positives(block.scores, first.positives)
+
+
+def _third_pass(
+    keys: Sequence[ShardKey], selection: Selection, share: float, first: FirstPass, ranks: Ranks
+) -> LeftOut:
+    videos = read_block(selection, keys, share)
+    return jackknife.leave_one_out(videos.block, videos.ids, first.positives, ranks)
+
+
+@dataclasses.dataclass(eq=False)
+class _MergeAll(beam.CombineFn):
+    """Collects all parts and merges them at the end, so that the result is sorted only once."""
+
+    merge: Callable[[list], Any]
 
     def create_accumulator(self) -> list:
         return []
@@ -158,29 +239,11 @@ class _MergeAll(beam.CombineFn):
         return [part for parts in lists for part in parts]
 
     def extract_output(self, parts: list) -> Any:
-        return self._merge(parts)
-
-
-def _merge_first(parts: list[FirstPass]) -> FirstPass:
-    return FirstPass(
-        positives=ranking.merge_positives(part.positives for part in parts),
-        num_videos=sum(part.num_videos for part in parts),
-        num_top_correct=sum(part.num_top_correct for part in parts),
-        num_unlabelled=sum(part.num_unlabelled for part in parts),
-        missing=tuple(sorted(one for part in parts for one in part.missing)),
-    )
-
-
-def _second_pass(
-    keys: Sequence[ShardKey], selection: Selection, first: FirstPass
-) -> Iterator[Ranks]:
-    block = read_block(selection, keys).block
-    if block.num_videos:
-        yield ranking.rank_positives(block.scores, first.positives)
+        return self.merge(parts)
 
 
 class _AddRanks(beam.CombineFn):
-    """Adds in place: each part is as large as the total."""
+    """Adds in place, because each part is as large as the total."""
 
     def create_accumulator(self) -> Ranks | None:
         return None
@@ -196,14 +259,3 @@ class _AddRanks(beam.CombineFn):
 
     def extract_output(self, total: Ranks | None) -> Ranks | None:
         return total
-
-
-def _third_pass(
-    keys: Sequence[ShardKey],
-    selection: Selection,
-    share: float,
-    first: FirstPass,
-    ranks: Ranks,
-) -> LeftOut:
-    videos = read_block(selection, keys, share)
-    return jackknife.leave_one_out(videos.block, videos.ids, first.positives, ranks)

@@ -1,11 +1,9 @@
-"""What of a SCORES folder is evaluated: which videos, and which labels."""
+"""Select videos and labels of a SCORES folder, and read their scores in blocks."""
 
 import contextlib
 import dataclasses
 import hashlib
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -18,14 +16,15 @@ from evaluation.scoring.shard import (
     read_vectors,
 )
 from features.contracts import folders, sharding
+from features.contracts.documents import Scores, ScoreShard
 from features.contracts.labels import Vocabulary, read_vocabulary
 from features.contracts.sharding import ShardKey, unit_hash
-from features.contracts.shards import SIDECAR_SUFFIX
+from features.contracts.shards import read_sidecar
 from features.errors import InputError
 from features.ranking import Block
 from features.storage import files
 
-# Scores held at a time; longer columns cost less, because there are fewer to look positives up in.
+# Size of a block. Fewer and longer blocks cost less, because positives are looked up in each.
 _BLOCK_BYTES = 1e9
 _COLUMNS = ("video_id", "labels", "scores")
 
@@ -37,13 +36,13 @@ def groups_of(
     *,
     where: str,
 ) -> list[str]:
-    """The groups of a subset, or all groups.
+    """List the groups of a subset.
 
     Args:
-      subset: its name; None for all videos.
-      subsets: name -> groups, of those that there are.
-      groups: all groups that have a video.
-      where: the flag and the folder, for the message.
+      subset: name of the subset; None for all groups.
+      subsets: name -> groups.
+      groups: all groups that have videos.
+      where: flag and folder, for the message.
 
     Raises:
       InputError: there is no such subset.
@@ -58,17 +57,17 @@ def groups_of(
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Selection:
-    """Some videos and some labels of a SCORES folder.
+    """Videos and labels of a SCORES folder.
 
     Attributes:
       folder: SCORES.
-      split: of its videos.
-      num_shards: group -> shards, of the groups that are evaluated.
-      num_videos: group -> videos that have scores.
-      num_columns: of the scores.
-      vocabulary_fingerprint: of the labels of these columns.
-      labels: the columns that are evaluated, in their order.
-      video_hashes: uint64, rising: `video_hash` of the videos that are evaluated; None for all.
+      split: of the videos.
+      num_shards: group -> shards, of the selected groups.
+      num_videos: group -> videos with scores.
+      num_columns: scores per video in the files.
+      vocabulary_fingerprint: of the columns.
+      labels: columns of the selected labels.
+      video_hashes: uint64 [videos], hashes of the selected ids; None for all videos.
     """
 
     folder: str
@@ -81,11 +80,12 @@ class Selection:
     video_hashes: np.ndarray | None = None
 
     def blocks(self, share: float = 1.0) -> list[list[ShardKey]]:
-        """Shards in blocks that fit in memory together.
+        """Divide the shards into blocks that fit into memory.
 
         Args:
-          share: of the videos; a video is in it by the hash that decides its shard, so that they
-            are the same videos in every SCORES folder, and in the first shards of each.
+          share: of the videos. The hash that decides the shard of a video also decides whether the
+            video is in the share, so a share is the same videos in every SCORES folder, and is in
+            the first shards.
         """
         blocks: list[list[ShardKey]] = []
         room = 0.0
@@ -101,13 +101,13 @@ class Selection:
         return blocks
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class ScoredVideos:
-    """What a block of shards holds of a selection.
+    """The selected videos in a block of shards.
 
     Attributes:
       ids: [videos].
-      block: their scores and labels; labels that have no score column are left out.
+      block: scores and labels; labels that are not selected are left out.
       missing: (id, outcome) of the videos without scores.
     """
 
@@ -116,80 +116,87 @@ class ScoredVideos:
     missing: tuple[tuple[str, str], ...]
 
 
-class Opened(NamedTuple):
-    """A SCORES folder that was checked."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class SelectedScores:
+    """A checked SCORES folder: `scores.json`, a selection, and the vocabulary of the selection."""
 
+    document: Scores
     selection: Selection
-    document: dict[str, Any]  # scores.json
-    vocabulary: Vocabulary  # of the selection
+    vocabulary: Vocabulary
+
+    @property
+    def num_videos_expected(self) -> int:
+        """Number of videos of the selected groups, with and without scores."""
+        groups = self.document.groups
+        return sum(groups[group].num_videos_expected for group in self.selection.num_shards)
 
 
-def open_scores(folder: str, *, flag: str, num_labels: int | None, subset: str | None) -> Opened:
-    """Check a SCORES folder and select from it.
+def open_scores(
+    folder: str, *, flag: str, num_labels: int | None = None, subset: str | None = None
+) -> SelectedScores:
+    """Check a SCORES folder and select videos and labels.
 
     Args:
       folder: SCORES.
-      flag: that named it, for messages.
-      num_labels: only so many of the most frequent labels; None for all that have scores.
-      subset: of the split; None for all its videos.
+      flag: the flag with this folder, for messages.
+      num_labels: number of the most frequent labels; None for all labels that have scores.
+      subset: of the split; None for all videos.
 
     Raises:
-      InputError: the folder is not what it should be, or does not have what is asked for.
+      InputError: the folder is invalid, or does not have these labels or this subset.
     """
-    document = folders.read_root(folder, folders.SCORES)
+    document = folders.read_document(folder, Scores)
     vocabulary = read_vocabulary(folder)
     folders.require_equal(
         "vocabulary fingerprint",
-        expected=document["vocabulary"]["fingerprint"],
+        expected=document.vocabulary.fingerprint,
         received=vocabulary.fingerprint,
         where=files.join(folder, "labels.parquet"),
-        cure="score the videos anew: the label file is of another data set",
+        cure="score the videos again: the label file is of another data set",
     )
     # A network of a smaller label set has no score for the rarer labels.
-    vocabulary = vocabulary.prefix(document["num_labels"])
+    vocabulary = vocabulary.prefix(document.num_labels)
     size = len(vocabulary) if num_labels is None else num_labels
     if not 1 <= size <= len(vocabulary):
         raise InputError(
             f"--labels: received {num_labels}; {flag} {folder} has scores of {len(vocabulary)}"
         )
-    groups = groups_of(
-        subset, document["subsets"], document["num_shards"], where=f"{flag} {folder}"
-    )
-    num_videos = {group: document["groups"][group]["num_videos"] for group in groups}
+    groups = groups_of(subset, document.subsets, document.num_shards, where=f"{flag} {folder}")
+    num_videos = {group: document.groups[group].num_videos for group in groups}
     if not sum(num_videos.values()):
         raise InputError(f"{flag} {folder}: no video of the subset {subset!r} was scored")
     selection = Selection(
         folder=folder,
-        split=document["split"],
-        num_shards={group: document["num_shards"][group] for group in groups},
+        split=document.split,
+        num_shards={group: document.num_shards[group] for group in groups},
         num_videos=num_videos,
         num_columns=len(vocabulary),
         vocabulary_fingerprint=vocabulary.fingerprint,
         labels=tuple(range(size)),
     )
-    return Opened(selection, document, vocabulary.prefix(size))
+    return SelectedScores(document, selection, vocabulary.prefix(size))
 
 
 def read_block(selection: Selection, keys: Sequence[ShardKey], share: float = 1.0) -> ScoredVideos:
-    """The videos of some shards.
+    """Read the selected videos of some shards.
 
     Args:
-      selection: what is evaluated.
+      selection: of the videos and labels.
       keys: of the shards.
       share: as in `Selection.blocks`.
 
     Raises:
-      InputError: a file of scores is not of this folder.
+      InputError: a score file belongs to another folder.
     """
     paths = [files.join(selection.folder, key.path(SCORES)) for key in keys]
-    sidecars = [json.loads(files.read_bytes(path + SIDECAR_SUFFIX)) for path in paths]
-    num_videos = sum(sidecar["num_videos"] for sidecar in sidecars)
-    # Filled file by file, so that a block is in memory once.
+    sidecars = [read_sidecar(path, ScoreShard) for path in paths]
+    num_videos = sum(sidecar.num_videos for sidecar in sidecars)
+    # Filled file by file, so that the scores are in memory only once.
     scores = np.empty((num_videos, len(selection.labels)), np.float32)
     ids: list[str] = []
     labels: list[np.ndarray] = []
     for path, sidecar in zip(paths, sidecars, strict=True):
-        if sidecar["num_videos"]:
+        if sidecar.num_videos:
             table = _read_scores(path + PARQUET_SUFFIX, selection)
             wanted = _wanted(table["video_id"].to_pylist(), selection, share)
             table = table.filter(pa.array(wanted))
@@ -200,7 +207,9 @@ def read_block(selection: Selection, keys: Sequence[ShardKey], share: float = 1.
     return ScoredVideos(
         ids=tuple(ids),
         block=Block.of_lists(scores[: len(ids)], labels),
-        missing=tuple((one["id"], one["outcome"]) for side in sidecars for one in side["missing"]),
+        missing=tuple(
+            (video.id, video.outcome) for sidecar in sidecars for video in sidecar.missing
+        ),
     )
 
 
@@ -214,7 +223,7 @@ def _wanted(ids: Sequence[str], selection: Selection, share: float) -> np.ndarra
 
 
 def read_ids(selection: Selection) -> list[str]:
-    """The ids of the videos that have scores."""
+    """Read the ids of the videos that have scores."""
     ids: list[str] = []
     for key in sharding.keys(selection.split, selection.num_shards):
         path = files.join(selection.folder, key.path(SCORES)) + PARQUET_SUFFIX
@@ -224,7 +233,7 @@ def read_ids(selection: Selection) -> list[str]:
 
 
 def video_hashes(ids: Iterable[str]) -> np.ndarray:
-    """uint64 [videos]: eight bytes that stand for each id."""
+    """Hash ids to uint64 [videos]."""
     digests = (hashlib.blake2b(video_id.encode(), digest_size=8).digest() for video_id in ids)
     return np.frombuffer(b"".join(digests), np.uint64)
 
@@ -233,7 +242,7 @@ def _read_scores(path: str, selection: Selection) -> pa.Table:
     with files.open_read(path) as file:
         table = pq.read_table(file, columns=list(_COLUMNS))
     received = (table.schema.metadata or {}).get(VOCABULARY, b"").decode()
-    cure = "a file of another folder has come here: score the videos anew"
+    cure = "the file belongs to another folder: score the videos again"
     folders.require_equal(
         "vocabulary fingerprint",
         expected=selection.vocabulary_fingerprint,
@@ -242,7 +251,7 @@ def _read_scores(path: str, selection: Selection) -> pa.Table:
         cure=cure,
     )
     folders.require_equal(
-        "number of scores a video",
+        "number of scores per video",
         expected=selection.num_columns,
         received=table.schema.field("scores").type.list_size,
         where=path,
@@ -258,7 +267,7 @@ def _columns(scores: np.ndarray, selection: Selection) -> np.ndarray:
 
 
 def _labels(column: pa.ChunkedArray, selection: Selection) -> Iterator[np.ndarray]:
-    """Of each video, the places of its labels among those that are evaluated."""
+    """Yield, for each video, the positions of its labels among the selected labels."""
     lists = column.combine_chunks()
     label = lists.flatten().to_numpy()
     place = np.full(max(selection.num_columns, label.max(initial=-1) + 1), -1)

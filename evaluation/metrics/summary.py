@@ -1,195 +1,219 @@
-"""The figures of an evaluation, from its passes: headline, per class, and what they rest on."""
+"""The results of `evaluate`: `metrics.json`, `per_class.parquet` and `missing.parquet`."""
 
+import collections
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from evaluation.metrics import jackknife
-from evaluation.metrics.jackknife import LeftOut
-from evaluation.metrics.passes import FirstPass
+from evaluation.metrics.passes import Measurement
+from evaluation.metrics.selection import SelectedScores
 from features import ranking
 from features.contracts import folders
+from features.contracts.documents import Intervals, Metrics, UndefinedClass
+from features.contracts.folders import MadeBy
 from features.contracts.labels import Vocabulary
 from features.errors import InputError
-from features.ranking import ClassMetrics, Ranks
+from features.ranking import ClassMetrics
 from features.storage import files
 from pipelines.runtime.failure import fail
 
 PER_CLASS, MISSING = "per_class.parquet", "missing.parquet"
-_NAMED = 5  # of classes or videos in a message
+_MAX_NAMED = 5  # labels in a message
 
 
-def finish(
-    made: Mapping[str, Any],
-    first: FirstPass,
-    ranks: Ranks,
-    left_out: LeftOut,
-    vocabulary: Vocabulary,
-    output: str,
-    *,
-    allow_two_values: bool,
-) -> None:
-    """The last stage of `evaluate`: write the report's tables and `metrics.json`.
+@dataclasses.dataclass(frozen=True, eq=False)
+class EvaluationRequest:
+    """A checked call of `evaluate`.
 
-    Raises:
-      InputError: the scores are none that the figures can be made of.
+    Attributes:
+      made_by: the command.
+      scores: what is evaluated.
+      subset: of the videos; None for all.
+      allow_two_values: whether scores with at most two values are accepted.
+      output: the REPORT folder.
     """
-    figures = ranking.class_metrics(first.positives, ranks)
-    try:
-        check_figures(
-            figures, ranks, vocabulary, where=made["scores"], allow_two_values=allow_two_values
-        )
-    except InputError as error:
-        fail(output, error)
-    for name, table in (
-        (PER_CLASS, per_class_table(figures, vocabulary)),
-        (MISSING, missing_table(first)),
-    ):
-        with files.atomic_write(files.join(output, name)) as file:
-            pq.write_table(table, file)
-    document = {
-        **made,
-        **coverage_fields(first, made["num_videos_expected"]),
-        **headline_fields(figures, left_out, vocabulary),
-    }
-    folders.write_root(output, folders.METRICS, document)
+
+    made_by: MadeBy
+    scores: SelectedScores
+    subset: str | None
+    allow_two_values: bool
+    output: str
 
 
 @dataclasses.dataclass(frozen=True)
 class Headline:
-    """The class-balanced means (section 3.2), over the classes that have figures."""
+    """Class-balanced means (section 3.2), over the classes that have metrics."""
 
     mean_auc: float
     mean_ap: float
 
     @classmethod
-    def of(cls, figures: ClassMetrics) -> "Headline":
-        """From the figures of each class; at least one has some."""
-        defined = figures.defined
-        return cls(float(figures.auc[defined].mean()), float(figures.ap[defined].mean()))
+    def of(cls, classes: ClassMetrics) -> "Headline":
+        """Average the metrics of the classes, of which at least one is defined."""
+        defined = classes.defined
+        return cls(float(classes.auc[defined].mean()), float(classes.ap[defined].mean()))
 
     @property
     def d_prime(self) -> float:
-        """Of the mean AUC: the definition that the paper's tables follow."""
+        """The d' of the mean AUC, as in the paper's tables."""
         return float(ranking.d_prime(self.mean_auc))
 
 
-def check_figures(
-    figures: ClassMetrics,
-    ranks: Ranks,
-    vocabulary: Vocabulary,
-    *,
-    where: str,
-    allow_two_values: bool,
-) -> None:
-    """Refuse what has no meaning.
+def finish(measurement: Measurement, request: EvaluationRequest) -> None:
+    """The last stage of `evaluate`: write the tables and `metrics.json`.
 
     Raises:
-      InputError: no class has a positive and a negative; or a class has decisions and no scores.
+      InputError: the scores cannot be evaluated.
     """
-    if not figures.defined.any():
-        raise InputError(
-            f"{where}: no class has both a positive and a negative among {ranks.num_videos} "
-            "videos; evaluate a larger set"
+    selected = request.scores
+    try:
+        require_rankings(
+            measurement,
+            selected.vocabulary,
+            where=selected.selection.folder,
+            allow_two_values=request.allow_two_values,
         )
-    decided = np.flatnonzero(figures.defined & ~ranks.has_between)
-    # Two videos have no more than two scores.
-    if len(decided) and ranks.num_videos > 2 and not allow_two_values:
+    except InputError as error:
+        fail(request.output, error)
+    for name, table in (
+        (PER_CLASS, per_class_table(measurement.classes, selected.vocabulary)),
+        (MISSING, missing_table(measurement.coverage.missing)),
+    ):
+        with files.atomic_write(files.join(request.output, name)) as file:
+            pq.write_table(table, file)
+    folders.write_document(request.output, summarise(measurement, request))
+
+
+def require_rankings(
+    measurement: Measurement, vocabulary: Vocabulary, *, where: str, allow_two_values: bool
+) -> None:
+    """Require that AUC and AP are meaningful for the scores.
+
+    Args:
+      measurement: of the scores.
+      vocabulary: of the scores, for messages.
+      where: SCORES, for messages.
+      allow_two_values: whether scores with at most two values are accepted.
+
+    Raises:
+      InputError: no class has a positive and a negative, or the scores of a class have at most two
+        values, probably because of a threshold.
+    """
+    classes = measurement.classes
+    num_videos = measurement.coverage.num_videos
+    if not classes.defined.any():
+        raise InputError(
+            f"{where}: no class has both a positive and a negative among {num_videos} videos; "
+            "evaluate a larger set"
+        )
+    binary = np.flatnonzero(classes.defined & ~measurement.has_between)
+    if len(binary) and num_videos > 2 and not allow_two_values:
         named = ", ".join(
-            f"{vocabulary.ids[label]!r} ({ranks.lowest[label]:g}, {ranks.highest[label]:g})"
-            for label in decided[:_NAMED]
+            f"{vocabulary.ids[label]!r} "
+            f"({measurement.lowest[label]:g}, {measurement.highest[label]:g})"
+            for label in binary[:_MAX_NAMED]
         )
         raise InputError(
-            f"{where}: the scores of {len(decided)} of {len(vocabulary)} labels have at most two "
-            f"values: {named}{', ...' if len(decided) > _NAMED else ''}; AUC and AP are figures of "
-            "a ranking: give scores as they are before a threshold, or --allow-two-values if they "
-            "are"
+            f"{where}: the scores of {len(binary)} of {len(vocabulary)} labels have at most two "
+            f"values: {named}{', ...' if len(binary) > _MAX_NAMED else ''}; AUC and AP measure a "
+            "ranking: pass scores before thresholding, or --allow-two-values if they really are "
+            "binary"
         )
 
 
-def headline_fields(
-    figures: ClassMetrics, left_out: LeftOut, vocabulary: Vocabulary
-) -> dict[str, Any]:
-    """The fields of `metrics.json` that the scores decide."""
-    defined = figures.defined
-    num_videos = int(figures.positives[0] + figures.negatives[0])
-    headline = Headline.of(figures)
-    auc = jackknife.auc_interval(headline.mean_auc, left_out.mean_auc, num_videos)
-    ap = jackknife.ap_interval(headline.mean_ap, left_out.mean_ap, num_videos)
-    class_d_prime = np.asarray(ranking.d_prime(figures.auc[defined]))
+def summarise(measurement: Measurement, request: EvaluationRequest) -> Metrics:
+    """The content of `metrics.json`."""
+    scores, vocabulary = request.scores.document, request.scores.vocabulary
+    coverage, classes = measurement.coverage, measurement.classes
+    expected, defined = request.scores.num_videos_expected, classes.defined
+    headline = Headline.of(classes)
+    class_d_prime = np.asarray(ranking.d_prime(classes.auc[defined]))
     finite = np.isfinite(class_d_prime)
-    return {
-        "num_labels": len(vocabulary),
-        "num_classes_evaluated": int(defined.sum()),
-        "undefined_classes": [
-            {
-                "label": int(label),
-                "name": vocabulary.names[label],
-                "reason": "no positive" if figures.positives[label] == 0 else "no negative",
-            }
-            for label in np.flatnonzero(~defined)
-        ],
-        "mean_auc": headline.mean_auc,
-        "d_prime": json_number(headline.d_prime),
-        "mean_ap": headline.mean_ap,
-        "intervals": {
-            "mean_auc": auc and list(auc),
-            "d_prime": auc and [float(ranking.d_prime(end)) for end in auc],
-            "mean_ap": ap and list(ap),
-            "confidence": jackknife.CONFIDENCE,
-            "num_videos_left_out": len(left_out.video_ids),
+    outcomes = collections.Counter(outcome for _, outcome in coverage.missing)
+    return Metrics(
+        made_by=request.made_by,
+        scores=request.scores.selection.folder,
+        recipe=scores.recipe,
+        set=scores.split,
+        subset=request.subset,
+        num_videos_expected=expected,
+        fingerprints={
+            "features": scores.features_fingerprint,
+            "front end": scores.front_end_fingerprint,
+            "model": scores.model_fingerprint,
+            "vocabulary": vocabulary.fingerprint,
         },
-        # Another definition, which some papers use: not comparable with `d_prime`.
-        "mean_class_d_prime": float(class_d_prime[finite].mean()) if finite.any() else None,
-        "num_classes_infinite_d_prime": int((~finite).sum()),
-        # What every constant score, such as the label's prior, has for mAP.
-        "prior_mean_ap": float(figures.priors[defined].mean()),
-    }
+        num_videos=coverage.num_videos,
+        num_missing=expected - coverage.num_videos,
+        missing=dict(sorted(outcomes.items())),
+        num_unlabelled=coverage.num_videos - coverage.num_labelled,
+        num_labelled=coverage.num_labelled,
+        # A video without an evaluated label has no right answer, as in validation.
+        accuracy_1best=coverage.num_top_correct / coverage.num_labelled,
+        num_labels=len(vocabulary),
+        num_classes_evaluated=int(defined.sum()),
+        undefined_classes=tuple(
+            UndefinedClass(
+                label=int(label),
+                name=vocabulary.names[label],
+                reason="no positive" if classes.positives[label] == 0 else "no negative",
+            )
+            for label in np.flatnonzero(~defined)
+        ),
+        mean_auc=headline.mean_auc,
+        d_prime=finite_or_none(headline.d_prime),
+        mean_ap=headline.mean_ap,
+        intervals=_intervals(headline, measurement),
+        # Some papers report this mean instead; it is not comparable with `d_prime`.
+        mean_class_d_prime=float(class_d_prime[finite].mean()) if finite.any() else None,
+        num_classes_infinite_d_prime=int((~finite).sum()),
+        prior_mean_ap=float(classes.priors[defined].mean()),
+    )
 
 
-def coverage_fields(first: FirstPass, expected: int) -> dict[str, Any]:
-    """The fields of `metrics.json` that say which videos the figures are of."""
-    outcomes = [outcome for _, outcome in first.missing]
-    return {
-        "num_videos": first.num_videos,
-        "num_videos_expected": expected,
-        "num_missing": expected - first.num_videos,
-        "missing": {outcome: outcomes.count(outcome) for outcome in sorted(set(outcomes))},
-        "num_unlabelled": first.num_unlabelled,
-        "accuracy_1best": first.num_top_correct / first.num_videos,
-    }
+def _intervals(headline: Headline, measurement: Measurement) -> Intervals:
+    left_out, num_videos = measurement.left_out, measurement.coverage.num_videos
+    auc = jackknife.auc_interval(headline.mean_auc, left_out.mean_auc, num_videos)
+    return Intervals(
+        mean_auc=auc,
+        d_prime=auc and (float(ranking.d_prime(auc[0])), float(ranking.d_prime(auc[1]))),
+        mean_ap=jackknife.ap_interval(headline.mean_ap, left_out.mean_ap, num_videos),
+        confidence=jackknife.CONFIDENCE,
+        num_videos_left_out=len(left_out.video_ids),
+    )
 
 
-def per_class_table(figures: ClassMetrics, vocabulary: Vocabulary) -> pa.Table:
-    """`per_class.parquet`; null where a figure is undefined."""
-    undefined = ~figures.defined
+def per_class_table(classes: ClassMetrics, vocabulary: Vocabulary) -> pa.Table:
+    """The content of `per_class.parquet`; null where a metric is undefined."""
+    undefined = ~classes.defined
     return pa.table(
         {
             "label": np.arange(len(vocabulary), dtype=np.int32),
             "label_id": list(vocabulary.ids),
             "name": list(vocabulary.names),
             "prior": vocabulary.priors,
-            "positives": figures.positives,
-            "negatives": figures.negatives,
-            "auc": pa.array(figures.auc, mask=undefined),
-            "d_prime": pa.array(ranking.d_prime(figures.auc), mask=undefined),
-            "ap": pa.array(figures.ap, mask=undefined),
+            "positives": classes.positives,
+            "negatives": classes.negatives,
+            "auc": pa.array(classes.auc, mask=undefined),
+            "d_prime": pa.array(ranking.d_prime(classes.auc), mask=undefined),
+            "ap": pa.array(classes.ap, mask=undefined),
         }
     )
 
 
-def missing_table(first: FirstPass) -> pa.Table:
-    """`missing.parquet`: the videos of the set that have no score."""
-    ids, outcomes = zip(*first.missing, strict=True) if first.missing else ((), ())
+def missing_table(missing: tuple[tuple[str, str], ...]) -> pa.Table:
+    """The content of `missing.parquet`, from (id, outcome) of the videos without scores."""
     return pa.table(
-        {"video_id": pa.array(ids, pa.string()), "outcome": pa.array(outcomes, pa.string())}
+        {
+            "video_id": pa.array([video_id for video_id, _ in missing], pa.string()),
+            "outcome": pa.array([outcome for _, outcome in missing], pa.string()),
+        }
     )
 
 
-def json_number(value: float) -> float | None:
-    """JSON has no infinity: d' of a perfect AUC is null."""
+def finite_or_none(value: float) -> float | None:
+    """None for a number that JSON does not have, such as the infinite d' of AUC 1."""
     return value if np.isfinite(value) else None

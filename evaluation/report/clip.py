@@ -1,4 +1,4 @@
-"""The sound that a page carries: a soundtrack in Opus, small enough for a data URI."""
+"""Compress a soundtrack with Opus, small enough for a data URI in a page."""
 
 import base64
 import dataclasses
@@ -9,10 +9,10 @@ import av
 import numpy as np
 from av.codec.context import Flags
 
-# Twice what the network hears (7.5 kHz), and a rate that Opus takes as it is.
+# Above twice the highest frequency of the mel bands (7.5 kHz), and a native rate of Opus.
 SAMPLE_RATE_HZ = 24_000
-# Mono music is hard to tell from its source at the highest rate; below the lowest, speech suffers.
-# Between them, a soundtrack becomes no larger than so many bytes.
+# At the highest rate, mono music is hard to tell from its source; below the lowest, speech suffers.
+# Between the two, the rate is chosen such that a soundtrack has at most this many bytes.
 _MAX_BIT_RATE, _MIN_BIT_RATE = 48_000, 12_000
 _MAX_BYTES = 8e6
 _FORMAT, _CODEC, _MIME_TYPE = "webm", "libopus", "audio/webm"
@@ -24,7 +24,7 @@ class Clip:
 
     Attributes:
       content: the file, WebM with one mono Opus stream.
-      seconds: its length.
+      seconds: length of the sound.
     """
 
     content: bytes
@@ -32,20 +32,20 @@ class Clip:
 
     @property
     def data_uri(self) -> str:
-        """The whole file as a URI."""
+        """The file as a data URI."""
         return f"data:{_MIME_TYPE};base64,{base64.b64encode(self.content).decode('ascii')}"
 
 
 def encode_clip(blocks: Iterable[np.ndarray], *, expected_seconds: float) -> Clip:
-    """Compress a soundtrack; the same samples give the same bytes.
+    """Compress a soundtrack; equal samples give equal bytes.
 
     Args:
       blocks: float32 [samples] each, mono in [-1, 1) at `SAMPLE_RATE_HZ`.
-      expected_seconds: about how long they are together; a long soundtrack gets a lower bit rate.
+      expected_seconds: approximate total length; a long soundtrack gets a lower bit rate.
     """
     affordable = 8 * _MAX_BYTES / max(expected_seconds, 1.0)
     buffer = io.BytesIO()
-    # Without the flag, the file would name the version of the muxer and a random identifier.
+    # Without the flag, the file contains the version of the muxer and a random identifier.
     with av.open(buffer, "w", format=_FORMAT, options={"fflags": "+bitexact"}) as container:
         stream = container.add_stream(_CODEC, rate=SAMPLE_RATE_HZ)
         assert isinstance(stream, av.AudioStream)

@@ -1,4 +1,4 @@
-"""Figure 2 as numbers: the labels that a soundtrack's figure shows, and their scores over time."""
+"""The content of Figure 2 as numbers: the labels that the plot shows and the scores over time."""
 
 import dataclasses
 import math
@@ -12,8 +12,8 @@ from features.front_end.params import LogMelParams
 # Section 5 and Figure 2: the outputs "with the greatest peak values across the entire video".
 NUM_LABELS_SHOWN = 16
 
-# A longer soundtrack is averaged (spectrogram) or reduced to its peaks (scores), so that an hour of
-# sound makes no larger page than a minute. The first is twice the pixels of the widest plot.
+# A longer spectrogram is averaged and longer scores are reduced to their peaks, so that the page of
+# an hour of sound is no larger than that of a minute. The first is twice the width of the plot.
 _MAX_SPECTROGRAM_COLUMNS = 2048
 _MAX_SCORE_CELLS = 512
 
@@ -23,17 +23,17 @@ _FREQUENCY_TICKS_HZ = (125, 500, 1000, 2000, 4000, 8000)
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SoundtrackView:
-    """One soundtrack and its scores over time.
+    """A soundtrack and its scores over time.
 
     Attributes:
-      title: what the soundtrack is called: a video id, the name of a file.
-      uri: where it was read from; shown as text, never loaded.
-      params: the front end.
-      log_mel: [frames, mel bands] float32; NaN in frames that were not looked at.
-      label_names: [labels] names of the whole vocabulary.
-      labels: indices of the true labels; none where they are not known.
+      title: heading: a video id or the name of a file.
+      uri: of the medium; shown as text, never loaded.
+      params: of the front end.
+      log_mel: float32 [frames, mel bands]; NaN in frames without a patch.
+      label_names: [labels], of the whole vocabulary.
+      labels: indices of the true labels; empty if unknown.
       scores: [patches, labels] in [0, 1].
-      start_seconds: [patches], rising.
+      start_seconds: [patches], ascending.
     """
 
     title: str
@@ -50,25 +50,25 @@ class SoundtrackView:
         if self.scores.shape != expected:
             raise ValueError(
                 f"scores of {self.title!r} have shape {self.scores.shape}, but start_seconds and "
-                f"label_names ask for [patches, labels] = {expected}; pass the scores of one "
-                "soundtrack and the vocabulary they were made with"
+                f"label_names have [patches, labels] = {expected}; pass the scores of one "
+                "soundtrack and the vocabulary of the scores"
             )
         if not np.isfinite(self.scores).all() or np.isinf(self.log_mel).any():
             raise ValueError(
-                f"scores of {self.title!r} hold NaN or infinity, or log_mel infinity; probably "
-                "the model diverged or the audio is damaged: choose another soundtrack"
+                f"scores of {self.title!r} have NaN or infinity, or log_mel has infinity; the "
+                "network has diverged or the sound is damaged: choose another soundtrack"
             )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Row:
-    """One label of the figure.
+    """A label of the plot.
 
     Attributes:
       name: of the label.
-      is_true: whether the soundtrack bears it.
-      peak: its highest score.
-      peak_seconds: the start of the cell that has it.
+      is_true: whether the soundtrack has the label.
+      peak: highest score.
+      peak_seconds: start of the cell with the highest score.
       scores: float64 [cells].
     """
 
@@ -81,16 +81,16 @@ class Row:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SoundtrackFigure:
-    """What the figure of a soundtrack shows; all times in seconds.
+    """The content of the plot of a soundtrack; all times are in seconds.
 
     Attributes:
       duration: of the time axis.
       sound_seconds: of the spectrogram, which starts at 0.
-      spectrogram: [columns, mel bands]; NaN where nothing was looked at.
-      cells: [cells] start and end of the stretches that have one score a label.
-      patches_per_cell: more than one where the soundtrack is long; a cell then has their peak.
-      rows: the labels of the highest peaks, falling.
-      other_true: name and peak of the true labels that are not among them; no peak without scores.
+      spectrogram: [columns, mel bands]; NaN in frames without a patch.
+      cells: [cells], start and end of the intervals that have one score per label.
+      patches_per_cell: patches whose highest score a cell has; 1 unless the soundtrack is long.
+      rows: the labels with the highest peaks, descending.
+      other_true: name and peak of the true labels without a row; None without scores.
     """
 
     duration: float
@@ -103,12 +103,12 @@ class SoundtrackFigure:
 
     @property
     def top(self) -> float:
-        """The highest score shown. Those of rare labels stay far below 1: scales end here."""
+        """The highest score, where scales end: scores of rare labels are far below 1."""
         return max((row.peak for row in self.rows), default=0.0)
 
     @property
     def time_ticks(self) -> list[float]:
-        """The multiples of 1, 2 or 5 times a power of ten in [0, duration]."""
+        """Multiples of 1, 2 or 5 times a power of ten in [0, duration]."""
         if not self.duration:
             return []
         rough = self.duration / _MAX_TIME_TICKS
@@ -118,7 +118,7 @@ class SoundtrackFigure:
 
 
 def soundtrack_figure(view: SoundtrackView) -> SoundtrackFigure:
-    """Choose what the figure of a soundtrack shows."""
+    """Choose the content of the plot of a soundtrack."""
     cells, patches_per_cell, scores = _cells(view)
     sound_seconds = len(view.log_mel) * view.params.hop_seconds
     peaks = scores.max(axis=0, initial=0.0)  # [labels]
@@ -148,7 +148,7 @@ def soundtrack_figure(view: SoundtrackView) -> SoundtrackFigure:
 
 
 def frequency_ticks(params: LogMelParams) -> list[tuple[float, int]]:
-    """Octaves within the mel range: height on the mel axis from 0 to 1, and hertz."""
+    """Octaves within the mel range: height on the mel axis from 0 to 1, and frequency in Hz."""
     low, high = hertz_to_mel(np.array([params.mel_min_hz, params.mel_max_hz]))
     return [
         (float((hertz_to_mel(np.array(hertz)) - low) / (high - low)), hertz)
@@ -158,18 +158,18 @@ def frequency_ticks(params: LogMelParams) -> list[tuple[float, int]]:
 
 
 def colour_range(spectrogram: np.ndarray) -> tuple[float, float]:
-    """The log-mel values that the colours of a spectrogram span."""
+    """The range of log-mel values that the colours of a spectrogram represent."""
     if np.isnan(spectrogram).all():
         return 0.0, 1.0
-    # A click or a stretch of digital silence must not take the whole range.
+    # Percentiles, so that a click or digital silence does not take up the whole range.
     low, high = np.nanpercentile(spectrogram, [1, 99.5])
     return float(low), float(max(high, low + 1e-3))
 
 
 def _cells(view: SoundtrackView) -> tuple[list[tuple[float, float]], int, np.ndarray]:
-    """The cells, patches per cell, and float64 [cells, labels] the highest scores in each.
+    """The cells, patches per cell, and the highest scores of each cell, float64 [cells, labels].
 
-    A cell ends with its patch, or where the next starts if patches overlap.
+    A cell ends with its last patch, or where the next cell starts if patches overlap.
     """
     patches = len(view.start_seconds)
     group = max(1, math.ceil(patches / _MAX_SCORE_CELLS))
@@ -185,7 +185,7 @@ def _cells(view: SoundtrackView) -> tuple[list[tuple[float, float]], int, np.nda
 
 
 def _columns(log_mel: np.ndarray) -> np.ndarray:
-    """[frames, bands] to at most `_MAX_SPECTROGRAM_COLUMNS` columns, by averaging neighbours."""
+    """Average neighbours of [frames, bands], down to `_MAX_SPECTROGRAM_COLUMNS` columns."""
     frames = len(log_mel)
     if frames <= _MAX_SPECTROGRAM_COLUMNS:
         return log_mel

@@ -1,10 +1,9 @@
-"""The pages of an evaluation: HTML files that need nothing beside them, not even a network."""
+"""Render the pages of an evaluation: HTML files without external resources."""
 
 import base64
 import dataclasses
 import io
 import math
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -24,8 +23,9 @@ from evaluation.report.figure import (
     frequency_ticks,
     soundtrack_figure,
 )
+from features.contracts.documents import Metrics
 
-# Perceptually uniform and safe for colour-blind eyes: magma for sound, viridis for figures.
+# Perceptually uniform and suitable for colour-blind readers: magma for sound, viridis for AP.
 SPECTROGRAM_COLOURS, FIGURE_COLOURS = "magma", "viridis"
 
 _COLUMNS = (
@@ -43,7 +43,7 @@ _COLUMNS = (
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-    """A soundtrack to listen to: its id, its score for a class, and its page, if it has one."""
+    """An example video of a class: id, score for the class, and path of its page if it has one."""
 
     video_id: str
     score: float
@@ -55,16 +55,16 @@ class ClassExamples:
     """A class among the best or the worst.
 
     Attributes:
-      figures: its row of `per_class.parquet`.
+      metrics: row of `per_class.parquet`.
       examples: by kind: `hit`, `miss`, `false_alarm`.
     """
 
-    figures: Mapping[str, Any]
+    metrics: Mapping[str, Any]
     examples: Mapping[str, Example]
 
 
 def render_report(
-    metrics: Mapping[str, Any],
+    metrics: Metrics,
     per_class: pa.Table,
     *,
     best: Sequence[ClassExamples],
@@ -72,25 +72,25 @@ def render_report(
     confusion: pa.Table,
     soundtrack: tuple[SoundtrackView, Clip | None] | None,
 ) -> str:
-    """Renders the page of one evaluation.
+    """Render the page of an evaluation.
 
     Args:
-      metrics: the contents of `metrics.json`.
-      per_class: one row per label, the contents of `per_class.parquet`; `auc`, `d_prime` and `ap`
-        are null where undefined.
+      metrics: `metrics.json`.
+      per_class: `per_class.parquet`.
       best: classes of the highest AUC, the best first.
       worst: classes of the lowest AUC, the worst first.
-      confusion: the contents of `confusion.parquet`.
-      soundtrack: the soundtrack whose scores are shown over time, if any, and its sound.
+      confusion: `confusion.parquet`.
+      soundtrack: a soundtrack to show over time, and its sound.
 
     Returns:
-      The HTML of the page, without references to anything outside it but the examples' pages.
+      HTML that refers to nothing outside the page but the pages of the examples.
     """
     return (
         _environment()
         .get_template("report.html")
         .render(
             metrics=metrics,
+            format_version=Metrics.VERSION,
             best=best,
             worst=worst,
             confusion=_confusion_rows(confusion, per_class),
@@ -102,14 +102,14 @@ def render_report(
 
 
 def render_soundtrack(view: SoundtrackView, clip: Clip | None) -> str:
-    """Renders the page of one soundtrack (Figure 2).
+    """Render the page of a soundtrack (Figure 2).
 
     Args:
       view: the soundtrack and its scores over time.
-      clip: its sound; None where there is none to be played.
+      clip: the sound; None if there is none.
 
     Returns:
-      The HTML of the page, without references to anything outside it.
+      HTML that refers to nothing outside the page.
     """
     return _environment().get_template("soundtrack.html").render(_plot(view, clip))
 
@@ -126,21 +126,20 @@ def _environment() -> jinja2.Environment:
         area=_area,
         bytes=_bytes_text,
         clock=_clock_text,
-        command=_command_text,
-        figure=_figure_text,
+        metric=_metric_text,
         percent=lambda share: f"{100 * share:.0f}" if share else "",
         flatten=lambda tree: list(_flatten(tree)),
         moment=lambda created: f"{created[:10]} {created[11:16]} UTC",
         score=_score_text,
         score_data=_score_data,
     )
-    # A NaN in the embedded JSON would leave the reader an empty table: fail here instead.
+    # NaN in the embedded JSON would make the table of the page empty: fail here instead.
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     return environment
 
 
 def _table_rows(per_class: pa.Table) -> list[list[Any]]:
-    """Returns [classes][columns] values that JSON can hold."""
+    """The table as [classes][columns] of values that JSON can represent."""
     columns = [
         [_json_number(value) if isinstance(value, float) else value for value in column]
         for column in (per_class[name].to_pylist() for name in _COLUMNS)
@@ -149,7 +148,7 @@ def _table_rows(per_class: pa.Table) -> list[list[Any]]:
 
 
 def _json_number(value: float) -> float | str | None:
-    """Rounds to what can be seen; JSON has no infinities, so they travel as JavaScript's words."""
+    """Round to six digits; None for NaN, and a string that JavaScript parses for infinity."""
     if math.isnan(value):
         return None
     if math.isinf(value):
@@ -158,7 +157,7 @@ def _json_number(value: float) -> float | str | None:
 
 
 def _confusion_rows(confusion: pa.Table, per_class: pa.Table) -> list[dict[str, Any]]:
-    """For each of the most frequent labels, the shares of its videos by their top label."""
+    """Shares of the videos of each of the most frequent labels, by the label of highest score."""
     names = per_class["name"].to_pylist()
     rows = []
     for label, row in enumerate(confusion.to_pylist()):
@@ -177,13 +176,13 @@ def _confusion_rows(confusion: pa.Table, per_class: pa.Table) -> list[dict[str, 
 
 
 def _colours() -> list[str]:
-    """The colours of Figure 1 from AP 0 to 1."""
+    """The colours of Figure 1, from AP 0 to AP 1."""
     scale = matplotlib.colormaps[FIGURE_COLOURS]
     return [matplotlib.colors.to_hex(scale(step / 16)) for step in range(17)]
 
 
 def _plot(view: SoundtrackView, clip: Clip | None) -> dict[str, Any]:
-    """What the template of a soundtrack's figure takes."""
+    """The variables of `_soundtrack.html`."""
     figure = soundtrack_figure(view)
     return {
         "view": view,
@@ -203,7 +202,7 @@ def _score_data(figure: SoundtrackFigure) -> dict[str, Any]:
 
 
 def _area(row: Row, figure: SoundtrackFigure) -> str:
-    """The scores of a row as an SVG path: a step a cell, 1 at the bottom and 0 at the top."""
+    """The scores of a row as an SVG path, a step per cell; y is 1 at the bottom, 0 at the top."""
     steps = [
         f"M{start:g} 1V{1 - score / figure.top:.3f}H{end:g}V1"
         for (start, end), score in zip(figure.cells, row.scores, strict=True)
@@ -213,15 +212,15 @@ def _area(row: Row, figure: SoundtrackFigure) -> str:
 
 
 def _spectrogram_uri(spectrogram: np.ndarray) -> str:
-    """Draws [columns, mel bands] as WebP in a data URI, low frequencies at the bottom.
+    """Encode [columns, mel bands] as WebP in a data URI, low frequencies at the bottom.
 
-    A quarter of the bytes of PNG, which would outweigh the sound.
+    WebP has a quarter of the bytes of PNG, which would be more than the sound has.
     """
     low, high = colour_range(spectrogram)
     buffer = io.BytesIO()
     matplotlib.image.imsave(
         buffer,
-        np.ma.masked_invalid(spectrogram.T),  # transparent where nothing was looked at
+        np.ma.masked_invalid(spectrogram.T),  # transparent in frames without a patch
         vmin=low,
         vmax=high,
         cmap=SPECTROGRAM_COLOURS,
@@ -232,14 +231,14 @@ def _spectrogram_uri(spectrogram: np.ndarray) -> str:
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def _figure_text(value: float | None, digits: int = 3) -> str:
-    """Writes a metric as in the paper's tables: "0.926", "∞" for a d' without overlap."""
+def _metric_text(value: float | None, digits: int = 3) -> str:
+    """Format a metric as in the paper's tables, "0.926"; "∞" for an infinite d'."""
     if value is None or math.isnan(value):
         return "–"
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
     if 0 < value < 10**-digits:
-        return f"{value:.2g}"  # the priors of a large vocabulary must not read as zero
+        return f"{value:.2g}"  # not 0.000 for the priors of rare labels
     return f"{value:.{digits}f}".replace("-", "−")
 
 
@@ -248,7 +247,7 @@ def _score_text(value: float) -> str:
 
 
 def _clock_text(seconds: float) -> str:
-    """As the page's script writes it, for example "4:36.0"."""
+    """Format a time like the script of the page, for example "4:36.0"."""
     minutes, tenths = divmod(math.floor(seconds * 10 + 1e-6), 600)
     return f"{minutes}:{tenths / 10:04.1f}"
 
@@ -257,12 +256,8 @@ def _bytes_text(count: int) -> str:
     return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{math.ceil(count / 1e3)} kB"
 
 
-def _command_text(command: str | Sequence[str]) -> str:
-    return command if isinstance(command, str) else shlex.join(command)
-
-
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yields ("optimizer.learning_rate", "0.0001") for a nested mapping."""
+    """Yield pairs such as ("optimizer.learning_rate", "0.0001") from a nested mapping."""
     for key, value in tree.items():
         if isinstance(value, Mapping) and value:
             yield from _flatten(value, f"{prefix}{key}.")

@@ -12,7 +12,7 @@
   const NUMERIC = ["prior", "positives", "negatives", "auc", "d_prime", "ap"];
   const classes = data.rows.map((row) => {
     const entry = Object.fromEntries(data.columns.map((column, i) => [column, row[i]]));
-    // JSON has no infinities; they come as the words that Number() understands.
+    // JSON has no infinity; it is a string that Number() parses.
     for (const key of NUMERIC) entry[key] = entry[key] === null ? null : Number(entry[key]);
     const videos = entry.positives + entry.negatives;
     entry.prevalence = videos ? entry.positives / videos : 0;
@@ -20,10 +20,10 @@
     return entry;
   });
 
-  const figure = (value) => {
+  const metric = (value) => {
     if (value === null) return "–";
     if (!Number.isFinite(value)) return value > 0 ? "∞" : "−∞";
-    // A rare class must not read as zero.
+    // Values of rare classes must not be shown as zero.
     const small = value > 0 && value < 0.001;
     return (small ? value.toPrecision(2) : value.toFixed(3)).replace("-", "−");
   };
@@ -45,12 +45,12 @@
       bar.style.setProperty("--prior", entry.prevalence);
       ap.append(bar);
     }
-    ap.append(figure(entry.ap));
+    ap.append(metric(entry.ap));
     row.append(
       name,
       ap,
-      element("td", figure(entry.auc)),
-      element("td", figure(entry.d_prime)),
+      element("td", metric(entry.auc)),
+      element("td", metric(entry.d_prime)),
       element("td", percent(entry.prior)),
       element("td", count(entry.positives)),
       element("td", count(entry.negatives)),
@@ -65,11 +65,11 @@
   const more = document.getElementById("more");
   const FIRST_ROWS = 50;
   const MORE_ROWS = 200;
-  const MAX_ALL_ROWS = 5000; // a browser takes 2 s to lay them out, and 20 s for 30,000
+  const MAX_ALL_ROWS = 5000; // a browser needs 2 s for the layout; for 30,000 rows, 20 s
   const collator = new Intl.Collator(undefined, { numeric: true });
   let found = [];
 
-  // Only rows that were asked for exist, so that 30,000 classes sort as quickly as 20.
+  // Only the shown rows exist, so that 30,000 classes sort as quickly as 20.
   const show = (rows) => {
     const shown = body.rows.length;
     const next = document.createDocumentFragment();
@@ -90,7 +90,7 @@
     const sign = header.getAttribute("aria-sort") === "ascending" ? 1 : -1;
     const order = key === "name"
       ? (a, b) => sign * collator.compare(a.name, b.name)
-      // Undefined values come last in both directions; infinities must not be subtracted.
+      // Undefined values are last in both directions; infinities cannot be subtracted.
       : (a, b) => (a[key] === null) - (b[key] === null)
           || sign * ((a[key] > b[key]) - (a[key] < b[key]));
     const wanted = filter.value.trim().normalize("NFKC").toLowerCase();
@@ -184,7 +184,7 @@
       pen.fillText(text, MARGIN.left - 8, y(value));
     }
     pen.textAlign = "center";
-    // Powers of ten, and 2 and 5 times them where there is room.
+    // Powers of ten; 2 and 5 times the powers of ten too, if there is room.
     const factors = right - left > 2.5 ? [1] : [1, 2, 5];
     for (const power of ticks(Math.floor(left), 0, 1)) {
       for (const factor of factors) {
@@ -208,7 +208,7 @@
     pen.strokeStyle = ink("--soft");
     pen.lineWidth = 0.5;
     places = points.map(({ entry, prior }) => {
-      // What has no end stands at the edge, as a triangle that points to where it belongs.
+      // An infinite d' is drawn at the edge, as a triangle that points up or down.
       const value = Math.min(Math.max(entry.d_prime, low), high);
       const at = [x(prior), y(value)];
       pen.fillStyle = colour(entry.ap ?? 0);
@@ -244,7 +244,7 @@
     const [x, y] = places[chosen];
     tip.replaceChildren(
       element("b", entry.name),
-      `d′ ${figure(entry.d_prime)}, AP ${figure(entry.ap)}, prior ${percent(entry.prior)}, `
+      `d′ ${metric(entry.d_prime)}, AP ${metric(entry.ap)}, prior ${percent(entry.prior)}, `
         + `${count(entry.positives)} videos`,
     );
     const room = canvas.clientWidth - tip.offsetWidth;

@@ -21,7 +21,7 @@ for (const figure of document.querySelectorAll("figure.soundtrack")) {
   const cellAt = (seconds) =>
     cells.findLastIndex(([start, end]) => start <= seconds && seconds < end);
 
-  // The cursor, the clock, and the scores of the moment.
+  // Show the cursor, the time, and the scores at the cursor.
   const show = () => {
     figure.classList.add("moved");
     figure.style.setProperty("--cursor", position / duration);
@@ -59,7 +59,7 @@ for (const figure of document.querySelectorAll("figure.soundtrack")) {
     const button = figure.querySelector(".play");
     button.addEventListener("click", toggle);
     audio.addEventListener("play", () => {
-      // One sound at a time.
+      // Only one sound plays at a time.
       for (const other of document.querySelectorAll("audio")) if (other !== audio) other.pause();
       figure.classList.add("playing");
       button.setAttribute("aria-label", "Pause");
@@ -95,7 +95,7 @@ for (const figure of document.querySelectorAll("figure.soundtrack")) {
     });
   }
 
-  // One step is one cell, so that each key press shows other scores.
+  // A step is a cell, so that each key press shows other scores.
   const step = (count) => {
     const now = cells.findLastIndex(([start]) => start <= position + 1e-6);
     const next = cells[Math.min(Math.max(now + count, 0), cells.length - 1)];

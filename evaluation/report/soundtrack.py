@@ -1,7 +1,6 @@
-"""TODO docstring."""
+"""Read what the page of a soundtrack shows: spectrogram, scores over time, and sound."""
 
 import dataclasses
-import json
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
@@ -13,132 +12,135 @@ import pyarrow.parquet as pq
 from evaluation.report.clip import SAMPLE_RATE_HZ, Clip, encode_clip
 from evaluation.report.figure import SoundtrackView
 from evaluation.report.page import render_soundtrack
-from evaluation.scoring.shard import (
-    FRAMES,
-    PARQUET_SUFFIX,
-    SCORES,
-    read_vectors,
-)
+from evaluation.scoring.shard import FRAMES, PARQUET_SUFFIX, SCORES, read_vectors
 from features.contracts import folders, sharding
-from features.contracts.folders import FEATURES, read_root, require_equal
+from features.contracts.documents import Features, PatchShard, Scores
 from features.contracts.labels import read_vocabulary
-from features.contracts.shards import PATCHES, SIDECAR_SUFFIX, read_records
+from features.contracts.shards import PATCHES, read_records, read_sidecar
 from features.contracts.videos import VIDEO_FILES
 from features.errors import InputError
-from features.front_end.front_end import FrontEnd
 from features.front_end.params import LogMelParams
 from features.sound.outcome import AudioError, Outcome
 from features.sound.waveform import read_waveform
-from features.storage import files as storage
+from features.storage import files
 
-# Score files that are looked through for a soundtrack worth showing.
+# Number of score files that are searched for the soundtrack of a report.
 _FILES_SEARCHED = 8
 
 
 @dataclasses.dataclass(frozen=True)
 class Medium:
-    """Where the sound of a video is: a media file, or the part of one from start to end (s)."""
+    """The sound of a video: a media file, or the part of a file from start to end (seconds)."""
 
     uri: str
     start: float | None = None
     end: float | None = None
 
 
-def files(scores_folder: str, document: Mapping[str, Any], kind: str) -> list[str]:
-    """The files of a SCORES folder of one kind, `SCORES` or `FRAMES`.
+def open_frame_scores(folder: str) -> tuple[str, Scores]:
+    """Open a SCORES folder of which soundtracks can be shown.
 
-    Args:
-      scores_folder: SCORES.
-      document: its `scores.json`.
-      kind: of file.
-    """
-    return storage.list_files(scores_folder, f"{document['split']}/*/{kind}-*{PARQUET_SUFFIX}")
-
-
-def open_frame_scores(folder: str) -> tuple[str, dict[str, Any]]:
-    """A SCORES folder, absolute, and its `scores.json`.
+    Returns:
+      The absolute path, and `scores.json`.
 
     Raises:
-      InputError: it has no scores of patches.
+      InputError: the folder has no scores of patches, or was not made from features.
     """
-    source = storage.absolute(folder)
-    document = folders.read_root(source, folders.SCORES)
-    if not document["frame_scores"]:
+    source = files.absolute(folder)
+    scores = folders.read_document(source, Scores)
+    if not scores.frame_scores:
         raise InputError(f"--scores {source}: no frame scores; score with --frame-scores first")
-    return source, document
+    _features_of(scores)
+    return source, scores
 
 
-def choose_soundtrack(scores_folder: str, document: Mapping[str, Any]) -> str:
-    """The video that shows most, in a few files: of those with most labels the longest."""
+def choose_soundtrack(scores_folder: str, scores: Scores) -> str:
+    """Choose a video with many labels, and of these a long one, from the first score files."""
     best = (0, 0, "")
-    for path in files(scores_folder, document, SCORES)[:_FILES_SEARCHED]:
+    paths = files.list_files(scores_folder, f"{scores.split}/*/{SCORES}-*{PARQUET_SUFFIX}")
+    for path in paths[:_FILES_SEARCHED]:
         for row in _read(path, columns=["video_id", "num_patches", "labels"]).to_pylist():
             best = max(best, (len(row["labels"]), row["num_patches"], row["video_id"]))
     return best[2]
 
 
-def read_soundtrack(
-    scores_folder: str, document: Mapping[str, Any], video_id: str
-) -> SoundtrackView:
-    """The spectrogram and the frame scores of one video.
+def read_soundtrack(scores_folder: str, scores: Scores, video_id: str) -> SoundtrackView:
+    """Read the spectrogram and the frame scores of a video.
 
     Args:
-      scores_folder: SCORES, with frame scores.
-      document: its `scores.json`.
-      video_id: one of its videos.
+      scores_folder: SCORES, with frame scores of features.
+      scores: `scores.json` of the folder.
+      video_id: a video of the folder.
 
     Raises:
       InputError: the folder has no such video.
-      ContractError: the features that were scored are not there any more.
+      ContractError: the scored features no longer exist.
     """
-    features = read_root(document["features"], FEATURES)
-    require_equal(
-        "fingerprint",
-        expected=document["features_fingerprint"],
-        received=features["splits"].get(document["split"], {}).get("fingerprint"),
-        where=document["features"],
-        cure="score these features to see them",
-    )
-    folder, shown = _log_mel_features(document["features"], features)
-    front_end = FrontEnd.from_json(shown["front_end"])
-    vocabulary = read_vocabulary(scores_folder)
-    for group, num_shards in document["num_shards"].items():
-        key = sharding.shard_of(video_id, document["split"], num_shards, group)
-        path = storage.join(scores_folder, key.path(FRAMES)) + PARQUET_SUFFIX
+    features_folder, features = _log_mel_features(scores)
+    front_end = features.front_end
+    for group, num_shards in scores.num_shards.items():
+        key = sharding.shard_of(video_id, scores.split, num_shards, group)
+        path = files.join(scores_folder, key.path(FRAMES)) + PARQUET_SUFFIX
         table = _read(path, filters=[("video_id", "==", video_id)])
         if len(table) == 0:
             continue
-        table = table.sort_by("start_seconds")  # training patches are permuted
-        shard = storage.join(folder, key.path(PATCHES))
-        records = [one for one in read_records(shard) if one.video_id == video_id]
-        patches = np.stack([np.frombuffer(one.patch, front_end.storage.dtype) for one in records])
-        scores = read_vectors(table["scores"])
+        table = table.sort_by("start_seconds")  # patches of training videos are permuted
+        shard = files.join(features_folder, key.path(PATCHES))
+        records = [record for record in read_records(shard) if record.video_id == video_id]
+        stored = np.stack(
+            [np.frombuffer(record.patch, front_end.storage.dtype) for record in records]
+        )
+        values = read_vectors(table["scores"])
+        num_labels = values.shape[1]
+        videos = read_sidecar(shard, PatchShard).videos
         return SoundtrackView(
             title=video_id,
-            uri=_uri(shard + SIDECAR_SUFFIX, video_id),
+            uri=next(video.uri for video in videos if video.id == video_id),
             params=front_end.log_mel,
             log_mel=timeline(
-                front_end.storage.decode(patches).reshape(-1, *front_end.log_mel.patch_shape),
-                np.array([one.start_seconds for one in records]),
+                front_end.storage.decode(stored).reshape(-1, *front_end.log_mel.patch_shape),
+                np.array([record.start_seconds for record in records]),
                 front_end.log_mel,
             ),
-            label_names=vocabulary.names[: scores.shape[1]],
-            labels=[label for label in records[0].labels if label < scores.shape[1]],
-            scores=scores,
+            label_names=read_vocabulary(scores_folder).names[:num_labels],
+            labels=[label for label in records[0].labels if label < num_labels],
+            scores=values,
             start_seconds=table["start_seconds"].to_numpy(),
         )
     raise InputError(f"{scores_folder} has no frame scores of the video {video_id!r}")
 
 
-def _log_mel_features(folder: str, features: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
-    """The features that a folder of embeddings was made from, whose shards are the same."""
-    while "run" in features:
-        embedded, folder = features, features["features"]
-        features = read_root(folder, FEATURES)
-        require_equal(
+def _features_of(scores: Scores) -> str:
+    if scores.features is None:
+        raise InputError(
+            "--scores: these scores were not made from features, so there is no spectrogram to "
+            "show; run `python -m evaluation.tag --html` on the media file"
+        )
+    return scores.features
+
+
+def _log_mel_features(scores: Scores) -> tuple[str, Features]:
+    """Find the log-mel features that were scored, or whose embeddings were scored.
+
+    The shards of embeddings have the same videos as the shards of their features.
+    """
+    folder = _features_of(scores)
+    features = folders.read_document(folder, Features)
+    split = features.splits.get(scores.split)
+    folders.require_equal(
+        "fingerprint",
+        expected=scores.features_fingerprint,
+        received=split and split.fingerprint,
+        where=folder,
+        cure="score these features to see them",
+    )
+    while features.features is not None:
+        expected, folder = features.features_fingerprint, features.features
+        features = folders.read_document(folder, Features)
+        folders.require_equal(
             "fingerprint",
-            expected=embedded["features_fingerprint"],
-            received=features["fingerprint"],
+            expected=expected,
+            received=features.fingerprint,
             where=folder,
             cure="extract and score their embeddings to see them",
         )
@@ -146,7 +148,7 @@ def _log_mel_features(folder: str, features: Mapping[str, Any]) -> tuple[str, Ma
 
 
 def timeline(patches: np.ndarray, start_seconds: np.ndarray, params: LogMelParams) -> np.ndarray:
-    """Lay patches down where they start.
+    """Place patches on the time axis of the soundtrack.
 
     Args:
       patches: [patches, patch frames, mel bands] log-mel.
@@ -154,7 +156,7 @@ def timeline(patches: np.ndarray, start_seconds: np.ndarray, params: LogMelParam
       params: of the patches.
 
     Returns:
-      float32 [frames, mel bands]; NaN in frames that no patch covers.
+      float32 [frames, mel bands]; NaN in frames without a patch.
     """
     firsts = np.round(start_seconds / params.hop_seconds).astype(np.int64)
     num_frames = int(firsts.max(initial=-params.patch_frames)) + params.patch_frames
@@ -164,16 +166,19 @@ def timeline(patches: np.ndarray, start_seconds: np.ndarray, params: LogMelParam
     return log_mel
 
 
-def find_media(document: Mapping[str, Any], video_ids: Collection[str]) -> dict[str, Medium]:
-    """Where the sound of videos is, as far as their data set still says it.
+def find_media(scores: Scores, video_ids: Collection[str]) -> Mapping[str, Medium]:
+    """Look up the media of videos in the data set, in one pass.
 
     Args:
-      document: the `scores.json` of their scores.
-      video_ids: of the videos; all are looked up in one pass over the data set.
+      scores: of the videos.
+      video_ids: of the videos.
+
+    Returns:
+      Id -> medium; without the videos that the data set no longer has.
     """
-    dataset = read_root(document["features"], FEATURES)["dataset"]
+    dataset = folders.read_document(_features_of(scores), Features).dataset
     found = {}
-    for path in storage.list_files(dataset, VIDEO_FILES):
+    for path in files.list_files(dataset, VIDEO_FILES):
         table = _read(
             path, columns=["id", "uri", "start", "end"], filters=[("id", "in", list(video_ids))]
         )
@@ -183,21 +188,21 @@ def find_media(document: Mapping[str, Any], video_ids: Collection[str]) -> dict[
 
 
 def read_clip(medium: Medium | None, view: SoundtrackView) -> Clip | None:
-    """The sound for the page of `view`; None, and a word why, where it cannot be had."""
+    """Encode the sound for the page of `view`; None, and a message on stderr, if there is none."""
     if medium is None:
-        print(f"{view.title}: its data set is gone; the page has no sound", file=sys.stderr)
+        print(f"{view.title}: the data set no longer has it; no sound on the page", file=sys.stderr)
         return None
     try:
         return encode_clip(
             _until_damage(medium), expected_seconds=len(view.log_mel) * view.params.hop_seconds
         )
     except AudioError as error:
-        print(f"{view.title}: {error}; the page has no sound", file=sys.stderr)
+        print(f"{view.title}: {error}; no sound on the page", file=sys.stderr)
         return None
 
 
 def _until_damage(medium: Medium) -> Iterator[np.ndarray]:
-    """The sound of a medium; of a truncated one, what is before the cut."""
+    """The sound of a medium; if the medium is truncated, the part before the cut."""
     try:
         yield from read_waveform(
             medium.uri,
@@ -220,14 +225,14 @@ def page(
     scores: np.ndarray,
     label_names: Sequence[str],
 ) -> str:
-    """The page of any media file, whose labels nobody knows.
+    """Render the page of a media file, whose true labels are unknown.
 
     Args:
-      title: what the page calls it.
+      title: heading of the page.
       uri: the media file.
-      params: the front end.
+      params: of the front end.
       patches: [patches, patch frames, mel bands] log-mel.
-      start_seconds: [patches], rising.
+      start_seconds: [patches], ascending.
       scores: [patches, labels] in [0, 1].
       label_names: [labels].
     """
@@ -244,15 +249,10 @@ def page(
     return render_soundtrack(view, read_clip(Medium(uri), view))
 
 
-def _read(path: str, **selection: Any) -> pa.Table:
-    """A Parquet file, or no rows where there is none: a shard without patches has no scores."""
+def _read(path: str, **options: Any) -> pa.Table:
+    """Read a Parquet file; without rows if it does not exist, as for a shard without patches."""
     try:
-        with storage.open_read(path) as file:
-            return pq.read_table(file, **selection)
+        with files.open_read(path) as file:
+            return pq.read_table(file, **options)
     except FileNotFoundError:
         return pa.table({})
-
-
-def _uri(sidecar_path: str, video_id: str) -> str:
-    videos = json.loads(storage.read_bytes(sidecar_path))["videos"]
-    return next(video["uri"] for video in videos if video["id"] == video_id)

@@ -1,39 +1,35 @@
-"""Scores and labels of anybody's model, as two tables, made into a SCORES folder.
+"""Make a SCORES folder from two tables: the scores of any other model, and the labels.
 
-    scores    id, and one column of numbers for each label, named after it
-    labels    id, labels: a list, or text in which `;` separates them
+    scores    `id`, and for each label a column of numbers with the name of the label
+    labels    `id`, `labels`: a list, or text with the separator `;`
 
-The folder is then evaluated, and compared with others, as any other.
+The folder is evaluated and compared like the folders of `score_videos`.
 """
 
 import collections
 import contextlib
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
-from typing import IO, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import IO
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from evaluation.scoring.shard import (
-    PARQUET_SUFFIX,
-    SCORES,
-    VOCABULARY,
-    vectors,
-)
-from features.contracts import folders, labels, sharding
-from features.contracts import shards as resume
+from evaluation.scoring.shard import PARQUET_SUFFIX, SCORES, score_table, vectors
+from evaluation.scoring.stages import Account, add_accounts, add_counts, count_shard
+from features.contracts import folders, labels, sharding, shards
+from features.contracts.documents import MissingVideo, Scores, ScoreShard, VocabularyReference
 from features.contracts.labels import Vocabulary
 from features.contracts.sharding import ALL, EVALUATION
 from features.errors import InputError
 from features.storage import files
 
 _ID, _LABELS, _SEPARATOR = "id", "labels", ";"
-_NO_SCORE = "no_score"
-_NAMED = 5
+_NO_SCORE = "no_score"  # the outcome of a video that has labels and no scores
+_MAX_NAMED = 5  # values in a message
 _SHARD_BYTES = 64e6
 _ROWS_AT_ONCE = 4_096
 _CSV_BLOCK_BYTES = 64 << 20
@@ -45,11 +41,10 @@ def write_scores_folder(scores_file: str, labels_file: str, output: str) -> None
     Args:
       scores_file: Parquet or CSV.
       labels_file: Parquet or CSV.
-      output: the folder; what was there is replaced.
+      output: the folder; an existing one is replaced.
 
     Raises:
-      InputError: a file cannot be read, or the two do not belong together; the message names the
-        column or the videos, and what to do.
+      InputError: a file cannot be read, or the tables do not fit together.
     """
     labels_of = _read_labels(labels_file)
     with _open(scores_file, "--scores-file") as batches:
@@ -58,44 +53,42 @@ def write_scores_folder(scores_file: str, labels_file: str, output: str) -> None
         num_shards = math.ceil(4 * len(names) * len(labels_of) / _SHARD_BYTES)
         files.delete_folder(output)
         scored = _write_shards(scores_file, batches, labels_of, vocabulary, num_shards, output)
-    document = _finish_shards(scored, labels_of, num_shards, output)
+    account = _write_sidecars(scored, labels_of, num_shards, output)
     files.write_bytes(files.join(output, labels.FILE_NAME), vocabulary.to_bytes())
-    folders.write_root(
-        output,
-        folders.SCORES,
-        {
-            "made_by": folders.made_by(),
-            "scores_file": scores_file,
-            "labels_file": labels_file,
-            "features": None,
-            "features_fingerprint": None,
-            "dataset": None,
-            "dataset_fingerprint": None,
-            "num_shards": {ALL: num_shards},
-            "run": None,
-            "model_fingerprint": files.digest([scores_file]),
-            "recipe": {},
-            "vocabulary": {
-                "num_labels": len(vocabulary),
-                "fingerprint": vocabulary.fingerprint,
-            },
-            "num_labels": len(vocabulary),
-            "front_end_fingerprint": None,
-            "patch_seconds": None,
-            "split": EVALUATION,
-            "subset": None,
-            "subsets": {},
-            "dtype": "float32",
-            "frame_scores": False,
-            "embeddings": False,
-            **document,
-        },
+    document = Scores(
+        made_by=folders.made_by(),
+        scores_file=scores_file,
+        labels_file=labels_file,
+        features=None,
+        features_fingerprint=None,
+        dataset=None,
+        dataset_fingerprint=None,
+        num_shards={ALL: num_shards},
+        run=None,
+        model_fingerprint=files.digest([scores_file]),
+        recipe={},
+        vocabulary=VocabularyReference(
+            num_labels=len(vocabulary), fingerprint=vocabulary.fingerprint
+        ),
+        num_labels=len(vocabulary),
+        front_end_fingerprint=None,
+        patch_seconds=None,
+        split=EVALUATION,
+        subset=None,
+        subsets={},
+        dtype="float32",
+        frame_scores=False,
+        embeddings=False,
+        **vars(add_counts(account.groups.values())),
+        groups=account.groups,
+        missing=account.missing,
     )
+    folders.write_document(output, document)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Batches:
-    """A table of any size: its schema, and its rows some at a time."""
+    """A table of any size: the schema, and the rows in batches."""
 
     schema: pa.Schema
     rows: Iterator[pa.RecordBatch]
@@ -120,7 +113,7 @@ def _batches(path: str, file: IO[bytes]) -> _Batches:
     reader = pyarrow.csv.open_csv(
         file,
         read_options=pyarrow.csv.ReadOptions(block_size=_CSV_BLOCK_BYTES),
-        # An id that is a number in the first rows may be text later on.
+        # An id that looks like a number in the first rows may be text in later ones.
         convert_options=pyarrow.csv.ConvertOptions(
             column_types={_ID: pa.string(), _LABELS: pa.string()}, strings_can_be_null=False
         ),
@@ -133,14 +126,14 @@ def _is_csv(path: str) -> bool:
 
 
 def _read_labels(path: str) -> dict[str, list[str]]:
-    """Id -> distinct labels."""
+    """Read id -> sorted labels, without repetitions."""
     found: dict[str, list[str]] = {}
     with _open(path, "--labels-file") as batches:
         for column in (_ID, _LABELS):
             if column not in batches.schema.names:
                 raise InputError(
                     f"--labels-file {path}: no column {column!r}; it has "
-                    f"{', '.join(map(repr, batches.schema.names[:_NAMED]))}; rename one"
+                    f"{_named(batches.schema.names)}; rename a column"
                 )
         for batch in batches.rows:
             ids = batch[_ID].cast(pa.string()).to_pylist()
@@ -161,7 +154,7 @@ def _score_columns(path: str, schema: pa.Schema) -> list[str]:
     if _ID not in schema.names:
         raise InputError(
             f"--scores-file {path}: no column {_ID!r}; it has "
-            f"{', '.join(map(repr, schema.names[:_NAMED]))}; rename the one of video ids"
+            f"{_named(schema.names)}; rename the column of video ids"
         )
     names = [name for name in schema.names if name != _ID]
     for name in names:
@@ -169,8 +162,8 @@ def _score_columns(path: str, schema: pa.Schema) -> list[str]:
         if not (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
             raise InputError(
                 f"--scores-file {path}: column {name!r} is of {kind}, expected numbers; every "
-                f"column but {_ID!r} is the scores of a label: remove it, or mend the value that "
-                "is no number"
+                f"column but {_ID!r} has the scores of a label: remove the column, or correct the "
+                "values that are not numbers"
             )
     if len(set(names)) < len(names) or not names:
         raise InputError(
@@ -180,7 +173,7 @@ def _score_columns(path: str, schema: pa.Schema) -> list[str]:
 
 
 def _vocabulary(labels_of: Mapping[str, list[str]], names: list[str], path: str) -> Vocabulary:
-    """The labels that have scores, by falling count, ties by falling label, as everywhere."""
+    """The labels that have scores, by falling count, ties by falling label, as in data sets."""
     counts = collections.Counter(label for own in labels_of.values() for label in own)
     unknown = sorted(set(counts) - set(names))
     if unknown:
@@ -198,8 +191,8 @@ def _vocabulary(labels_of: Mapping[str, list[str]], names: list[str], path: str)
     )
 
 
-def _named(values: list[str]) -> str:
-    return ", ".join(map(repr, values[:_NAMED])) + (", ..." if len(values) > _NAMED else "")
+def _named(values: Sequence[str]) -> str:
+    return ", ".join(map(repr, values[:_MAX_NAMED])) + (", ..." if len(values) > _MAX_NAMED else "")
 
 
 def _write_shards(
@@ -210,14 +203,14 @@ def _write_shards(
     num_shards: int,
     output: str,
 ) -> dict[str, int]:
-    """Write all rows to the shards of their videos; returns id -> shard."""
+    """Write each row to the shard of its video; returns id -> index of the shard."""
     shard_of: dict[str, int] = {}
     index_of = {label: index for index, label in enumerate(vocabulary.ids)}
     with contextlib.ExitStack() as stack:
         writers: dict[int, pq.ParquetWriter] = {}
         for batch in batches.rows:
             table = _rows(path, batch, labels_of, vocabulary, index_of)
-            shards = []
+            indices = []
             for video_id in table["video_id"].to_pylist():
                 if video_id in shard_of:
                     raise InputError(
@@ -226,14 +219,14 @@ def _write_shards(
                     )
                 key = sharding.shard_of(video_id, EVALUATION, num_shards)
                 shard_of[video_id] = key.index
-                shards.append(key.index)
-            for index in sorted(set(shards)):
+                indices.append(key.index)
+            for index in sorted(set(indices)):
                 if index not in writers:
                     name = _path(index, num_shards, output) + PARQUET_SUFFIX
                     file = stack.enter_context(files.atomic_write(name))
                     writer = pq.ParquetWriter(file, table.schema)
                     writers[index] = stack.enter_context(writer)
-                writers[index].write_table(table.filter(pa.array(np.equal(shards, index))))
+                writers[index].write_table(table.filter(pa.array(np.equal(indices, index))))
     return shard_of
 
 
@@ -244,66 +237,50 @@ def _rows(
     vocabulary: Vocabulary,
     index_of: Mapping[str, int],
 ) -> pa.Table:
-    """Rows of the table as rows of a file of scores."""
+    """Convert rows of the given table to rows of a score file."""
     ids = batch[_ID].cast(pa.string()).to_pylist()
     without = [video_id for video_id in ids if video_id not in labels_of]
     if without:
         raise InputError(
             f"--scores-file {path}: {_named(without)} have no row in --labels-file; give every "
-            "video a row there, with empty labels where it has none of them, and write the ids "
-            "alike in both files"
+            "video a row there, with empty labels if it has none, and write the ids the same in "
+            "both files"
         )
     columns = [batch[name].cast(pa.float32(), safe=False) for name in vocabulary.ids]
-    # A missing number is as bad as one that is not finite; evaluation names it.
+    # A null becomes NaN, which evaluation reports with the video and the label.
     scores = np.stack(
         [column.fill_null(math.nan).to_numpy(zero_copy_only=False) for column in columns], axis=1
     )
-    label_lists = [sorted(index_of[label] for label in labels_of[video_id]) for video_id in ids]
-    table = pa.table(
-        {
-            "video_id": pa.array(ids, pa.string()),
-            "num_patches": np.ones(len(ids), np.int32),
-            "labels": pa.array(label_lists, pa.list_(pa.int32())),
-            "scores": vectors(scores, "float32"),
-        }
+    return score_table(
+        ids,
+        np.ones(len(ids)),
+        [sorted(index_of[label] for label in labels_of[video_id]) for video_id in ids],
+        vectors(scores, "float32"),
+        vocabulary.fingerprint,
     )
-    return table.replace_schema_metadata({VOCABULARY: vocabulary.fingerprint})
 
 
-def _finish_shards(
-    shard_of: Mapping[str, int],
-    labels_of: Mapping[str, list[str]],
-    num_shards: int,
-    output: str,
-) -> dict[str, Any]:
-    """Write the sidecars; returns the counts of `scores.json`."""
+def _write_sidecars(
+    shard_of: Mapping[str, int], labels_of: Mapping[str, list[str]], num_shards: int, output: str
+) -> Account:
     num_scored = collections.Counter(shard_of.values())
-    missing: dict[int, list[dict[str, str]]] = collections.defaultdict(list)
+    missing: dict[int, list[MissingVideo]] = collections.defaultdict(list)
     for video_id in labels_of:
         if video_id not in shard_of:
             index = sharding.shard_of(video_id, EVALUATION, num_shards).index
-            missing[index].append({"id": video_id, "outcome": _NO_SCORE})
+            missing[index].append(MissingVideo(id=video_id, outcome=_NO_SCORE))
+    accounts = []
     for index in range(num_shards):
-        sidecar = {
-            "format_version": folders.FORMAT_VERSION,
-            "plan": None,
-            "group": ALL,
-            "num_videos": num_scored[index],
-            "num_patches": num_scored[index],
-            "missing": missing[index],
-        }
-        resume.write_sidecar(_path(index, num_shards, output), sidecar)
-    num_missing = len(labels_of) - len(shard_of)
-    counts = {
-        "num_videos_expected": len(labels_of),
-        "num_videos": len(shard_of),
-        "num_patches": len(shard_of),
-    }
-    return {
-        **counts,
-        "groups": {ALL: counts},
-        "missing": {_NO_SCORE: num_missing} if num_missing else {},
-    }
+        sidecar = ScoreShard(
+            plan=None,
+            group=ALL,
+            num_videos=num_scored[index],
+            num_patches=num_scored[index],
+            missing=tuple(missing[index]),
+        )
+        shards.write_sidecar(_path(index, num_shards, output), sidecar)
+        accounts.append(count_shard(sidecar))
+    return add_accounts(accounts)
 
 
 def _path(index: int, num_shards: int, output: str) -> str:

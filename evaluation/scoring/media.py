@@ -1,6 +1,6 @@
-"""Soundtracks to the patches that an exported network takes, and through it, without features.
+"""Decode media files to patches and score the patches with an exported network, without FEATURES.
 
-They are decoded in a child process, as in extraction: a file that crashes FFmpeg costs only itself.
+Files are decoded in a child process, as in extraction: a file that crashes FFmpeg affects no other.
 """
 
 import dataclasses
@@ -16,29 +16,29 @@ from pipelines.runtime.spool import PatchSpool
 
 
 def require_log_mel(front_end: FrontEnd) -> None:
-    """Make sure that a network takes what media are decoded to.
+    """Require that a network takes log-mel patches, which media are decoded to.
 
     Raises:
-      InputError: it takes the embeddings of another network.
+      InputError: the network takes embeddings of another network.
     """
     if front_end.embedding is not None:
         raise InputError(
             f"--run: the network takes embeddings of the network {front_end.embedding.network}, "
-            "not sound; extract them with `python -m pipelines.extract_embeddings` and give them "
-            "to `python -m evaluation.score_videos`"
+            "not sound; run `python -m pipelines.extract_embeddings` and pass the result to "
+            "`python -m evaluation.score_videos --features`"
         )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Decoded:
-    """What became of one soundtrack.
+    """Patches of one soundtrack.
 
     Attributes:
-      outcome: OK where all of it is there.
-      detail: the words of the library where it is not.
-      start_seconds: float32 [patches], where the patches start, rising.
-      stored: [patches, patch frames, mel bands] of the front end's storage; the good part, where
-        the soundtrack is damaged.
+      outcome: OK if the whole soundtrack was decoded.
+      detail: the message of the library otherwise.
+      start_seconds: float32 [patches], ascending.
+      stored: [patches, patch frames, mel bands] in the stored form of the front end; of a damaged
+        soundtrack, the patches before the damage.
     """
 
     outcome: Outcome
@@ -55,10 +55,10 @@ def decode(
     end_seconds: float | None = None,
     timeout_seconds: float,
 ) -> Decoded:
-    """All patches of a media file, or of the part of it from start to end (seconds).
+    """Decode a media file, or the part from `start_seconds` to `end_seconds`.
 
-    They are held until the last is there (23 MB an hour of sound), because a soundtrack is known to
-    be whole only then.
+    All patches are held in memory (23 MB per hour of sound), because only the end of a soundtrack
+    shows whether it is complete.
     """
     params = front_end.log_mel
     outcome, detail = Outcome.OK, ""
@@ -87,10 +87,10 @@ def decode(
 def listen(
     uri: str, model: ExportedModel, *, timeout_seconds: float = 900.0
 ) -> tuple[Decoded, Outputs]:
-    """All patches of a media file, and what a network gives for them, in order of time.
+    """Decode a media file and apply a network to all patches, in order of time.
 
     Raises:
-      AudioError: there is no patch.
+      AudioError: the file has no patch.
     """
     decoded = decode(uri, model.front_end, timeout_seconds=timeout_seconds)
     if not len(decoded.stored):

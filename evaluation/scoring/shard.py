@@ -1,8 +1,8 @@
-"""The unit of work of scoring: one shard of videos becomes one file of video scores.
+"""Score one shard of videos, the unit of work of `score_videos`.
 
-All patches of a video are in one shard, so its frame scores are averaged where they are computed
-(section 3.2) and one vector a video leaves the worker. The patches come from a shard of features,
-or straight from the media.
+All patches of a video are in one shard, so a worker averages the scores of the patches (section
+3.2) and writes one vector per video. The patches are read from a shard of features, or decoded from
+the media.
 
     scores-00007-of-00042.parquet      video_id, num_patches, labels, scores [labels]
     frames-00007-of-00042.parquet      video_id, start_seconds, scores [labels]; on request
@@ -13,18 +13,20 @@ or straight from the media.
 import contextlib
 import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator
-from typing import Any, Literal
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from evaluation.scoring import media
-from features.contracts import folders, shards
+from features.contracts import shards
+from features.contracts.documents import MissingVideo, ScoreShard
 from features.contracts.sharding import ShardKey
 from features.contracts.shards import PATCHES, read_records
 from features.contracts.videos import Video
+from features.fingerprint import fingerprint
 from features.front_end.front_end import FrontEnd
 from features.sound.outcome import Outcome
 from features.storage import files
@@ -32,7 +34,7 @@ from pipelines.runtime.model import ExportedModel, Patches, load_model
 
 SCORES, FRAMES, EMBEDDINGS = "scores", "frames", "embeddings"
 PARQUET_SUFFIX = ".parquet"
-# In the metadata of a file of scores: the fingerprint of the vocabulary of its columns.
+# Key of the metadata of a score file: fingerprint of the vocabulary that the columns are of.
 VOCABULARY = b"vocabulary"
 _RECORDS_AT_ONCE = 1024
 
@@ -43,9 +45,9 @@ class FeaturesShard:
 
     Attributes:
       features: the FEATURES folder.
-      records_sha256: of the record file.
-      missing: (id, outcome) of the videos that gave no patches.
-      num_videos: with those.
+      records_sha256: checksum of the records.
+      missing: (id, outcome) of the videos without patches.
+      num_videos: videos of the shard, `missing` included.
     """
 
     features: str
@@ -56,27 +58,27 @@ class FeaturesShard:
 
 @dataclasses.dataclass(frozen=True)
 class MediaShard:
-    """Soundtracks to be decoded, in order of id."""
+    """Soundtracks to decode, in order of id; `timeout_seconds` is for one soundtrack."""
 
     videos: tuple[Video, ...]
     timeout_seconds: float
 
     @property
     def num_videos(self) -> int:
-        """How many soundtracks."""
+        """Number of soundtracks."""
         return len(self.videos)
 
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """What all shards of a job are scored with, and what is kept.
+    """An exported network, and which of its outputs are written.
 
     Attributes:
-      export: the SavedModel.
-      fingerprint: of its weights.
-      vocabulary_fingerprint: of the labels of its outputs.
-      dtype: of the scores that are written.
-      frame_scores, embeddings: whether those of every patch are kept too.
+      export: folder of the SavedModel.
+      fingerprint: of the weights.
+      vocabulary_fingerprint: of the labels of the outputs.
+      dtype: of the scores on disk.
+      frame_scores, embeddings: whether scores and embeddings of every patch are written.
     """
 
     export: str
@@ -97,23 +99,21 @@ class ScorePlan:
 
     @property
     def fingerprint(self) -> str:
-        """A sidecar that carries it belongs to this very work."""
-        # Not where the export lies, but what it holds.
+        """Fingerprint for the sidecar: a shard with an equal one need not be scored again."""
+        # The path of the export does not matter, only its weights.
         network = dataclasses.replace(self.network, export="")
-        return folders.fingerprint(
-            [dataclasses.asdict(part) for part in (self.key, self.source, network)]
-        )
+        return fingerprint([dataclasses.asdict(part) for part in (self.key, self.source, network)])
 
 
-def score_shard(plan: ScorePlan, output: str) -> dict[str, Any]:
-    """Score a shard unless its sidecar says that it is done; returns the sidecar.
+def score_shard(plan: ScorePlan, output: str) -> ScoreShard:
+    """Score a shard, unless its sidecar has the fingerprint of the plan; returns the sidecar.
 
     Raises:
-      JobFailedError: the shard of features is damaged; the message says how to make it anew.
+      JobFailedError: the shard of features is damaged; the message says how to rebuild it.
     """
     path = files.join(output, plan.key.path(SCORES))
-    done = shards.find_sidecar(path)
-    if done is not None and done["plan"] == plan.fingerprint:
+    done = shards.find_sidecar(path, ScoreShard)
+    if done is not None and done.plan == plan.fingerprint:
         return done
     shards.remove_sidecar(path)
     model = load_model(plan.network.export)
@@ -125,38 +125,57 @@ def score_shard(plan: ScorePlan, output: str) -> dict[str, Any]:
         chunks = _decoded_patches(plan.source, model.front_end, roster)
     num_patches, sums = _score(plan, model, chunks, roster, output)
     if roster.ids:
-        table = pa.table(
-            {
-                "video_id": roster.ids,
-                "num_patches": num_patches.astype(np.int32),
-                "labels": pa.array(roster.labels, pa.list_(pa.int32())),
-                "scores": vectors(sums / num_patches[:, None], plan.network.dtype),
-            }
+        table = score_table(
+            roster.ids,
+            num_patches,
+            roster.labels,
+            vectors(sums / num_patches[:, None], plan.network.dtype),
+            plan.network.vocabulary_fingerprint,
         )
-        write_scores(path, table, plan.network.vocabulary_fingerprint)
+        with files.atomic_write(path + PARQUET_SUFFIX) as file:
+            pq.write_table(table, file)
     else:
         files.delete(path + PARQUET_SUFFIX)
-    sidecar = {
-        "format_version": folders.FORMAT_VERSION,
-        "plan": plan.fingerprint,
-        "group": plan.key.group,
-        "num_videos": len(roster.ids),
-        "num_patches": int(num_patches.sum()),
-        "missing": [{"id": video_id, "outcome": outcome} for video_id, outcome in roster.missing],
-    }
+    sidecar = ScoreShard(
+        plan=plan.fingerprint,
+        group=plan.key.group,
+        num_videos=len(roster.ids),
+        num_patches=int(num_patches.sum()),
+        missing=tuple(MissingVideo(id=video, outcome=outcome) for video, outcome in roster.missing),
+    )
     shards.write_sidecar(path, sidecar)
     return sidecar
 
 
-def write_scores(path: str, table: pa.Table, vocabulary_fingerprint: str) -> None:
-    """Write a file of video scores; `path` is without suffix."""
-    table = table.replace_schema_metadata({VOCABULARY: vocabulary_fingerprint})
-    with files.atomic_write(path + PARQUET_SUFFIX) as file:
-        pq.write_table(table, file)
+def score_table(
+    ids: Sequence[str],
+    num_patches: np.ndarray,
+    labels: Sequence[Sequence[int]],
+    scores: pa.Array,
+    vocabulary_fingerprint: str,
+) -> pa.Table:
+    """The content of a score file.
+
+    Args:
+      ids: [videos].
+      num_patches: integers [videos].
+      labels: [videos], indices in the vocabulary.
+      scores: [videos], as `vectors` returns them.
+      vocabulary_fingerprint: of the score columns.
+    """
+    table = pa.table(
+        {
+            "video_id": pa.array(ids, pa.string()),
+            "num_patches": num_patches.astype(np.int32),
+            "labels": pa.array(labels, pa.list_(pa.int32())),
+            "scores": scores,
+        }
+    )
+    return table.replace_schema_metadata({VOCABULARY: vocabulary_fingerprint})
 
 
 class _Roster:
-    """The videos of a shard, numbered in the order in which their patches appear."""
+    """The videos of a shard, numbered in the order in which their patches are read."""
 
     def __init__(self) -> None:
         self._numbers: dict[str, int] = {}
@@ -179,11 +198,11 @@ def _stored_patches(
 ) -> Iterator[Patches]:
     shape = (-1, *front_end.patch_shape)
     records = read_records(files.join(source.features, key.path(PATCHES)))
-    while some := list(itertools.islice(records, _RECORDS_AT_ONCE)):
-        stored = np.frombuffer(b"".join(one.patch for one in some), front_end.storage.dtype)
+    while chunk := list(itertools.islice(records, _RECORDS_AT_ONCE)):
+        stored = np.frombuffer(b"".join(record.patch for record in chunk), front_end.storage.dtype)
         yield Patches(
-            video=np.array([roster.number(one.video_id, one.labels) for one in some]),
-            start_seconds=np.array([one.start_seconds for one in some], np.float32),
+            video=np.array([roster.number(record.video_id, record.labels) for record in chunk]),
+            start_seconds=np.array([record.start_seconds for record in chunk], np.float32),
             stored=stored.reshape(shape),
         )
 
@@ -197,7 +216,7 @@ def _decoded_patches(source: MediaShard, front_end: FrontEnd, roster: _Roster) -
             end_seconds=video.end,
             timeout_seconds=source.timeout_seconds,
         )
-        if decoded.outcome != Outcome.OK:  # as in extraction, also where a part of it is good
+        if decoded.outcome != Outcome.OK:  # a truncated soundtrack too, as in extraction
             roster.missing.append((video.id, str(decoded.outcome)))
             continue
         number = roster.number(video.id, video.labels)
@@ -212,49 +231,45 @@ def _score(
     roster: _Roster,
     output: str,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The patches of each video, int64 [videos], and the sums of their scores [videos, labels]."""
+    """Score all patches of a shard and write the outputs that are kept for every patch.
+
+    Returns:
+      Number of patches, int64 [videos]; sum of the scores, float64 [videos, labels].
+    """
     num_patches = np.zeros(plan.source.num_videos, np.int64)
     sums = np.zeros((plan.source.num_videos, model.num_labels))
     network = plan.network
-    with (
-        _PatchFile(network.frame_scores, plan.key, FRAMES, output) as frames,
-        _PatchFile(network.embeddings, plan.key, EMBEDDINGS, output) as embeddings,
-    ):
+    with contextlib.ExitStack() as stack:
+        frames = _PatchFile(stack, files.join(output, plan.key.path(FRAMES)), "scores")
+        embeddings = _PatchFile(stack, files.join(output, plan.key.path(EMBEDDINGS)), "embedding")
         for batch, outputs in model.score(chunks):
             for number in np.unique(batch.video):
                 own = batch.video == number
                 num_patches[number] += np.count_nonzero(own)
                 sums[number] += outputs.scores[own].sum(axis=0, dtype=np.float64)
-            frames.write(roster, batch, "scores", vectors(outputs.scores, network.dtype))
-            embeddings.write(roster, batch, "embedding", vectors(outputs.embedding, network.dtype))
+            if network.frame_scores:
+                frames.write(roster.ids, batch, vectors(outputs.scores, network.dtype))
+            if network.embeddings:
+                embeddings.write(roster.ids, batch, vectors(outputs.embedding, network.dtype))
     num_videos = len(roster.ids)
     return num_patches[:num_videos], sums[:num_videos]
 
 
 class _PatchFile:
-    """What is kept of every patch, written batch by batch; nothing where nobody asked for it."""
+    """A file with a row for every patch; `stack` closes it. It is created by the first batch."""
 
-    def __init__(self, wanted: bool, key: ShardKey, kind: str, output: str):
-        self._wanted = wanted
-        self._path = files.join(output, key.path(kind)) + PARQUET_SUFFIX
-        self._stack = contextlib.ExitStack()
+    def __init__(self, stack: contextlib.ExitStack, path: str, column: str):
+        self._stack = stack
+        self._path = path + PARQUET_SUFFIX
+        self._column = column
         self._writer: pq.ParquetWriter | None = None
 
-    def __enter__(self) -> "_PatchFile":
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self._stack.__exit__(*error)
-
-    def write(self, roster: _Roster, batch: Patches, name: str, values: pa.Array) -> None:
-        if not self._wanted:
-            return
-        ids = roster.ids
+    def write(self, ids: Sequence[str], batch: Patches, values: pa.Array) -> None:
         table = pa.table(
             {
                 "video_id": [ids[number] for number in batch.video],
                 "start_seconds": batch.start_seconds,
-                name: values,
+                self._column: values,
             }
         )
         if self._writer is None:
@@ -265,13 +280,13 @@ class _PatchFile:
 
 
 def vectors(values: np.ndarray, dtype: str) -> pa.Array:
-    """[rows, labels] as one Arrow column of vectors of float32 or float16."""
+    """Convert [rows, labels] to an Arrow column of vectors of float32 or float16."""
     flat = pa.array(values.astype(dtype).ravel())
     return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
 
 
 def read_vectors(column: pa.ChunkedArray) -> np.ndarray:
-    """A column of vectors as float32 [rows, labels]."""
+    """Convert a column of vectors to float32 [rows, labels]."""
     array = column.combine_chunks()
     flat = array.flatten().to_numpy()
     return flat.reshape(len(array), array.type.list_size).astype(np.float32, copy=False)

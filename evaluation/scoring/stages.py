@@ -1,20 +1,14 @@
-"""The stages of `score_videos`: plans of shards from features or from media, and the accounts."""
+"""Beam stages of `score_videos`: plan the shards, add up their sidecars, write `scores.json`."""
 
 import collections
 import dataclasses
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import apache_beam as beam
 
-from evaluation.scoring.shard import (
-    FeaturesShard,
-    MediaShard,
-    Network,
-    ScorePlan,
-)
+from evaluation.scoring.shard import FeaturesShard, MediaShard, Network, ScorePlan
 from features.contracts import folders
-from features.contracts.documents import PatchShard
+from features.contracts.documents import PatchShard, ScoreCounts, Scores, ScoreShard
 from features.contracts.sharding import ShardKey
 from features.contracts.shards import PATCHES, read_sidecar
 from features.contracts.videos import Video, read_videos
@@ -24,138 +18,155 @@ from pipelines.runtime.failure import fail
 from pipelines.runtime.rejects import list_rejects
 
 
+@dataclasses.dataclass(eq=False)
 class PlanFromFeatures(beam.PTransform):
-    """Shard keys -> plans, by the sidecars of the features."""
+    """Shard keys -> `ScorePlan`, from the sidecars of the features.
 
-    def __init__(self, features: str, network: Network):
-        super().__init__()
-        self._features = features
-        self._network = network
+    Attributes:
+      features: the FEATURES folder.
+      network: scores the patches.
+    """
+
+    features: str
+    network: Network
 
     def expand(self, keys: beam.PCollection) -> beam.PCollection:
-        """Spread the shards over the workers and read their sidecars."""
+        """Distribute the shards over the workers and read the sidecars."""
         return (
             keys
             | "Spread" >> beam.Reshuffle()
-            | "Plan" >> beam.Map(_plan_features, self._features, self._network)
+            | "Plan" >> beam.Map(plan_from_features, self.features, self.network)
         )
 
 
-def _plan_features(key: ShardKey, features: str, network: Network) -> ScorePlan:
+def plan_from_features(key: ShardKey, features: str, network: Network) -> ScorePlan:
+    """Plan the scoring of one shard of features."""
     sidecar = read_sidecar(files.join(features, key.path(PATCHES)), PatchShard)
     missing = tuple((reject.id, reject.reason) for reject in list_rejects(sidecar))
     source = FeaturesShard(features, sidecar.sha256, missing, sidecar.num_videos)
     return ScorePlan(key, source, network)
 
 
+@dataclasses.dataclass(eq=False)
 class PlanFromMedia(beam.PTransform):
-    """Shard keys -> plans, by the rows of the data set's videos."""
+    """Shard keys -> `ScorePlan`, from the video files of a data set.
 
-    def __init__(
-        self,
-        video_files: list[str],
-        groups: Mapping[str, Collection[str]],
-        timeout_seconds: float,
-        network: Network,
-    ):
-        """`groups` has those of the keys: split -> groups."""
-        super().__init__()
-        self._video_files = video_files
-        self._groups = groups
-        self._timeout_seconds = timeout_seconds
-        self._network = network
+    Attributes:
+      video_files: Parquet files of the data set.
+      groups: split -> groups of the keys.
+      timeout_seconds: for one soundtrack.
+      network: scores the patches.
+    """
+
+    video_files: Sequence[str]
+    groups: Mapping[str, Collection[str]]
+    timeout_seconds: float
+    network: Network
 
     def expand(self, keys: beam.PCollection) -> beam.PCollection:
-        """Group the rows by shard; the grouping also spreads the shards over the workers."""
-        empty = keys | "WithoutVideos" >> beam.Map(lambda key: (dataclasses.astuple(key), None))
+        """Group the videos by shard, which also distributes the shards over the workers."""
+        # A shard without videos is planned too.
+        wanted = keys | "WithoutVideos" >> beam.Map(lambda key: (dataclasses.astuple(key), None))
         videos = (
             keys.pipeline
-            | "VideoFiles" >> beam.Create(self._video_files)
+            | "VideoFiles" >> beam.Create(self.video_files)
             | "SpreadFiles" >> beam.Reshuffle()
-            | "ReadVideos" >> beam.FlatMap(read_videos, self._groups)
+            | "ReadVideos" >> beam.FlatMap(read_videos, self.groups)
         )
         return (
-            {"wanted": empty, "videos": videos}
+            {"wanted": wanted, "videos": videos}
             | "GroupByShard" >> beam.CoGroupByKey()
-            | "Plan" >> beam.FlatMap(_plan_media, self._timeout_seconds, self._network)
+            | "Plan" >> beam.Map(_plan_from_media, self.timeout_seconds, self.network)
         )
 
 
-def _plan_media(
+def _plan_from_media(
     keyed: tuple[tuple, Mapping[str, Iterable]], timeout_seconds: float, network: Network
-) -> Iterator[ScorePlan]:
+) -> ScorePlan:
     key, grouped = keyed
-    rows = [row for rows in grouped["videos"] for row in rows]
-    videos = tuple(sorted((Video(*row) for row in rows), key=lambda video: video.id))
-    yield ScorePlan(ShardKey(*key), MediaShard(videos, timeout_seconds), network)
+    videos = [Video(*row) for rows in grouped["videos"] for row in rows]
+    videos.sort(key=lambda video: video.id)
+    return ScorePlan(ShardKey(*key), MediaShard(tuple(videos), timeout_seconds), network)
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class Account:
     """What became of the videos of some shards.
 
     Attributes:
-      num_shards: shards.
-      groups: counts of each group: videos expected and scored, patches.
-      missing: videos without a score, by outcome.
+      num_shards: number of shards.
+      groups: counts by group.
+      missing: outcome -> videos without scores.
     """
 
-    num_shards: int = 0
-    groups: dict[str, collections.Counter[str]] = dataclasses.field(default_factory=dict)
-    missing: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    num_shards: int
+    groups: Mapping[str, ScoreCounts]
+    missing: Mapping[str, int]
 
 
-class SumSidecars(beam.CombineFn):
-    """Sidecars of scored shards -> one `Account`."""
-
-    def create_accumulator(self) -> Account:
-        """Nothing yet."""
-        return Account()
-
-    def add_input(self, account: Account, sidecar: Mapping[str, Any]) -> Account:
-        """One shard more."""
-        account.num_shards += 1
-        group = account.groups.setdefault(sidecar["group"], collections.Counter())
-        group["num_videos_expected"] += sidecar["num_videos"] + len(sidecar["missing"])
-        group["num_videos"] += sidecar["num_videos"]
-        group["num_patches"] += sidecar["num_patches"]
-        account.missing.update(one["outcome"] for one in sidecar["missing"])
-        return account
-
-    def merge_accumulators(self, accounts: Iterable[Account]) -> Account:
-        """The sum of several."""
-        total = Account()
-        for account in accounts:
-            total.num_shards += account.num_shards
-            for name, counts in account.groups.items():
-                total.groups.setdefault(name, collections.Counter()).update(counts)
-            total.missing.update(account.missing)
-        return total
-
-    def extract_output(self, account: Account) -> Account:
-        """The account itself."""
-        return account
+def count_shard(sidecar: ScoreShard) -> Account:
+    """The account of one shard."""
+    counts = ScoreCounts(
+        num_videos_expected=sidecar.num_videos + len(sidecar.missing),
+        num_videos=sidecar.num_videos,
+        num_patches=sidecar.num_patches,
+    )
+    missing = collections.Counter(video.outcome for video in sidecar.missing)
+    return Account(1, {sidecar.group: counts}, missing)
 
 
-def finish(made: Mapping[str, Any], account: Account, output: str) -> None:
-    """The last stage: all shards of the plan were scored; then `scores.json`.
+def add_accounts(accounts: Iterable[Account]) -> Account:
+    """Add up accounts of different shards; groups and outcomes are sorted."""
+    accounts = list(accounts)
+    groups: dict[str, list[ScoreCounts]] = collections.defaultdict(list)
+    missing: collections.Counter[str] = collections.Counter()
+    for account in accounts:
+        for name, counts in account.groups.items():
+            groups[name].append(counts)
+        missing.update(account.missing)
+    return Account(
+        num_shards=sum(account.num_shards for account in accounts),
+        groups={name: add_counts(groups[name]) for name in sorted(groups)},
+        missing=dict(sorted(missing.items())),
+    )
+
+
+def add_counts(parts: Iterable[ScoreCounts]) -> ScoreCounts:
+    """Add up the counts of several groups."""
+    parts = list(parts)
+    return ScoreCounts(
+        num_videos_expected=sum(part.num_videos_expected for part in parts),
+        num_videos=sum(part.num_videos for part in parts),
+        num_patches=sum(part.num_patches for part in parts),
+    )
+
+
+def finish(planned: Scores, account: Account, output: str) -> None:
+    """The last stage: check that all shards were scored, and write `scores.json`.
+
+    Args:
+      planned: the document, with counts of zero.
+      account: of all shards.
+      output: the SCORES folder.
 
     Raises:
-      JobFailedError: some were not.
+      JobFailedError: a shard or all scores are missing.
     """
-    num_shards = sum(made["num_shards"].values())
+    num_shards = sum(planned.num_shards.values())
     if account.num_shards != num_shards:
         message = (
             f"{account.num_shards} of {num_shards} shards were scored; run the command again: it "
-            "goes on where it stopped"
+            "resumes where it stopped"
         )
         fail(output, JobFailedError(message))
-    groups = {name: dict(account.groups[name]) for name in sorted(account.groups)}
-    fields = ("num_videos_expected", "num_videos", "num_patches")
-    totals = {field: sum(group[field] for group in groups.values()) for field in fields}
-    missing = dict(sorted(account.missing.items()))
-    if not totals["num_videos"]:
-        message = f"none of {totals['num_videos_expected']} videos could be scored: {missing}"
+    totals = add_counts(account.groups.values())
+    if not totals.num_videos:
+        reasons = ", ".join(f"{count} {outcome}" for outcome, count in account.missing.items())
+        message = (
+            f"none of {totals.num_videos_expected} videos could be scored: {reasons or 'no video'}"
+        )
         fail(output, JobFailedError(message))
-    document = {**made, **totals, "groups": groups, "missing": missing}
-    folders.write_root(output, folders.SCORES, document)
+    document = dataclasses.replace(
+        planned, **vars(totals), groups=account.groups, missing=account.missing
+    )
+    folders.write_document(output, document)

@@ -584,6 +584,8 @@ class Metrics(Document):
       num_missing: videos without.
       missing: outcome -> videos without scores.
       num_unlabelled: videos with scores and without an evaluated label.
+      num_labelled: videos with scores and an evaluated label, which `accuracy_1best` is over; None
+        in older folders, where it is over all videos with scores.
       accuracy_1best: share of the videos whose highest score belongs to a label of the video.
       num_labels: evaluated labels.
       num_classes_evaluated: labels with a positive and a negative video, which the means are over.
@@ -610,6 +612,7 @@ class Metrics(Document):
     num_missing: int
     missing: Mapping[str, int]
     num_unlabelled: int
+    num_labelled: int | None = dataclasses.field(default=None, metadata=OMIT_NONE)
     accuracy_1best: float
     num_labels: int
     num_classes_evaluated: int

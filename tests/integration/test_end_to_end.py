@@ -17,9 +17,11 @@ import sklearn.metrics
 from evaluation import compare, evaluate, score_videos, soundtrack, tag
 from evaluation.paper import figure1, figure2
 from evaluation.scoring.shard import read_vectors
-from features.contracts import folders as contract
+from features.contracts.documents import Metrics
+from features.contracts.folders import read_document
 from features.contracts.labels import read_vocabulary
 from features.errors import InputError
+from features.fingerprint import fingerprint
 from features.ranking import d_prime
 from pipelines import (
     audit_features,
@@ -94,9 +96,9 @@ def read_scores(folder: Path, kind: str) -> dict[str, Any]:
     return columns
 
 
-def test_figures_are_those_of_scikit_learn(folders: Path) -> None:
+def test_metrics_are_those_of_scikit_learn(folders: Path) -> None:
     scores = read_scores(folders / "scores", "scores")
-    document = contract.read_root(str(folders / "report"), contract.METRICS)
+    document = read_document(str(folders / "report"), Metrics)
     per_class = pq.read_table(folders / "report" / "per_class.parquet").to_pylist()
     names = read_vocabulary(str(folders / "scores")).names
     truth = np.zeros(scores["scores"].shape, bool)
@@ -112,19 +114,19 @@ def test_figures_are_those_of_scikit_learn(folders: Path) -> None:
         assert row["name"] == names[label]
         assert row["auc"] == pytest.approx(aucs[-1], abs=1e-12)
         assert row["ap"] == pytest.approx(aps[-1], abs=1e-12)
-    assert document["mean_auc"] == pytest.approx(np.mean(aucs), abs=1e-12)
-    assert document["mean_ap"] == pytest.approx(np.mean(aps), abs=1e-12)
-    assert document["prior_mean_ap"] == pytest.approx(truth.mean(), abs=1e-12)
+    assert document.mean_auc == pytest.approx(np.mean(aucs), abs=1e-12)
+    assert document.mean_ap == pytest.approx(np.mean(aps), abs=1e-12)
+    assert document.prior_mean_ap == pytest.approx(truth.mean(), abs=1e-12)
     top = scores["scores"].argmax(axis=1)
-    assert document["accuracy_1best"] == np.mean(truth[np.arange(len(top)), top])
+    assert document.accuracy_1best == np.mean(truth[np.arange(len(top)), top])
     if np.mean(aucs) < 1:
-        assert document["d_prime"] == pytest.approx(d_prime(np.mean(aucs)))
+        assert document.d_prime == pytest.approx(d_prime(np.mean(aucs)))
 
 
 def test_the_network_has_learned_the_tones(folders: Path) -> None:
-    document = contract.read_root(str(folders / "report"), contract.METRICS)
+    document = read_document(str(folders / "report"), Metrics)
 
-    assert document["mean_ap"] > document["prior_mean_ap"] + 0.2
+    assert document.mean_ap > document.prior_mean_ap + 0.2
 
 
 def test_video_scores_are_means_of_frame_scores(folders: Path) -> None:
@@ -141,19 +143,19 @@ def test_video_scores_are_means_of_frame_scores(folders: Path) -> None:
 
 
 def test_coverage_counts_the_rejected_soundtrack(folders: Path) -> None:
-    document = contract.read_root(str(folders / "report"), contract.METRICS)
+    document = read_document(str(folders / "report"), Metrics)
 
-    assert document["num_videos_expected"] == document["num_videos"] + document["num_missing"]
-    assert document["num_missing"] == 1  # absent.wav
+    assert document.num_videos_expected == document.num_videos + document.num_missing
+    assert document.num_missing == 1  # absent.wav
 
 
-def test_page_shows_the_figures(folders: Path) -> None:
-    document = contract.read_root(str(folders / "report"), contract.METRICS)
+def test_page_shows_the_metrics(folders: Path) -> None:
+    document = read_document(str(folders / "report"), Metrics)
 
     page = (folders / "report" / "report.html").read_text()
 
-    for figure in ("mean_ap", "prior_mean_ap", "mean_auc", "accuracy_1best"):
-        assert f"{document[figure]:.3f}" in page
+    for name in ("mean_ap", "prior_mean_ap", "mean_auc", "accuracy_1best"):
+        assert f"{getattr(document, name):.3f}" in page
 
 
 def test_jobs_that_are_finished_keep_their_work(folders: Path) -> None:
@@ -202,7 +204,9 @@ def test_training_videos_can_be_scored_too(folders: Path, tmp_path: Path) -> Non
     videos = [pq.read_table(path) for path in tmp_path.glob("train/all/scores-*.parquet")]
     frames = [pq.read_table(path) for path in tmp_path.glob("train/all/frames-*.parquet")]
     ids = [video_id for table in videos for video_id in table["video_id"].to_pylist()]
-    frame_ids = np.array([one for table in frames for one in table["video_id"].to_pylist()])
+    frame_ids = np.array(
+        [video_id for table in frames for video_id in table["video_id"].to_pylist()]
+    )
     scores = np.concatenate([read_vectors(table["scores"]) for table in videos])
     frame_scores = np.concatenate([read_vectors(table["scores"]) for table in frames])
     assert len(ids) == len(set(ids)) == 7
@@ -245,7 +249,7 @@ def test_example_soundtracks_have_pages_that_the_report_links_to(folders: Path) 
         title = re.search("<title>Soundtrack: (.*)</title>", page)
         assert title is not None
         assert title[1] in ids
-        assert name == f"{contract.fingerprint(title[1])}.html"
+        assert name == f"{fingerprint(title[1])}.html"
     assert all("data:audio/webm;base64," in page for page in [report, *pages.values()])
 
 
@@ -272,9 +276,9 @@ def test_any_video_gets_a_page_with_its_sound(folders: Path, tmp_path: Path) -> 
         for name, hertz in TONES.items()
     }
     names = read_vocabulary(str(folders / "scores")).names
-    borne = {names[label] for label in scores["labels"][0]}
-    assert min(level[name] for name in borne) > 3 * max(
-        (level[name] for name in TONES.keys() - borne), default=0
+    own = {names[label] for label in scores["labels"][0]}
+    assert min(level[name] for name in own) > 3 * max(
+        (level[name] for name in TONES.keys() - own), default=0
     )
     with pytest.raises(InputError, match="has no frame scores of the video 'absent'"):
         soundtrack.main(
@@ -282,7 +286,7 @@ def test_any_video_gets_a_page_with_its_sound(folders: Path, tmp_path: Path) -> 
         )
 
 
-def test_pages_do_without_what_is_gone(
+def test_pages_without_features_that_no_longer_exist(
     folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     scores = json.loads((folders / "scores" / "scores.json").read_text())
@@ -292,7 +296,7 @@ def test_pages_do_without_what_is_gone(
 
     evaluate.main(["--scores", f"{tmp_path}/scores", "--output", f"{tmp_path}/report"])
 
-    assert "the page will show no soundtrack" in capsys.readouterr().err
+    assert "the report shows no soundtrack" in capsys.readouterr().err
     page = (tmp_path / "report" / "report.html").read_text()
     assert "worst miss" in page
     assert "data:audio" not in page

@@ -8,6 +8,7 @@ import pytest
 
 from evaluation import embed, evaluate, score_videos
 from features.contracts import folders
+from features.contracts.documents import Metrics
 from pipelines import extract_features, prepare_dataset
 from training import train
 
@@ -29,13 +30,13 @@ def test_clips_of_a_fold_that_was_not_trained_on(tmp_path: Path) -> None:
     score_videos.main(["--features", features, "--run", run, "--output", scores])
     evaluate.main(["--scores", scores, "--output", report])
 
-    document = folders.read_root(report, folders.METRICS)
-    assert document["num_videos"] == 80
-    assert document["num_classes_evaluated"] == 10
-    assert document["prior_mean_ap"] == pytest.approx(0.1)
+    document = folders.read_document(report, Metrics)
+    assert document.num_videos == 80
+    assert document.num_classes_evaluated == 10
+    assert document.prior_mean_ap == pytest.approx(0.1)
     # 0.74 and 0.84 after 400 steps; a random forest on MFCC has 0.73 over all folds.
-    assert document["accuracy_1best"] > 0.6
-    assert document["mean_ap"] > 0.7
+    assert document.accuracy_1best > 0.6
+    assert document.mean_ap > 0.7
 
     clips = sorted(str(path) for path in MANIFESTS[0].parent.glob("audio/*/4-*.ogg"))
     embed.main([*clips, "--run", run, "--output", f"{tmp_path}/embeddings.parquet"])

@@ -1,9 +1,8 @@
-"""Scoring by every road: features, media, subsets, halves, and files; then what is made of it."""
+"""Scoring of features, media, subsets and files, in float32 and float16; and uses of the scores."""
 
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +12,8 @@ import sklearn.metrics
 
 from evaluation import evaluate, localise, score_videos, tag
 from evaluation.scoring.shard import read_vectors
-from features.contracts import folders as contract
+from features.contracts.documents import Metrics, Scores
+from features.contracts.folders import read_document
 from features.contracts.labels import read_vocabulary
 from features.errors import FAILED, OK, InputError
 from pipelines import extract_features, prepare_dataset
@@ -40,11 +40,11 @@ def folders(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def score(root: Path, output: Path, *flags: str, source: str = "--features") -> dict[str, Any]:
+def score(root: Path, output: Path, *flags: str, source: str = "--features") -> Scores:
     folder = "features" if source == "--features" else "dataset"
     source_flags = [source, f"{root}/{folder}", "--run", f"{root}/run"]
     assert score_videos.main([*source_flags, *flags, "--output", str(output)]) == OK
-    return contract.read_root(str(output), contract.SCORES)
+    return read_document(str(output), Scores)
 
 
 def read(folder: Path, kind: str = "scores", column: str = "scores") -> dict[str, np.ndarray]:
@@ -58,20 +58,20 @@ def read(folder: Path, kind: str = "scores", column: str = "scores") -> dict[str
     return {video_id: np.squeeze(np.stack(own)) for video_id, own in rows.items()}
 
 
-def report(scores: Path, output: Path, *flags: str) -> dict[str, Any]:
+def report(scores: Path, output: Path, *flags: str) -> Metrics:
     assert evaluate.main(["--scores", str(scores), *flags, "--output", str(output)]) == OK
-    return contract.read_root(str(output), contract.METRICS)
+    return read_document(str(output), Metrics)
 
 
 def test_media_give_the_scores_of_their_features(folders: Path, tmp_path: Path) -> None:
-    expected = contract.read_root(f"{folders}/scores", contract.SCORES)
+    expected = read_document(f"{folders}/scores", Scores)
 
     document = score(folders, tmp_path / "scores", "--workers=2", source="--from-media")
 
     for field in ("groups", "missing", "num_patches", "num_shards", "model_fingerprint"):
-        assert document[field] == expected[field], field
-    assert document["missing"] == {"not_found": 1}
-    assert document["features"] is None
+        assert getattr(document, field) == getattr(expected, field), field
+    assert document.missing == {"not_found": 1}
+    assert document.features is None
     ours, theirs = read(tmp_path / "scores"), read(folders / "scores")
     assert ours.keys() == theirs.keys()
     for video_id, own in ours.items():
@@ -96,15 +96,15 @@ def test_a_subset_reads_only_its_groups(folders: Path, tmp_path: Path) -> None:
 
     document = score(tmp_path, tmp_path / "scores", *SUBSET)
 
-    assert set(document["groups"]) == {"1", "2"}
-    assert document["subsets"] == {"1": ["1"], "2": ["1", "2"]}
+    assert set(document.groups) == {"1", "2"}
+    assert document.subsets == {"1": ("1",), "2": ("1", "2")}
     assert {path.parent.name for path in tmp_path.glob("scores/*/*/*")} == {"1", "2"}
-    figures = report(tmp_path / "scores", tmp_path / "report")
+    some = report(tmp_path / "scores", tmp_path / "report")
     same = report(folders / "scores", tmp_path / "same", *SUBSET)
     for field in ("mean_auc", "mean_ap", "num_videos", "num_videos_expected", "intervals"):
-        assert figures[field] == same[field]
+        assert getattr(some, field) == getattr(same, field)
     whole = report(folders / "scores", tmp_path / "whole")
-    assert whole["num_videos_expected"] > same["num_videos_expected"]
+    assert whole.num_videos_expected > same.num_videos_expected
 
 
 def test_a_subset_that_is_not_there_is_refused(folders: Path, tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_a_subset_that_is_not_there_is_refused(folders: Path, tmp_path: Path) ->
 def test_halves_are_stated_and_close(folders: Path, tmp_path: Path) -> None:
     document = score(folders, tmp_path / "scores", "--dtype=float16")
 
-    assert document["dtype"] == "float16"
+    assert document.dtype == "float16"
     path = next(tmp_path.glob("scores/*/*/scores-*.parquet"))
     assert pq.read_schema(path).field("scores").type.value_type == pa.float16()
     full = read(folders / "scores")
@@ -137,7 +137,9 @@ def test_embeddings_are_the_layer_before_the_last(folders: Path) -> None:
         assert own.std() > 0
 
 
-def test_a_shard_without_sidecar_is_scored_anew_and_no_other(folders: Path, tmp_path: Path) -> None:
+def test_a_shard_without_sidecar_is_scored_again_and_no_other(
+    folders: Path, tmp_path: Path
+) -> None:
     scores = tmp_path / "scores"
     score(folders, scores)
     lost = next(scores.glob("evaluation/2/scores-*.json"))
@@ -153,7 +155,7 @@ def test_a_shard_without_sidecar_is_scored_anew_and_no_other(folders: Path, tmp_
     assert lost.exists()
 
 
-def test_figures_of_the_most_frequent_labels(folders: Path, tmp_path: Path) -> None:
+def test_metrics_of_the_most_frequent_labels(folders: Path, tmp_path: Path) -> None:
     document = report(folders / "scores", tmp_path / "report", "--labels=2")
 
     scores = read(folders / "scores")
@@ -163,8 +165,8 @@ def test_figures_of_the_most_frequent_labels(folders: Path, tmp_path: Path) -> N
             truth[row["video_id"]] = [label in row["labels"] for label in range(2)]
     values = np.stack([scores[video_id][:2] for video_id in truth])
     auc = sklearn.metrics.roc_auc_score(list(truth.values()), values)
-    assert document["num_labels"] == 2
-    assert document["mean_auc"] == pytest.approx(auc, abs=1e-9)
+    assert document.num_labels == 2
+    assert document.mean_auc == pytest.approx(auc, abs=1e-9)
     with pytest.raises(InputError, match=r"--labels: received 4; .* has scores of 3"):
         report(folders / "scores", tmp_path / "report", "--labels=4")
 
@@ -172,7 +174,7 @@ def test_figures_of_the_most_frequent_labels(folders: Path, tmp_path: Path) -> N
 def test_missing_videos_and_their_outcomes(folders: Path, tmp_path: Path) -> None:
     document = report(folders / "scores", tmp_path / "report")
 
-    assert document["missing"] == {"not_found": 1}
+    assert document.missing == {"not_found": 1}
     table = pq.read_table(tmp_path / "report" / "missing.parquet").to_pylist()
     assert table == [{"video_id": "absent", "outcome": "not_found"}]
 

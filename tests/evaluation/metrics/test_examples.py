@@ -1,10 +1,12 @@
-"""Examples and confusion against loops that do it the slow way."""
+"""Examples and confusion against slow loops."""
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from evaluation.metrics import examples as overview
+from evaluation.metrics import examples
+from evaluation.metrics.selection import ScoredVideos
+from features.ranking import Block
 
 
 def make_block(num_videos=60, num_classes=30, seed=3):
@@ -18,7 +20,7 @@ def make_block(num_videos=60, num_classes=30, seed=3):
 
 
 def found(ids, scores, truth):
-    return overview.of_block(ids, scores, *np.nonzero(truth))
+    return examples.find_examples(ScoredVideos(tuple(ids), Block(scores, *np.nonzero(truth)), ()))
 
 
 def parts(ids, scores, truth, cuts):
@@ -29,27 +31,27 @@ def parts(ids, scores, truth, cuts):
 @pytest.mark.parametrize("cuts", [[], [1], [20, 40], [0, 7, 8, 8, 50]])
 def test_examples_are_the_extremes_in_any_cut(cuts):
     ids, scores, truth = make_block()
-    merged = overview.merge(reversed(parts(ids, scores, truth, cuts)))
+    merged = examples.merge(reversed(parts(ids, scores, truth, cuts)))
 
     for label in range(scores.shape[1]):
         column = list(zip(scores[:, label].tolist(), ids, truth[:, label].tolist(), strict=True))
         hits = sorted((-score, name) for score, name, own in column if own)
         misses = sorted((score, name) for score, name, own in column if own)
         false_alarms = sorted((-score, name) for score, name, own in column if not own)
-        for examples, expected in (
+        for best, expected in (
             (merged.hits, hits),
             (merged.misses, misses),
             (merged.false_alarms, false_alarms),
         ):
             name = expected[0][1] if expected else ""
-            assert examples.video_ids[label] == name
-            assert abs(examples.scores[label]) == (abs(expected[0][0]) if expected else np.inf)
+            assert best.video_ids[label] == name
+            assert abs(best.scores[label]) == (abs(expected[0][0]) if expected else np.inf)
 
 
 def test_each_video_answers_once_for_each_of_its_labels():
     ids, scores, truth = make_block()
     scores += np.random.default_rng(1).random(scores.shape, np.float32) / 100  # no ties
-    size = overview.MAX_CONFUSED
+    size = examples.MAX_CONFUSED
     expected = np.zeros((size, size + 2), int)
     for row, own in zip(scores, truth, strict=True):
         top = row.argmax()
@@ -63,7 +65,7 @@ def test_each_video_answers_once_for_each_of_its_labels():
             else:
                 expected[label, -1] += 1
 
-    merged = overview.merge(parts(ids, scores, truth, [13, 31]))
+    merged = examples.merge(parts(ids, scores, truth, [13, 31]))
 
     np.testing.assert_array_equal(merged.answers, expected)
     np.testing.assert_array_equal(merged.answers.sum(axis=1), truth[:, :size].sum(axis=0))
@@ -71,12 +73,12 @@ def test_each_video_answers_once_for_each_of_its_labels():
 
 def test_written_tables_hold_nulls_where_a_class_has_no_such_video(tmp_path):
     ids, scores, truth = make_block(num_classes=6)
-    overview.write(found(ids, scores, truth), str(tmp_path))
+    examples.write(found(ids, scores, truth), str(tmp_path))
 
-    examples = pq.read_table(tmp_path / overview.EXAMPLES).to_pylist()
-    confusion = pq.read_table(tmp_path / overview.CONFUSION).to_pylist()
-    assert examples[4]["false_alarm"] is None  # a label that all videos bear
-    assert examples[4]["false_alarm_score"] is None
-    assert examples[5]["hit"] is examples[5]["miss_score"] is None
-    assert 0 <= examples[4]["miss_score"] < examples[4]["hit_score"]
+    rows = pq.read_table(tmp_path / examples.EXAMPLES).to_pylist()
+    confusion = pq.read_table(tmp_path / examples.CONFUSION).to_pylist()
+    assert rows[4]["false_alarm"] is None  # all videos have the label
+    assert rows[4]["false_alarm_score"] is None
+    assert rows[5]["hit"] is rows[5]["miss_score"] is None
+    assert 0 <= rows[4]["miss_score"] < rows[4]["hit_score"]
     assert len(confusion) == len(confusion[0]["answers"]) == 6

@@ -1,4 +1,4 @@
-"""Which patches an event is in, and the figures against scikit-learn."""
+"""Which patches an event is in, and the metrics against scikit-learn."""
 
 import numpy as np
 import pytest
@@ -8,8 +8,8 @@ from evaluation.metrics.localisation import (
     Frames,
     active_patches,
     localise,
-    means,
     read_events,
+    summarise,
 )
 from features.contracts.labels import Vocabulary
 from features.errors import InputError
@@ -40,28 +40,30 @@ def test_patches_that_an_event_is_in(start: float, end: float, expected: list[bo
     assert not active[:, 0].any()
 
 
-def test_figures_are_those_of_scikit_learn() -> None:
+def test_metrics_are_those_of_scikit_learn() -> None:
     rng = np.random.default_rng(0)
     video = np.repeat(np.arange(12), 10)
     active = (rng.random((120, 3)) < 0.3) & (rng.random((12, 3)) < 0.7)[video]
     active[:, 2] = False  # a label without an event
     scores = (rng.normal(size=(120, 3)) + active).astype(np.float32)
 
-    figures = localise(Frames(video, scores, active))
+    frames = Frames(video, scores, active)
+    classes = localise(frames)
 
     for label in range(2):
-        mean = np.array([scores[video == one, label].mean() for one in range(12)], np.float32)
-        rows = np.array([active[video == one, label].any() for one in video])
+        mean = np.array([scores[video == number, label].mean() for number in range(12)], np.float32)
+        rows = np.array([active[video == number, label].any() for number in video])
         ap = sklearn.metrics.average_precision_score
         own, truth = scores[:, label], active[:, label]
-        assert figures.patches.ap[label] == pytest.approx(ap(truth, own), abs=1e-9)
-        assert figures.ap_of_soundtrack[label] == pytest.approx(ap(truth, mean[video]), abs=1e-9)
-        assert figures.ap_within[label] == pytest.approx(ap(truth[rows], own[rows]), abs=1e-9)
-        assert figures.prior_within[label] == pytest.approx(truth[rows].mean())
-    assert np.isnan(figures.ap_within[2])
-    document = means(figures)
-    assert document["num_classes_evaluated"] == 2
-    assert document["mean_ap"] > document["mean_ap_of_soundtrack"] > document["prior_mean_ap"]
+        assert classes.patches.ap[label] == pytest.approx(ap(truth, own), abs=1e-9)
+        assert classes.ap_of_soundtrack[label] == pytest.approx(ap(truth, mean[video]), abs=1e-9)
+        assert classes.ap_within[label] == pytest.approx(ap(truth[rows], own[rows]), abs=1e-9)
+        assert classes.prior_within[label] == pytest.approx(truth[rows].mean())
+    assert np.isnan(classes.ap_within[2])
+    document = summarise(frames, classes, scores="", events="", num_missing=1)
+    assert (document.num_videos, document.num_missing, document.num_patches) == (12, 1, 120)
+    assert document.num_classes_evaluated == 2
+    assert document.mean_ap > document.mean_ap_of_soundtrack > document.prior_mean_ap
 
 
 def test_scores_that_know_what_and_not_when_are_chance_within() -> None:
@@ -70,10 +72,18 @@ def test_scores_that_know_what_and_not_when_are_chance_within() -> None:
     active[[0, 1, 5], 0] = True
     scores = (video < 2).astype(np.float32)[:, None]
 
-    document = means(localise(Frames(video, scores, active)))
+    frames = Frames(video, scores, active)
+    document = summarise(frames, localise(frames), scores="", events="", num_missing=0)
 
-    assert document["mean_ap"] == document["mean_ap_of_soundtrack"] == pytest.approx(0.3)
-    assert document["mean_ap_within"] == document["prior_mean_ap_within"] == pytest.approx(0.3)
+    assert document.mean_ap == document.mean_ap_of_soundtrack == pytest.approx(0.3)
+    assert document.mean_ap_within == document.prior_mean_ap_within == pytest.approx(0.3)
+
+
+def test_labels_that_are_always_active_cannot_be_localised() -> None:
+    frames = Frames(np.zeros(3, int), np.eye(3, 1, dtype=np.float32), np.ones((3, 1), bool))
+
+    with pytest.raises(InputError, match="no label is active in some patches"):
+        summarise(frames, localise(frames), scores="", events="", num_missing=0)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The pages as text: what they hold, that they hold together, and that they refer to nothing."""
 
+import dataclasses
 import html
 import json
 import math
@@ -18,37 +19,50 @@ from evaluation.report.figure import (
     soundtrack_figure,
 )
 from evaluation.report.page import ClassExamples, Example, render_report, render_soundtrack
+from features.contracts.documents import Intervals, Metrics, UndefinedClass
+from features.contracts.folders import MadeBy
 from features.front_end.params import LogMelParams
 
 NAMES = ["Speech", "</script><b>Drum", "\"quoted\" & 'single'", "موسيقى", "歌", "{{ 7 * 7 }}"]
 AUC = [0.9, 1.0, 0.75, None, 0.5, 0.25]
 D_PRIME = [1.8124, math.inf, 0.9539, None, 0.0, -0.9539]
 AP = [0.5, 1.0, 0.0004, None, math.nan, 0.125]
+NO_INTERVALS = Intervals(
+    mean_auc=None, d_prime=None, mean_ap=None, confidence=0.95, num_videos_left_out=0
+)
 
 
 def make_metrics(**replaced):
-    return {
-        "format_version": 1,
-        "num_videos": 11966,
-        "num_videos_expected": 12000,
-        "num_missing": 34,
-        "num_labels": len(NAMES),
-        "num_classes_evaluated": 5,
-        "undefined_classes": [{"label": 3, "name": NAMES[3], "reason": "no <positive> video"}],
-        "mean_auc": 0.9043,
-        "d_prime": 1.8462,
-        "mean_ap": 0.1371,
-        "prior_mean_ap": 0.00033,
-        "accuracy_1best": 0.6125,
-        "set": "evaluation",
-        "made_by": {
-            "command": ["evaluate", "--note", "a b"],
-            "created": "2025-03-04T10:21:07Z",
-            "versions": {"numpy": "2.4.6"},
-        },
-        "recipe": {"name": "resnet_50", "optimizer": {"learning_rate": 3e-5}},
-        "fingerprints": {"run": "0123abcd"},
-    } | replaced
+    metrics = Metrics(
+        made_by=MadeBy(
+            command="evaluate --note 'a b'",
+            created="2025-03-04T10:21:07Z",
+            versions={"numpy": "2.4.6"},
+        ),
+        scores="/scores",
+        recipe={"name": "resnet_50", "optimizer": {"learning_rate": 3e-5}},
+        set="evaluation",
+        subset=None,
+        num_videos_expected=12000,
+        fingerprints={"run": "0123abcd"},
+        num_videos=11966,
+        num_missing=34,
+        missing={},
+        num_unlabelled=0,
+        num_labelled=11966,
+        accuracy_1best=0.6125,
+        num_labels=len(NAMES),
+        num_classes_evaluated=5,
+        undefined_classes=(UndefinedClass(label=3, name=NAMES[3], reason="no <positive> video"),),
+        mean_auc=0.9043,
+        d_prime=1.8462,
+        mean_ap=0.1371,
+        intervals=NO_INTERVALS,
+        mean_class_d_prime=None,
+        num_classes_infinite_d_prime=0,
+        prior_mean_ap=0.00033,
+    )
+    return dataclasses.replace(metrics, **replaced)
 
 
 def make_per_class():
@@ -151,10 +165,10 @@ class Page(HTMLParser):
         return [json.loads(text) for tag, text in self.texts if tag == "script" and text[0] == "{"]
 
 
-def test_shows_the_figures_of_the_set():
+def test_shows_the_metrics_of_the_set():
     text = report(soundtrack=(make_view(), None))
-    for figure in ("0.904", "1.846", "0.137", "0.00033", "0.613", "11,966", "12,000", "34 missing"):
-        assert figure in text
+    for number in ("0.904", "1.846", "0.137", "0.00033", "0.613", "11,966", "12,000", "34 missing"):
+        assert number in text
     for origin in ("optimizer.learning_rate", "3e-05", "2.4.6", "0123abcd", "2025-03-04 10:21 UTC"):
         assert origin in text
     assert html.escape("evaluate --note 'a b'", quote=True).replace("&#x27;", "&#39;") in text
@@ -177,21 +191,22 @@ def test_is_well_formed_and_refers_to_nothing_but_its_examples(soundtrack):
     assert outside == ([] if soundtrack is None else [soundtrack[0].uri])  # as text, not as a link
 
 
-def test_intervals_and_coverage_are_told_where_they_are_known():
-    assert "interval" not in re.sub("<style>.*?</style>", "", report(), flags=re.DOTALL)
-    interval = {"mean_ap": [0.12, 0.15], "mean_auc": [0.9, 0.91], "d_prime": None}
+def test_intervals_and_coverage():
+    assert 'class="interval"' not in report()
     metrics = make_metrics(
-        intervals=interval | {"confidence": 0.95},
+        intervals=dataclasses.replace(NO_INTERVALS, mean_ap=(0.12, 0.15), mean_auc=(0.9, 0.91)),
         missing={"corrupt": 30, "too_short": 4},
         num_unlabelled=7,
+        num_labelled=11959,
         subset="400",
     )
     texts = " ".join(" ".join(text for _, text in Page(report(metrics)).texts).split())
     assert "0.120 to 0.150" in texts
     assert "0.900 to 0.910" in texts
-    assert "interval of 95 %" in texts
+    assert "95 % confidence interval" in texts
     assert "30 corrupt , 4 too_short ." in texts
-    assert "7 of those with a score" in texts
+    assert "7 of the videos with scores" in texts
+    assert "top label is correct, over 11,959 of 11,966 videos" in texts
     assert "subset 400" in texts
 
 
@@ -228,11 +243,9 @@ def test_embeds_every_class_with_hostile_names_and_undefined_values():
     assert [row["ap"] for row in columns] == [0.5, 1, 0.0004, None, None, 0.125]
 
 
-def test_headline_figures_may_be_undefined_or_infinite():
-    metrics = make_metrics(mean_ap=None, mean_auc=1.0, d_prime=math.inf, undefined_classes=[])
-    text = report(metrics, make_per_class().slice(0, 2))
-    assert '<span class="value" id="mean-ap">–</span>' in text
-    assert '<span class="value">∞</span>' in text
+def test_d_prime_of_a_perfect_auc_is_infinite():
+    metrics = make_metrics(mean_auc=1.0, d_prime=None, undefined_classes=())
+    assert '<span class="value">∞</span>' in report(metrics, make_per_class().slice(0, 2))
 
 
 def test_soundtrack_shows_the_sixteen_highest_peaks_and_the_true_labels():

@@ -1,4 +1,4 @@
-"""Scores and labels of another model's, through the command, against scikit-learn."""
+"""Scores of other models, through the commands, against scikit-learn."""
 
 import json
 from pathlib import Path
@@ -44,7 +44,7 @@ def run(folder: Path, flags: list[str]) -> dict[str, Any]:
     return json.loads((folder / "report" / "metrics.json").read_text())
 
 
-def test_figures_are_those_of_scikit_learn(tmp_path: Path, capsys) -> None:
+def test_metrics_are_those_of_scikit_learn(tmp_path: Path, capsys) -> None:
     scores, labels, truth = make_tables()
     values = scores[LABELS].to_numpy()
 
@@ -63,14 +63,18 @@ def test_figures_are_those_of_scikit_learn(tmp_path: Path, capsys) -> None:
     assert document["d_prime"] == pytest.approx(d_prime(auc.mean()), abs=1e-9)
     assert document["mean_class_d_prime"] == pytest.approx(d_prime(auc).mean(), abs=1e-9)
     top = values.argmax(axis=1)
-    assert document["num_unlabelled"] == (~truth.any(axis=1)).sum()
-    assert document["accuracy_1best"] == truth[np.arange(len(top)), top].mean()
+    labelled = truth.any(axis=1)
+    assert 0 < labelled.sum() < NUM_VIDEOS
+    assert document["num_unlabelled"] == (~labelled).sum()
+    assert document["num_labelled"] == labelled.sum()
+    assert document["accuracy_1best"] == truth[np.arange(len(top)), top][labelled].mean()
     for name in ("mean_auc", "mean_ap", "d_prime"):
         low, high = document["intervals"][name]
         assert low < document[name] < high
     assert document["intervals"]["num_videos_left_out"] == NUM_VIDEOS
     shown = capsys.readouterr().out.splitlines()
-    assert all("120 of 120 videos" in line for line in shown[:4])
+    assert all("120 of 120 videos" in line for line in shown[:3])
+    assert f"{labelled.sum()} of 120 videos" in shown[3]
 
 
 def test_csv_with_ids_that_are_numbers_and_lists_of_labels(tmp_path: Path) -> None:
@@ -98,10 +102,11 @@ def test_only_the_most_frequent_labels(tmp_path: Path) -> None:
     assert document["num_labels"] == 3
     assert document["mean_auc"] == pytest.approx(auc, abs=1e-9)
     top = frequent[values.argmax(axis=1)]
-    assert document["accuracy_1best"] == truth[np.arange(len(top)), top].mean()
+    labelled = truth[:, frequent].any(axis=1)
+    assert document["accuracy_1best"] == truth[np.arange(len(top)), top][labelled].mean()
 
 
-def test_missing_videos_are_named_beside_every_figure(tmp_path: Path, capsys) -> None:
+def test_missing_videos_are_counted_beside_every_metric(tmp_path: Path, capsys) -> None:
     scores, labels, _ = make_tables()
 
     document = run(tmp_path, write(tmp_path, scores.drop([7, 30]), labels))
@@ -111,11 +116,12 @@ def test_missing_videos_are_named_beside_every_figure(tmp_path: Path, capsys) ->
     table = pq.read_table(tmp_path / "report" / "missing.parquet").to_pylist()
     assert [row["video_id"] for row in table] == ["video 007", "video 030"]
     shown = capsys.readouterr().out.splitlines()
-    assert all("118 of 120 videos" in line for line in shown[:4])
+    assert all("118 of 120 videos" in line for line in shown[:3])
+    assert "of 118 videos" in shown[3]
     assert "2 no_score" in shown[5]
 
 
-def test_classes_without_figures_are_listed_with_the_reason(tmp_path: Path) -> None:
+def test_classes_without_metrics_are_listed_with_the_reason(tmp_path: Path) -> None:
     scores, labels, _ = make_tables()
     kept = [[LABELS[0], *(set(own) - {LABELS[0], LABELS[3]})] for own in labels["labels"]]
 
@@ -212,7 +218,9 @@ def two_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     noise = np.random.default_rng(9).normal(size=(NUM_VIDEOS, len(LABELS)))
     other = scores.copy()
     other[LABELS] = scores[LABELS] + noise.astype(np.float32)
-    kept = labels.assign(labels=[[one for one in own if one != LABELS[4]] for own in labels.labels])
+    kept = labels.assign(
+        labels=[[label for label in own if label != LABELS[4]] for own in labels.labels]
+    )
     other = other.drop(columns=LABELS[4]).drop(range(10))[["id", *reversed(LABELS[:4]),
                                                           *LABELS[5:]]]  # fmt: skip
     for name, tables in (("a", (scores, labels)), ("b", (other, kept.drop(range(10))))):
