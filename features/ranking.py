@@ -51,7 +51,13 @@ class Block:
 
     @classmethod
     def of_lists(cls, scores: np.ndarray, labels: Sequence[np.ndarray]) -> "Block":
-        """A block from the classes of each video, int64 [labels of the video] each."""
+        """A block from the classes of each video, int64 [labels of the video] each.
+
+        Raises:
+          ValueError: the numbers of videos differ.
+        """
+        if len(scores) != len(labels):
+            raise ValueError(f"scores of {len(scores)} videos, but labels of {len(labels)}")
         video = np.repeat(np.arange(len(labels)), [len(classes) for classes in labels])
         label = np.concatenate([np.empty(0, np.int64), *labels]).astype(np.int64)
         return cls(scores, video, label)

@@ -272,6 +272,8 @@ def _labels(column: pa.ChunkedArray, selection: Selection) -> Iterator[np.ndarra
     label = lists.flatten().to_numpy()
     place = np.full(max(selection.num_columns, label.max(initial=-1) + 1), -1)
     place[list(selection.labels)] = np.arange(len(selection.labels))
-    ends = np.cumsum(lists.value_lengths().to_numpy())
-    for places in np.split(place[label], ends[:-1]):
+    lengths = lists.value_lengths().to_numpy()
+    ends = np.cumsum(lengths)
+    for start, end in zip(ends - lengths, ends, strict=True):
+        places = place[label[start:end]]
         yield places[places >= 0]
