@@ -16,9 +16,9 @@ from features.contracts import folders
 from features.contracts.documents import Intervals
 from features.contracts.folders import MadeBy
 from features.contracts.labels import Vocabulary
-from features.contracts.typed_json import Document
 from features.errors import InputError
 from features.storage import files
+from features.typed_json import Document
 from pipelines.runtime.failure import fail
 
 

@@ -22,10 +22,10 @@ from features import ranking
 from features.contracts import folders, sharding
 from features.contracts.folders import MadeBy
 from features.contracts.labels import Vocabulary
-from features.contracts.typed_json import Document
 from features.errors import InputError
 from features.ranking import Block, ClassMetrics
 from features.storage import files
+from features.typed_json import Document
 
 _COLUMNS = ("id", "label", "start", "end")
 _READERS = {".csv": pyarrow.csv.read_csv, ".jsonl": pyarrow.json.read_json}

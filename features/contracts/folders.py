@@ -17,8 +17,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from features.errors import ContractError, InputError
-from features.fingerprint import canonical_json as canonical_json
-from features.fingerprint import fingerprint as fingerprint
 from features.storage import files
 from features.typed_json import FORMAT_VERSION, Document, to_plain
 

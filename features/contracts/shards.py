@@ -9,14 +9,13 @@ Paths of shards have no suffix. A sidecar exists only beside the data that it de
 import contextlib
 import dataclasses
 import hashlib
-import json
 from collections.abc import Iterable, Iterator
-from typing import Any, TypeVar, overload
+from typing import TypeVar
 
 from features.contracts import record, tfrecord
 from features.contracts.documents import PatchShard, Sidecar
 from features.contracts.sharding import ShardKey
-from features.errors import JobFailedError
+from features.errors import ContractError, JobFailedError
 from features.storage import files
 
 PATCHES = "patches"
@@ -83,30 +82,21 @@ def write_records(path: str, records: Iterable[record.PatchRecord]) -> RecordFil
     return RecordFile(num_bytes=num_bytes, sha256=digest.hexdigest())
 
 
-@overload
-def find_sidecar(path: str) -> dict[str, Any] | None: ...
-@overload
-def find_sidecar(path: str, document: type[_Sidecar]) -> _Sidecar | None: ...
-def find_sidecar(
-    path: str, document: type[_Sidecar] | None = None
-) -> dict[str, Any] | _Sidecar | None:
+def find_sidecar(path: str, document: type[_Sidecar]) -> _Sidecar | None:
     """Find the sidecar of a shard; its `plan` says which work is done.
 
     Args:
       path: of the shard, without suffix.
-      document: class of the sidecar; None for a dict, which is for callers that are not typed yet.
+      document: class of the sidecar.
 
     Returns:
       The sidecar; None if there is no file, or the file is not a valid sidecar: the shard then has
       to be rebuilt.
     """
     try:
-        if document is not None:
-            return read_sidecar(path, document)
-        sidecar = json.loads(files.read_bytes(path + SIDECAR_SUFFIX))
-    except (FileNotFoundError, ValueError):  # a ContractError is a ValueError
+        return read_sidecar(path, document)
+    except (FileNotFoundError, ContractError):
         return None
-    return sidecar if isinstance(sidecar, dict) and "plan" in sidecar else None
 
 
 def read_sidecar(path: str, document: type[_Sidecar]) -> _Sidecar:
@@ -124,18 +114,14 @@ def read_sidecar(path: str, document: type[_Sidecar]) -> _Sidecar:
     return document.from_json(files.read_bytes(path), path)
 
 
-def write_sidecar(path: str, sidecar: Sidecar | dict[str, Any]) -> None:
+def write_sidecar(path: str, sidecar: Sidecar) -> None:
     """Declare the work of a shard finished.
 
     Args:
       path: of the shard, without suffix.
       sidecar: its `plan` is the fingerprint of the work.
     """
-    if isinstance(sidecar, dict):
-        content = json.dumps(sidecar, ensure_ascii=False).encode()
-    else:
-        content = sidecar.to_json()
-    files.write_bytes(path + SIDECAR_SUFFIX, content)
+    files.write_bytes(path + SIDECAR_SUFFIX, sidecar.to_json())
 
 
 def remove_sidecar(path: str) -> None:

@@ -5,8 +5,8 @@ from typing import ClassVar
 
 from features.contracts import sharding
 from features.contracts.folders import MadeBy
-from features.contracts.typed_json import Document
 from features.front_end.params import LogMelParams
+from features.typed_json import Document
 from pipelines.cost.estimate import Range, estimate_total, scale
 from pipelines.cost.sample import Sample
 

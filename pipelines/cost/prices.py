@@ -9,9 +9,9 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from features.contracts.typed_json import convert
 from features.errors import InputError
 from features.storage import files
+from features.typed_json import convert
 
 _DEFAULT = Path(__file__).with_name("prices.json")
 
