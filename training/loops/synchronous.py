@@ -59,7 +59,7 @@ def train(
 
     batches = _distribute(recipe, features, strategy, first_step - 1, part=(worker, num_workers))
     replica = replica_step(model, optimizer, features.front_end, recipe.options)
-    take_step = _measured_step(strategy, replica, batches)
+    take_step = _measured_step(strategy, replica, batches, update_average)
     recorder = Recorder(
         recipe,
         output,
@@ -76,9 +76,7 @@ def train(
         for step in range(first_step, recipe.steps + 1):
             is_last = step == recipe.steps
             with watchdog.waiting_for(f"step {step}, which needs all workers,"):
-                metrics = take_step()
-                if update_average:
-                    update_average(step)
+                metrics = take_step(step)
                 saves, stops = on_any_worker([is_last or recorder.save_is_due, stop_requested()])
             recorder.add_step(step, **metrics)
             if stops:
@@ -114,8 +112,9 @@ def _measured_step(
     strategy: tf.distribute.Strategy,
     replica: Callable[[Batch], tf.Tensor],
     batches: tf.distribute.DistributedDataset,
-) -> Callable[[], dict[str, float | tf.Tensor]]:
-    """A function that takes the next batch and trains on it; it returns the metrics of the step."""
+    update_average: Callable[[int], None] | None,
+) -> Callable[[int], dict[str, float | tf.Tensor]]:
+    """A function that trains on the next batch; it takes the step and returns its metrics."""
     iterator = iter(batches)
 
     @tf.function(input_signature=[batches.element_spec])
@@ -123,11 +122,13 @@ def _measured_step(
         losses = strategy.run(replica, args=(batch,))
         return strategy.reduce("mean", losses, axis=None)
 
-    def take_step() -> dict[str, float | tf.Tensor]:
+    def take_step(step: int) -> dict[str, float | tf.Tensor]:
         start = time.monotonic()
         batch = next(iterator)
         received = time.monotonic()
         loss = train_step(batch)
+        if update_average:
+            update_average(step)
         end = time.monotonic()
         return {"loss": loss, "input_seconds": received - start, "step_seconds": end - start}
 
