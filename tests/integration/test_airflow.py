@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import dataclasses
 import hashlib
 import json
 import os
@@ -17,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from features.contracts import folders
+from features.contracts.documents import Features, Metrics
 
 ROOT = Path(__file__).parents[2]
 DAG_FOLDER = ROOT / "pipelines" / "deploy" / "airflow"
@@ -33,7 +35,7 @@ def run(*command: str) -> None:
 
 
 class Airflow:
-    """Airflow on a fresh database, and the folder that its DAG works in."""
+    """Airflow with a new database, and the folder of its DAG."""
 
     def __init__(self, command: str, home: Path):
         self.command = command
@@ -51,7 +53,7 @@ class Airflow:
         self.call("db", "migrate")
 
     def call(self, *arguments: str) -> str:
-        """What an `airflow` command says."""
+        """Output of an `airflow` command."""
         done = subprocess.run(
             [self.command, *arguments],
             env=self.environment,
@@ -64,7 +66,7 @@ class Airflow:
         return done.stdout
 
     def test_dag(self, day: str) -> str:
-        """`airflow dags test` of a day."""
+        """Run `airflow dags test` for a day; returns its output."""
         conf = {"root": str(self.root), "run": str(self.root / "run")}
         return self.call("dags", "test", "soundtrack_daily", day, "--conf", json.dumps(conf))
 
@@ -119,7 +121,7 @@ def airflow(rows: list[list[str]], tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def shards(folder: Path) -> dict[str, tuple[int, str]]:
-    """When each file of a shard was written, and its digest."""
+    """Modification time and digest of each file of a shard."""
     return {
         str(path.relative_to(folder)): (
             path.stat().st_mtime_ns,
@@ -140,8 +142,8 @@ def test_second_run_of_a_day_writes_no_shard_again(airflow: Airflow, rows: list[
     day = airflow.day("2026-01-01")
     written = shards(day)
     assert {Path(name).suffix for name in written} == {".tfrecord", ".parquet", ".json"}
-    metrics = folders.read_root(str(day / "report"), folders.METRICS)
-    assert metrics["num_videos"] == metrics["num_videos_expected"] == 6
+    metrics = folders.read_document(str(day / "report"), Metrics)
+    assert metrics.num_videos == metrics.num_videos_expected == 6
     assert "6 videos = 6 written + 0 rejected" in first_log
 
     second_log = airflow.test_dag("2026-01-01")
@@ -149,8 +151,8 @@ def test_second_run_of_a_day_writes_no_shard_again(airflow: Airflow, rows: list[
     assert "6 videos = 6 written + 0 rejected" in second_log
     assert "6 of 6 videos scored" in second_log
     assert shards(day) == written
-    again = folders.read_root(str(day / "report"), folders.METRICS)
-    assert {**again, "made_by": None} == {**metrics, "made_by": None}
+    again = folders.read_document(str(day / "report"), Metrics)
+    assert dataclasses.replace(again, made_by=metrics.made_by) == metrics
 
 
 def processes_of(module: str, folder: Path) -> Iterator[int]:
@@ -163,7 +165,7 @@ def processes_of(module: str, folder: Path) -> Iterator[int]:
             yield int(path.parent.name)
 
 
-def test_killed_extraction_is_tried_again(airflow: Airflow, rows: list[list[str]]) -> None:
+def test_killed_extraction_is_retried(airflow: Airflow, rows: list[list[str]]) -> None:
     airflow.write_manifest("2026-01-02", rows[6:])
     folder = airflow.day("2026-01-02") / "features"
     killed: list[int] = []
@@ -171,7 +173,7 @@ def test_killed_extraction_is_tried_again(airflow: Airflow, rows: list[list[str]
     def kill_first() -> None:
         deadline = time.monotonic() + LIMIT_SECONDS
         while not killed and time.monotonic() < deadline:
-            # plan.json: it has begun.
+            # plan.json: the extraction has begun.
             if (folder / "plan.json").exists():
                 for pid in processes_of("pipelines.extract_features", folder):
                     os.kill(pid, signal.SIGKILL)
@@ -191,8 +193,8 @@ def test_killed_extraction_is_tried_again(airflow: Airflow, rows: list[list[str]
         "report": ("success", 1),
     }, log
     assert "pipelines.extract_features: exit code -9" in log
-    features = folders.read_root(str(folder), folders.FEATURES)
-    assert (features["num_written"], features["num_rejects"]) == (6, 0)
+    features = folders.read_document(str(folder), Features)
+    assert (features.num_written, features.num_rejects) == (6, 0)
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,9 @@
 
     ROOT/manifests/2026-01-31.csv -> ROOT/days/2026-01-31/{dataset,features,scores,report}
 
-Every task is one command of this project, and relies on what holds for all of them: run again it
-goes on where it stopped, and its exit code says whether that would help. So a retry, a cleared
-task and a backfill are the same commands once more.
+Every task is one command of this project. A command that runs again resumes where it stopped, and
+its exit code says whether a retry can help. So a retry, a cleared task and a backfill all run the
+same commands again.
 """
 
 import os
@@ -16,18 +16,18 @@ from airflow.providers.standard.hooks.subprocess import SubprocessHook
 from airflow.sdk import DAG, BaseOperator, Context, Param, chain
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-# The interpreter that has this project; Airflow's own does not.
+# The interpreter that has this project installed; that of Airflow does not.
 PYTHON = os.environ.get("SOUNDTRACK_PYTHON", "python")
-# Exit codes that the same command would give again, until a person has changed something.
+# Exit codes that a retry would give again.
 FINAL = {2: "bad input", 3: "too many rejects"}
 
 
 class CommandOperator(BaseOperator):
-    """Runs `python -m MODULE ARGUMENTS RUNNER_FLAGS`, without a shell.
+    """Run `python -m MODULE ARGUMENTS RUNNER_FLAGS` without a shell.
 
     Raises:
-      AirflowFailException: exit code 2 or 3; the task has failed, whatever retries it has left.
-      AirflowException: any other but 0, or a signal; the task is tried again.
+      AirflowFailException: exit code 2 or 3; the task fails without further retries.
+      AirflowException: any other exit code but 0, or a signal; the task is retried.
     """
 
     template_fields = ("arguments",)
@@ -50,14 +50,14 @@ class CommandOperator(BaseOperator):
             raise AirflowException(f"{self.module}: exit code {code}")
 
     def on_kill(self) -> None:
-        """End the command with its task; what it has finished stays."""
+        """End the command with its task; finished work is kept."""
         self._hook.send_sigterm()
 
 
 with DAG(
     dag_id="soundtrack_daily",
     description="Extract, score and evaluate the videos of a day",
-    schedule="0 3 * * *",  # the manifest of the day is there by then
+    schedule="0 3 * * *",  # after the manifest of the day is written
     start_date=datetime(2026, 1, 1),
     catchup=False,
     max_active_runs=2,

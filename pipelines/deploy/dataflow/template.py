@@ -1,4 +1,4 @@
-"""The program that the launcher of a Flex Template runs: the job that the parameter `job` names.
+"""Program of the launcher of a Flex Template: runs the job that the parameter `job` names.
 
 --job=pipelines.extract_features --dataset=gs://bucket/dataset --output=gs://bucket/features ...
 """
