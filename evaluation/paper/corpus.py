@@ -1,65 +1,72 @@
-"""The steps from clips, a manifest, or nothing at all to the features that experiments share."""
+"""The steps from clips, a manifest or synthetic sounds to the features that experiments share."""
 
 import argparse
 import dataclasses
 from pathlib import Path
 
+from evaluation.paper.experiment import Experiment
 from evaluation.paper.scales import PAPER, Scale
 from evaluation.paper.steps import START_SECONDS, Step
 from features.errors import InputError
 from features.storage import files
 
-# Clips lie as those of ESC-10: audio/dog_bark/3-155312-A.ogg is of fold 3, cut from recording
-# 155312. No recording is in two folds.
+# Paths as in ESC-10: audio/dog_bark/3-155312-A.ogg is of fold 3 and was cut from recording 155312.
+# No recording is in two folds.
 _CLIP_PATHS = r"(?P<label>.+)/(?P<id>(?P<split>\d)-(?P<recording>\d+)-.)\.ogg"
 FOLDS = (1, 2, 3, 4)
 EVALUATION_FOLD = 4
-# The classes of ESC-10 under those of AudioSet's ontology that hold two of them or more.
+# The classes of ESC-10, and those of AudioSet's ontology that contain at least two of them.
 _GENERIC_LABELS = Path(__file__).with_name("generic_labels.csv")
-# Easier than the defaults of compose_soundtracks, which are 2 to 5 events in up to 40 s, 0 to 15 dB
-# over the noise: from these, out of 240 clips, the networks learned next to nothing in 300 steps.
+# Easier than the defaults of compose_soundtracks (2 to 5 events in up to 40 s, 0 to 15 dB above the
+# noise), from which the networks learned almost nothing in 300 steps.
 _COMPOSITION = (
     *("--seconds", "8", "16", "--events", "1", "3", "--gap", "0.2", "1.5"),
     *("--event-seconds", "1", "5", "--snr", "10", "25", "--formats", "wav", "flac"),
 )
-# On a machine with two cores.
-_SECONDS_TO_COMPOSE, _SECONDS_TO_EXTRACT = 0.06, 0.02  # a soundtrack
+# For each soundtrack, on a machine with two cores.
+_SECONDS_TO_COMPOSE, _SECONDS_TO_EXTRACT = 0.06, 0.02
 
 
 @dataclasses.dataclass(frozen=True)
 class Corpus:
-    """Features, made already or by these steps."""
+    """Features, and the steps that make them; no steps for finished features."""
 
     features: str
     steps: tuple[Step, ...]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags that say what to train on."""
+    """Add the flags that say what to train on."""
     source = parser.add_mutually_exclusive_group()
     source.add_argument(
         "--clips",
         metavar="FOLDER",
-        help="clips as those of ESC-10, LABEL/FOLD-RECORDING-TAKE.ogg below it, to compose "
-        "soundtracks of, with fold 4 for evaluation alone; default: synthetic sounds",
+        help="compose soundtracks of the clips LABEL/FOLD-RECORDING-TAKE.ogg in this folder, such "
+        "as ESC-10, with fold 4 for evaluation only; default: synthetic sounds",
     )
     source.add_argument(
-        "--manifest", metavar="PATH", help="videos, as pipelines.prepare_dataset takes them"
+        "--manifest", metavar="PATH", help="of videos, as for pipelines.prepare_dataset"
     )
-    source.add_argument("--features", metavar="FOLDER", help="of videos, made already")
+    source.add_argument("--features", metavar="FOLDER", help="finished features of videos")
 
 
 def corpus_of(
-    args: argparse.Namespace, scale: Scale, folder: str, *, statistics: bool = False
+    args: argparse.Namespace, setup: Experiment, *, band_statistics: bool = False
 ) -> Corpus:
-    """What the flags ask for; with the statistics of its bands, for recipes that normalise.
+    """The corpus that the flags ask for.
+
+    Args:
+      args: flags of `add_arguments`.
+      setup: what the other flags say.
+      band_statistics: whether recipes need the statistics of the mel bands.
 
     Raises:
-      InputError: the paper's scale cannot do without videos.
+      InputError: the paper's scale without videos.
     """
+    scale, folder = setup.scale, setup.folder
     if args.features is not None:
         return Corpus(files.absolute(args.features), ())
-    if scale.name == PAPER.name and args.manifest is None and not args.estimate:
+    if scale.name == PAPER.name and args.manifest is None and not setup.estimate_only:
         raise InputError("--scale paper takes --features, or a --manifest of its videos")
     steps: list[Step] = []
     if args.manifest is not None:
@@ -75,11 +82,12 @@ def corpus_of(
         num_videos=scale.soundtracks,
     )
     features = files.join(folder, "features")
-    return Corpus(features, (*steps, *([band_statistics(features)] if statistics else [])))
+    steps += [measured_bands(features)] if band_statistics else []
+    return Corpus(features, tuple(steps))
 
 
 def _composed(clips: str | None, scale: Scale, folder: str) -> list[Step]:
-    """Soundtracks of clips, or of synthetic sounds."""
+    """Compose soundtracks of clips or of synthetic sounds."""
     output = ("--output", files.join(folder, "corpus"), "--soundtracks", str(scale.soundtracks))
     if clips is None:
         return [Step(name="corpus", command=("pipelines.demo_corpus", *output))]
@@ -93,14 +101,19 @@ def _composed(clips: str | None, scale: Scale, folder: str) -> list[Step]:
 
 
 def imported(clips: str, folder: str) -> Step:
-    """A manifest of clips, whose column `published_split` is the fold."""
-    training = ",".join(str(fold) for fold in FOLDS if fold != EVALUATION_FOLD)
+    """Write a manifest of clips, whose column `published_split` is the fold."""
     command = (
         *("pipelines.import_dataset", "folder-per-label", "--source", files.absolute(clips)),
         *("--output", files.join(folder, "clips"), "--pattern", _CLIP_PATHS),
-        *("--split-values", f"train={training}", f"evaluation={EVALUATION_FOLD}"),
+        *("--split-values", *tested_on(EVALUATION_FOLD)),
     )
     return Step(name="clips", command=command)
+
+
+def tested_on(fold: int) -> tuple[str, str]:
+    """The values of --split-values that evaluate on a fold and train on the others."""
+    training = ",".join(str(other) for other in FOLDS if other != fold)
+    return f"train={training}", f"evaluation={fold}"
 
 
 def prepared(
@@ -113,7 +126,7 @@ def prepared(
     suffix: str = "",
     num_videos: int,
 ) -> list[Step]:
-    """From a manifest to `datasetSUFFIX` and `featuresSUFFIX`."""
+    """Make `datasetSUFFIX` and `featuresSUFFIX` of a manifest."""
     dataset, features = (files.join(folder, name + suffix) for name in ("dataset", "features"))
     prepare = ["pipelines.prepare_dataset", "--manifest", manifest, "--output", dataset]
     if subsets:
@@ -129,7 +142,7 @@ def prepared(
 
 
 def extracted(dataset: str, features: str, *flags: str, num_videos: int) -> Step:
-    """From a data set to features, as more flags of pipelines.extract_features have them."""
+    """Make features of a data set, with more flags of pipelines.extract_features."""
     return Step(
         name=features.rpartition("/")[2],
         command=(
@@ -140,7 +153,7 @@ def extracted(dataset: str, features: str, *flags: str, num_videos: int) -> Step
     )
 
 
-def band_statistics(features: str) -> Step:
-    """What recipes that normalise their input read beside the features."""
+def measured_bands(features: str) -> Step:
+    """Make the statistics of the mel bands, for recipes that normalise their input."""
     name = "band_statistics" + features.rpartition("/features")[2]
     return Step(name=name, command=("pipelines.band_statistics", "--features", features))

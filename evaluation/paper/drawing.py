@@ -1,4 +1,4 @@
-"""How figures are drawn for print: sizes, type, files."""
+"""Figures for print: sizes, fonts, file formats."""
 
 import io
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from features.errors import InputError
 from features.storage import files
 
-# Of a page with two columns, in inches.
+# Inches, on a page with two columns.
 COLUMN_WIDTH, PAGE_WIDTH = 3.4, 7.0
 _STYLE = {
     "font.family": "sans-serif",
@@ -24,12 +24,12 @@ _STYLE = {
     "grid.color": "#dfdcd5",
     "savefig.dpi": 400,
     "figure.constrained_layout.use": True,
-    # Text stays text: TrueType in PDF, as journals ask, and characters in SVG.
+    # Keep text as text: TrueType in PDF, as journals require, and characters in SVG.
     "pdf.fonttype": 42,
     "svg.fonttype": "none",
     "svg.hashsalt": "soundtrack",
 }
-# Without the date, the same figure is the same file.
+# Without dates, so that the same figure gives the same file.
 _METADATA = {
     "png": {"Software": None},
     "svg": {"Date": None},
@@ -38,10 +38,10 @@ _METADATA = {
 
 
 def check_output(path: str) -> str:
-    """The format of a file by its suffix.
+    """Return the suffix of a file.
 
     Raises:
-      InputError: it is none of those that can be drawn.
+      InputError: the suffix is not of a supported format.
     """
     suffix = path.rpartition(".")[2].lower()
     if suffix not in _METADATA:
@@ -50,12 +50,12 @@ def check_output(path: str) -> str:
 
 
 def draw(path: str, size: tuple[float, float], fill: Callable[[Figure], None]) -> None:
-    """Draw a figure into a file.
+    """Draw a figure and write a file.
 
     Args:
-      path: to write; its suffix says the format.
+      path: of the file; the suffix determines the format.
       size: width and height in inches.
-      fill: adds the axes.
+      fill: draws on a figure without axes.
     """
     suffix = check_output(path)
     with matplotlib.rc_context(_STYLE):

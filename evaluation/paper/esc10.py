@@ -1,43 +1,87 @@
-"""ESC-10, the clips themselves: mean accuracy over four folds.
+"""Classify the clips of ESC-10: mean accuracy over four folds.
 
 python -m evaluation.paper.esc10 --scale small --clips esc10/audio --output experiments
 """
 
 import argparse
+import dataclasses
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import scipy.stats
 
-from evaluation.paper import corpus, experiment, steps
+from evaluation.paper import corpus, experiment
 from evaluation.paper.corpus import FOLDS
-from evaluation.paper.experiment import Run
-from evaluation.paper.scales import Scale
+from evaluation.paper.experiment import Experiment, Run, RunResults
 from evaluation.paper.steps import Step
 from features.errors import OK, run_command
+from features.paper import REPORTED
 from features.storage import files
+from features.typed_json import convert, to_plain
 
 PAPER_RECIPE, MODERN_RECIPE = "resnet50", "modern"
-# What results.json calls them.
-_SHORT = {PAPER_RECIPE: "paper", MODERN_RECIPE: "modern"}
-# Recipes that read the statistics of the bands.
+# Names in results.json.
+_SHORT_NAMES = {PAPER_RECIPE: "paper", MODERN_RECIPE: "modern"}
+# Recipes that need the statistics of the mel bands.
 _NORMALISED = (MODERN_RECIPE,)
-# Piczak, ESC: Dataset for Environmental Sound Classification, 2015: people, and a random forest on
-# MFCC over five folds of 80 clips, of which ours are four.
+# Piczak, ESC: Dataset for Environmental Sound Classification, 2015: over five folds of 80 clips, of
+# which ours are four.
 PUBLISHED = {"human": 0.957, "random forest on MFCC": 0.727}
 _NUM_CLIPS, _PATCHES_PER_CLIP = 320, 5
 _DESCRIPTION = """\
 Train a recipe from scratch on three folds of ESC-10 and test it on the fourth,
-four times. No recording has clips in two folds. Run the same command again
-after any interruption.
+four times. No recording has clips in two folds. After an interruption run the
+same command again.
 """
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RecipeAccuracy:
+    """What results.json has of a recipe.
+
+    Attributes:
+      accuracy: mean over the folds.
+      interval: 95 %, of the clips as if they were independent; takes of one recording are not.
+      num_clips: of all folds.
+      folds: by number of the fold tested on.
+    """
+
+    accuracy: float
+    interval: tuple[float, float]
+    num_clips: int
+    folds: Mapping[str, RunResults]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ClipResults:
+    """What results.json has of the experiment, with the recipes by name."""
+
+    scale: str
+    recipes: Mapping[str, RecipeAccuracy]
+
+    @classmethod
+    def from_plain(cls, document: Mapping[str, Any]) -> "ClipResults":
+        """The inverse of `to_plain`."""
+        recipes = {
+            name: convert(value, RecipeAccuracy, where=name, cure="run the experiment again")
+            for name, value in document.items()
+            if isinstance(value, dict)
+        }
+        return cls(scale=document["scale"], recipes=recipes)
+
+    def to_plain(self) -> dict[str, Any]:
+        """The results as in results.json, where the recipes lie beside the other fields."""
+        document: dict[str, Any] = {"scale": self.scale}
+        for name, recipe in self.recipes.items():
+            document |= {f"accuracy_{name}": recipe.accuracy, name: to_plain(recipe)}
+        return document
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = experiment.parser("evaluation.paper.esc10", _DESCRIPTION)
     add = parser.add_argument
-    add("--clips", required=True, metavar="FOLDER", help="LABEL/FOLD-RECORDING-TAKE.ogg below it")
+    add("--clips", required=True, metavar="FOLDER", help="of LABEL/FOLD-RECORDING-TAKE.ogg")
     add(
         "--recipes",
         nargs="+",
@@ -52,36 +96,32 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     args = _parser().parse_args(argv)
-    scale, folder = experiment.scale_of(args), files.absolute(args.output)
+    setup = Experiment.of(args)
     runs = {
-        recipe: {fold: _run(recipe, fold, scale, folder) for fold in args.folds}
-        for recipe in args.recipes
+        recipe: {fold: _run(recipe, fold, setup) for fold in args.folds} for recipe in args.recipes
     }
-    experiment.measure([run for by_fold in runs.values() for run in by_fold.values()], folder)
-    plan = steps.unfinished(_plan(args.clips, runs, folder), folder)
-    print(f"ESC-10, scale {scale.name}: {steps.cost(plan)}", flush=True)
-    if args.estimate:
+    all_runs = [run for by_fold in runs.values() for run in by_fold.values()]
+    if not setup.run("ESC-10", all_runs, lambda: _plan(args.clips, runs, setup.folder)):
         return OK
-    steps.execute(plan, folder)
-    document = experiment.read_results(folder).get("esc10", {}) | {"scale": scale.name}
-    for recipe, by_fold in runs.items():
-        document |= _results(_SHORT.get(recipe, recipe), by_fold)
-    text = render(document)
-    experiment.keep_results(folder, "esc10", document, text)
-    print(f"\n{text}\nwrote {args.output}/{experiment.RESULTS}")
+    earlier = experiment.read_results(setup.folder).get("esc10", {})
+    results = ClipResults(
+        scale=setup.scale.name,
+        recipes={
+            **ClipResults.from_plain({"scale": "", **earlier}).recipes,
+            **{_SHORT_NAMES.get(name, name): _accuracy(by_fold) for name, by_fold in runs.items()},
+        },
+    )
+    setup.keep_results("esc10", results.to_plain(), render(results))
     return OK
 
 
-def _run(recipe: str, fold: int, scale: Scale, folder: str) -> Run:
-    features = files.join(folder, f"features-fold{fold}")
-    settings = {**scale.clip_settings, **scale.clip_settings_of.get(recipe, {})}
+def _run(recipe: str, fold: int, setup: Experiment) -> Run:
     return Run(
         name=f"esc10-{recipe}-fold{fold}",
         recipe=recipe,
-        network=recipe,
-        settings=settings,
-        features=features,
-        folder=folder,
+        settings=setup.scale.clip_settings_of(recipe),
+        features=files.join(setup.folder, f"features-fold{fold}"),
+        folder=setup.folder,
     )
 
 
@@ -90,57 +130,49 @@ def _plan(clips: str, runs: Mapping[str, Mapping[int, Run]], folder: str) -> lis
     plan = [corpus.imported(clips, folder)]
     for recipe, by_fold in runs.items():
         for fold, run in by_fold.items():
-            training = ",".join(str(other) for other in FOLDS if other != fold)
             plan += corpus.prepared(
                 manifest,
                 folder,
-                split_values=(f"train={training}", f"evaluation={fold}"),
+                split_values=corpus.tested_on(fold),
                 suffix=f"-fold{fold}",
                 num_videos=_NUM_CLIPS,
             )
-            plan += [corpus.band_statistics(run.features)] if recipe in _NORMALISED else []
+            plan += [corpus.measured_bands(run.features)] if recipe in _NORMALISED else []
             plan += run.steps(
-                recipe_steps=5_000_000,
+                recipe_steps=REPORTED[PAPER_RECIPE].steps,
                 subset=None,
                 evaluation_patches=_NUM_CLIPS // len(FOLDS) * _PATCHES_PER_CLIP,
             )
     return plan
 
 
-def _results(name: str, by_fold: Mapping[int, Run]) -> dict[str, Any]:
-    figures = {fold: run.figures() for fold, run in by_fold.items()}
-    accuracies = [one["accuracy"] for one in figures.values()]
-    num_clips = sum(one["num_videos"] for one in figures.values())
-    correct = round(sum(one["accuracy"] * one["num_videos"] for one in figures.values()))
+def _accuracy(by_fold: Mapping[int, Run]) -> RecipeAccuracy:
+    folds = {str(fold): run.results() for fold, run in by_fold.items()}
+    num_clips = sum(fold.num_videos for fold in folds.values())
+    correct = round(sum(fold.accuracy * fold.num_videos for fold in folds.values()))
     interval = scipy.stats.binomtest(correct, num_clips).proportion_ci(method="wilson")
-    return {
-        f"accuracy_{name}": statistics.mean(accuracies),
-        name: {
-            "accuracy": statistics.mean(accuracies),
-            # Of the clips as if they were independent; takes of one recording are not.
-            "interval": [float(interval.low), float(interval.high)],
-            "num_clips": num_clips,
-            "folds": figures,
-        },
-    }
+    return RecipeAccuracy(
+        accuracy=statistics.mean(fold.accuracy for fold in folds.values()),
+        interval=(float(interval.low), float(interval.high)),
+        num_clips=num_clips,
+        folds=folds,
+    )
 
 
-def render(document: Mapping[str, Any]) -> str:
-    """Markdown: a row for each recipe, and what is published."""
+def render(results: ClipResults) -> str:
+    """Markdown: a row for each recipe, and for each published result."""
     lines = [
         "| | mean accuracy [95 %] | by fold | patches a fold | time a fold |",
         "|---|---|---|---|---|",
     ]
-    for name, ours in document.items():
-        if not isinstance(ours, dict):
-            continue
-        folds = list(ours["folds"].values())
-        low, high = ours["interval"]
-        by_fold = ", ".join(f"{100 * fold['accuracy']:.1f}" for fold in folds)
-        minutes = statistics.mean(fold["seconds"] for fold in folds) / 60
+    for name, recipe in results.recipes.items():
+        folds = list(recipe.folds.values())
+        low, high = recipe.interval
+        by_fold = ", ".join(f"{100 * fold.accuracy:.1f}" for fold in folds)
+        minutes = statistics.mean(fold.seconds or 0 for fold in folds) / 60
         lines.append(
-            f"| {name} | **{100 * ours['accuracy']:.1f} %** [{100 * low:.1f}, {100 * high:.1f}] | "
-            f"{by_fold} | {folds[0]['patches']:,} | {minutes:.1f} min |"
+            f"| {name} | **{100 * recipe.accuracy:.1f} %** [{100 * low:.1f}, {100 * high:.1f}] | "
+            f"{by_fold} | {folds[0].patches:,} | {minutes:.1f} min |"
         )
     lines += [
         f"| {name} (published) | {100 * accuracy:.1f} % | | | |"

@@ -1,16 +1,18 @@
-"""What runs of recipes cost, how they are trained and scored, and what their figures are."""
+"""A recipe as steps of an experiment: measure, train, score, evaluate; and the results."""
 
 import argparse
 import dataclasses
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from evaluation.paper import steps
 from evaluation.paper.scales import SCALES, Scale, Settings
 from evaluation.paper.steps import START_SECONDS, Step
-from features import terminal
+from features import terminal, typed_json
 from features.contracts import folders
+from features.contracts.documents import Features, Metrics
+from features.contracts.documents import Run as RunDocument
 from features.errors import InputError
 from features.fingerprint import fingerprint
 from features.storage import files
@@ -18,10 +20,166 @@ from features.storage import files
 RESULTS = "results.json"
 # A network infers about three times as fast as it trains.
 _INFERENCE_OVER_TRAINING = 3
-# To build the graphs of a network, export it and load it again.
+# Building the graphs of a network, exporting and loading it.
 _SECONDS_AROUND_TRAINING = 30.0
-# Settings that change the speed.
-_OF_SPEED = ("num_labels", "batch_size", "precision", "width", "bottleneck_units", "pooling")
+# Fields of a recipe that change the speed of training.
+_SPEED_FIELDS = ("num_labels", "batch_size", "precision", "width", "bottleneck_units", "pooling")
+_BATCH_SIZE = "128"  # of all recipes
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """What the flags of all experiments say.
+
+    Attributes:
+      scale: of the runs, with the fields of --set.
+      folder: of all experiments of a scale.
+      estimate_only: stop after printing the cost.
+    """
+
+    scale: Scale
+    folder: str
+    estimate_only: bool
+
+    @classmethod
+    def of(cls, args: argparse.Namespace) -> "Experiment":
+        """Read the flags of `parser`.
+
+        Raises:
+          InputError: an argument of --set is not FIELD=VALUE.
+        """
+        settings = {}
+        for assignment in args.set:
+            field, equals, value = assignment.partition("=")
+            if not equals:
+                raise InputError(f"--set takes FIELD=VALUE; received {field!r}")
+            settings[field.rpartition(".")[2]] = value  # model.width is width
+        return cls(
+            scale=dataclasses.replace(SCALES[args.scale], overrides=settings),
+            folder=files.absolute(args.output),
+            estimate_only=args.estimate,
+        )
+
+    def run_of(
+        self,
+        recipe: str,
+        features: str,
+        *,
+        name: str | None = None,
+        settings: Settings | None = None,
+    ) -> "Run":
+        """A run of a recipe at this scale, with more settings, under another name."""
+        return Run(
+            name=name or recipe,
+            recipe=recipe,
+            settings={**self.scale.settings_of(recipe), **(settings or {})},
+            features=features,
+            folder=self.folder,
+        )
+
+    def run(self, title: str, runs: Iterable["Run"], plan: Callable[[], list[Step]]) -> bool:
+        """Measure the speed of the runs, print the cost of the plan, and execute the plan.
+
+        Args:
+          title: of the experiment.
+          runs: all runs of the plan.
+          plan: makes the steps, once the speed is known.
+
+        Returns:
+          False with --estimate, which executes nothing.
+        """
+        measure(runs, self.folder)
+        left = steps.unfinished(plan(), self.folder)
+        print(f"{title}, scale {self.scale.name}: {steps.cost(left)}", flush=True)
+        if not self.estimate_only:
+            steps.execute(left, self.folder)
+        return not self.estimate_only
+
+    def keep_results(self, name: str, results: Any, table: str) -> None:
+        """Write and print the results of an experiment, and leave those of others as they are.
+
+        Args:
+          name: of the experiment.
+          results: as in results.json.
+          table: the results as Markdown.
+        """
+        document = {**read_results(self.folder), name: results}
+        content = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+        files.write_bytes(files.join(self.folder, RESULTS), content.encode())
+        files.write_bytes(files.join(self.folder, f"{name}.md"), table.encode())
+        print(f"\n{table}\nwrote {files.join(self.folder, RESULTS)}")
+
+
+def read_results(folder: str) -> dict[str, Any]:
+    """Read results.json: experiment -> its results, which only the experiment itself interprets."""
+    try:
+        return json.loads(files.read_bytes(files.join(folder, RESULTS)))
+    except FileNotFoundError:
+        return {}
+
+
+@dataclasses.dataclass(frozen=True)
+class MetricIntervals:
+    """95 % intervals of the metrics of `RunResults`."""
+
+    auc: tuple[float, float] | None
+    d_prime: tuple[float, float] | None
+    map: tuple[float, float] | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunResults:
+    """What results.json has of a run.
+
+    Attributes:
+      auc, d_prime, map, accuracy, prior_map, intervals: metrics, as in metrics.json.
+      num_videos, num_labels: evaluated.
+      labels_trained, videos_trained: seen in training.
+      steps, patches: trained, those of earlier commands included.
+      patches_per_second, seconds: of training.
+      width: of the network.
+      run: fingerprint of the network.
+      command: of the training.
+    """
+
+    auc: float
+    d_prime: float | None
+    map: float
+    accuracy: float
+    prior_map: float
+    intervals: MetricIntervals
+    num_videos: int
+    num_labels: int
+    labels_trained: int
+    videos_trained: int
+    steps: int
+    patches: int
+    patches_per_second: float | None
+    seconds: float | None
+    width: float
+    run: str | None
+    command: str
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkDescription:
+    """What `training.describe --json` prints of a recipe, as far as experiments need it."""
+
+    weights: int
+    multiplies: int
+    patches_per_second: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Model:
+    width: float
+
+
+@dataclasses.dataclass(frozen=True)
+class _TrainedRecipe:
+    batch_size: int
+    training_subset: str | None
+    model: _Model
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,17 +187,15 @@ class Run:
     """A recipe that is trained on features, scored and evaluated.
 
     Attributes:
-      name: of its folders, `runs/NAME`, `scores/NAME` and `reports/NAME`.
+      name: of the folders `runs/NAME`, `scores/NAME` and `reports/NAME`.
       recipe: of training.train.
-      network: a recipe with the same network.
-      settings: of the recipe.
+      settings: fields of the recipe.
       features: folder.
       folder: of the experiment.
     """
 
     name: str
     recipe: str
-    network: str
     settings: Settings
     features: str
     folder: str
@@ -55,47 +211,47 @@ class Run:
         return files.join(self.folder, "scores", self.name)
 
     def measurement(self) -> Step:
-        """Measures how fast the network trains on this machine."""
-        command = ["training.describe", self.network, "--speed", "--json"]
-        settings = {field: self.settings[field] for field in _OF_SPEED if field in self.settings}
-        command += _assignments(settings)
-        return _measuring(command, self.folder)
+        """The step that measures how fast this machine trains the network."""
+        settings = {name: self.settings[name] for name in _SPEED_FIELDS if name in self.settings}
+        return description([self.recipe, "--speed"], self.folder, settings)
 
     @property
     def patches_per_second(self) -> float:
-        """What the measurement found."""
-        return printed(self.measurement())[self.network]["patches_per_second"]
+        """The result of the measurement."""
+        speed = read_descriptions(self.measurement())[self.recipe].patches_per_second
+        assert speed is not None  # describe --speed
+        return speed
 
     def seconds_to_infer(self, num_patches: int) -> float:
-        """For so many, about; with the start of the command that does it."""
+        """Expected duration of a command that infers so many patches."""
         return START_SECONDS + num_patches / self.patches_per_second / _INFERENCE_OVER_TRAINING
 
-    def num_steps(self, of_recipe: int) -> int:
-        """Mini-batches: those of the recipe, unless a setting changes them."""
-        return int(self.settings.get("steps", of_recipe))
+    def num_patches(self, recipe_steps: int) -> int:
+        """Patches to train on; `recipe_steps` are the mini-batches of the recipe itself."""
+        steps_to_train = int(self.settings.get("steps", recipe_steps))
+        return steps_to_train * int(self.settings.get("batch_size", _BATCH_SIZE))
 
     def steps(
         self, *, recipe_steps: int, subset: str | None, evaluation_patches: int
     ) -> list[Step]:
-        """Train, score and evaluate; the speed has been measured.
+        """Train, score and evaluate, once the speed has been measured.
 
         Args:
           recipe_steps: mini-batches of the recipe.
-          subset: of the evaluation split; None for all of it.
-          evaluation_patches: that are scored, about.
+          subset: subset of the evaluation split to score; None for the whole split.
+          evaluation_patches: approximate number of patches to score.
         """
-        rate = self.patches_per_second
-        num_patches = self.num_steps(recipe_steps) * int(self.settings.get("batch_size", 128))
         train = ["training.train", self.recipe, "--features", self.features]
         train += ["--output", self.output, *_assignments(self.settings)]
         score = ["evaluation.score_videos", "--features", self.features, "--run", self.output]
         score += ["--output", self.scores]
         score += ["--subset", subset] if subset is not None else []
+        seconds_to_train = self.num_patches(recipe_steps) / self.patches_per_second
         return [
             Step(
                 name=f"runs/{self.name}",
                 command=tuple(train),
-                seconds=START_SECONDS + _SECONDS_AROUND_TRAINING + num_patches / rate,
+                seconds=START_SECONDS + _SECONDS_AROUND_TRAINING + seconds_to_train,
             ),
             Step(
                 name=f"scores/{self.name}",
@@ -106,52 +262,55 @@ class Run:
         ]
 
     def evaluation(self, suffix: str = "", flags: Sequence[str] = ()) -> Step:
-        """Evaluate the scores, all of them or as the flags of evaluation.evaluate say."""
+        """Evaluate the scores into `reportsSUFFIX`, with more flags of evaluation.evaluate."""
         name = f"reports{suffix}/{self.name}"
         command = ["evaluation.evaluate", "--scores", self.scores, "--examples", "0"]
         command += ["--output", files.join(self.folder, name), *flags]
         return Step(name=name, command=tuple(command))
 
-    def figures(self, suffix: str = "") -> dict[str, Any]:
-        """Of a finished run, as results.json has them."""
-        run = folders.read_root(self.output, folders.RUN)
-        report = files.join(self.folder, f"reports{suffix}/{self.name}")
-        metrics = folders.read_root(report, folders.METRICS)
-        rate = run["metrics"]["patches_per_second"]
-        patches = run["steps"] * run["recipe"]["batch_size"]
-        return {
-            "auc": metrics["mean_auc"],
-            "d_prime": metrics["d_prime"],
-            "map": metrics["mean_ap"],
-            "accuracy": metrics["accuracy_1best"],
-            "prior_map": metrics["prior_mean_ap"],
-            "intervals": {
-                "auc": metrics["intervals"]["mean_auc"],
-                "d_prime": metrics["intervals"]["d_prime"],
-                "map": metrics["intervals"]["mean_ap"],
-            },
-            "num_videos": metrics["num_videos"],
-            "num_labels": metrics["num_labels"],
-            "labels_trained": run["vocabulary"]["num_labels"],
-            "videos_trained": self._num_videos(run["recipe"]["training_subset"]),
-            "steps": run["steps"],
-            "patches": patches,
-            "patches_per_second": rate,
-            "seconds": patches / rate if rate else None,
-            "width": run["recipe"]["model"]["width"],
-            "run": metrics["fingerprints"]["model"],
-            "command": steps.command_of(f"runs/{self.name}", self.folder),
-        }
+    def results(self, suffix: str = "") -> RunResults:
+        """Read the results of a finished run, evaluated in `reportsSUFFIX`."""
+        run = folders.read_document(self.output, RunDocument)
+        report = files.join(self.folder, self.evaluation(suffix).name)
+        metrics = folders.read_document(report, Metrics)
+        recipe = typed_json.convert(
+            run.recipe, _TrainedRecipe, where=self.output, cure="train the run again"
+        )
+        speed = run.metrics["patches_per_second"]
+        patches = run.steps * recipe.batch_size
+        return RunResults(
+            auc=metrics.mean_auc,
+            d_prime=metrics.d_prime,
+            map=metrics.mean_ap,
+            accuracy=metrics.accuracy_1best,
+            prior_map=metrics.prior_mean_ap,
+            intervals=MetricIntervals(
+                auc=metrics.intervals.mean_auc,
+                d_prime=metrics.intervals.d_prime,
+                map=metrics.intervals.mean_ap,
+            ),
+            num_videos=metrics.num_videos,
+            num_labels=metrics.num_labels,
+            labels_trained=run.vocabulary.num_labels,
+            videos_trained=self._num_videos(recipe.training_subset),
+            steps=run.steps,
+            patches=patches,
+            patches_per_second=speed,
+            seconds=patches / speed if speed else None,
+            width=recipe.model.width,
+            run=metrics.fingerprints["model"],
+            command=steps.command_of(f"runs/{self.name}", self.folder),
+        )
 
     def _num_videos(self, subset: str | None) -> int:
-        """Of the training split, or of a subset, which is called by its number."""
+        """Videos of the training split, or of a subset, whose name is the number of videos."""
         if subset is not None:
             return int(subset)
-        return folders.read_root(self.features, folders.FEATURES)["splits"]["train"]["num_videos"]
+        return folders.read_document(self.features, Features).splits["train"].num_videos
 
 
 def parser(module: str, description: str) -> argparse.ArgumentParser:
-    """The flags that all experiments have."""
+    """A parser with the flags of all experiments."""
     made = argparse.ArgumentParser(
         prog=f"python -m {module}",
         usage=terminal.usage("--scale SCALE --output FOLDER"),
@@ -160,9 +319,9 @@ def parser(module: str, description: str) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = made.add_argument
-    add("--scale", choices=list(SCALES), required=True, help="paper, or what one machine can do")
-    add("--output", required=True, metavar="FOLDER", help="of all experiments of one scale")
-    add("--estimate", action="store_true", help="say what it would cost, and end")
+    add("--scale", choices=list(SCALES), required=True, help="size of corpus, networks and runs")
+    add("--output", required=True, metavar="FOLDER", help="of all experiments of the same scale")
+    add("--estimate", action="store_true", help="print the expected cost and exit")
     add(
         "--set",
         nargs="+",
@@ -174,68 +333,39 @@ def parser(module: str, description: str) -> argparse.ArgumentParser:
     return made
 
 
-def scale_of(args: argparse.Namespace) -> Scale:
-    """The scale of a command line, with what --set changes.
-
-    Raises:
-      InputError: --set has something else than FIELD=VALUE.
-    """
-    pairs = [assignment.partition("=") for assignment in args.set]
-    for field, equals, _ in pairs:
-        if not equals:
-            raise InputError(f"--set takes FIELD=VALUE; received {field!r}")
-    return SCALES[args.scale].with_settings({field: value for field, _, value in pairs})
-
-
 def _assignments(settings: Settings) -> list[str]:
     """The arguments of training.train and training.describe."""
     assignments = [f"{field}={value}" for field, value in settings.items()]
     return ["--set", *assignments] if assignments else []
 
 
-def measure(runs: Iterable[Run], folder: str) -> None:
-    """Measure the networks of runs, unless they have been measured before."""
-    steps.execute([run.measurement() for run in runs], folder)
-
-
-def networks(recipes: Sequence[str], folder: str) -> Step:
-    """Counts the weights and multiplies of recipes as the paper has them."""
-    command = ("training.describe", *recipes, "--json")
-    return _measuring(command, folder)
-
-
-def _measuring(command: Sequence[str], folder: str) -> Step:
-    """One for all runs that differ in what they are trained on alone."""
-    name = "networks/" + fingerprint(list(command))
+def description(arguments: Sequence[str], folder: str, settings: Settings | None = None) -> Step:
+    """A step that describes networks; runs with equal networks and settings share the step."""
+    command = ["training.describe", *arguments, "--json", *_assignments(settings or {})]
+    name = "networks/" + fingerprint(command)
     path = files.join(folder, name + ".json")
     return Step(name=name, command=tuple(command), seconds=20.0, printed_to=path)
 
 
-def printed(step: Step) -> dict[str, Any]:
-    """What a finished `networks` or `Run.measurement` found, by recipe."""
+def measure(runs: Iterable[Run], folder: str) -> None:
+    """Measure the speed of the networks of runs that have not been measured yet."""
+    steps.execute([run.measurement() for run in runs], folder)
+
+
+def read_descriptions(step: Step) -> dict[str, NetworkDescription]:
+    """Read what a finished `description` has printed, by recipe."""
     assert step.printed_to is not None
-    return json.loads(files.read_bytes(step.printed_to))
+    return typed_json.convert(
+        json.loads(files.read_bytes(step.printed_to)),
+        dict[str, NetworkDescription],
+        where=step.printed_to,
+        cure="delete the folder and run the experiment again",
+    )
 
 
 def comparison(better: Run, worse: Run, suffix: str = "", flags: Sequence[str] = ()) -> Step:
-    """The difference between two runs, paired by video."""
+    """Compare two runs, paired by video."""
     name = f"comparisons{suffix}/{better.name}-{worse.name}"
     command = ["evaluation.compare", better.scores, worse.scores]
     command += ["--output", files.join(better.folder, name), *flags]
     return Step(name=name, command=tuple(command))
-
-
-def keep_results(folder: str, name: str, document: Any, text: str) -> None:
-    """Put the results of one experiment beside those of others, and its table into a file."""
-    results = read_results(folder) | {name: document}
-    content = json.dumps(results, indent=2, ensure_ascii=False) + "\n"
-    files.write_bytes(files.join(folder, RESULTS), content.encode())
-    files.write_bytes(files.join(folder, f"{name}.md"), text.encode())
-
-
-def read_results(folder: str) -> dict[str, Any]:
-    """All that is known so far, by experiment."""
-    try:
-        return json.loads(files.read_bytes(files.join(folder, RESULTS)))
-    except FileNotFoundError:
-        return {}

@@ -17,6 +17,7 @@ from evaluation.paper.drawing import COLUMN_WIDTH, check_output, draw
 from evaluation.report.page import FIGURE_COLOURS
 from features import terminal
 from features.contracts import folders
+from features.contracts.documents import Metrics
 from features.errors import OK, InputError, run_command
 from features.storage import files
 
@@ -25,7 +26,7 @@ Draw Figure 1 of the paper from a report: the d-prime of each class against its
 prior, coloured by average precision, as PDF, SVG or PNG. The paper shows a
 random 20 % of 30,871 classes: --share 0.2.
 """
-# More points than these are drawn as pixels also in PDF and SVG, which viewers would be slow with.
+# More points are drawn as pixels even in PDF and SVG, which viewers would display slowly.
 _MAX_VECTOR_POINTS = 5000
 
 
@@ -39,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--report", required=True, help="folder made by evaluation.evaluate")
     add("--output", required=True, help="the file to write: .pdf, .svg or .png")
-    add("--share", type=float, default=1.0, help="of the classes, at random; default: 1")
+    add("--share", type=float, default=1.0, help="random share of the classes; default: 1")
     return parser
 
 
@@ -50,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not 0 < args.share <= 1:
         raise InputError(f"--share: received {args.share:g}; give more than 0 and at most 1")
     source = files.absolute(args.report)
-    folders.read_root(source, folders.METRICS)
+    folders.read_document(source, Metrics)
     with files.open_read(files.join(source, PER_CLASS)) as file:
         per_class = shown_classes(pq.read_table(file), args.share)
     draw(args.output, (COLUMN_WIDTH, 0.75 * COLUMN_WIDTH), lambda figure: fill(figure, per_class))
@@ -59,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def shown_classes(per_class: pa.Table, share: float) -> pa.Table:
-    """The classes that have a d' and a prior, or a share of them, drawn with a fixed seed."""
+    """Select the classes that have a d' and a prior, or a share of them with a fixed seed."""
     d_prime = per_class["d_prime"].to_numpy(zero_copy_only=False).astype(np.float64)
     rows = np.flatnonzero(~np.isnan(d_prime) & (per_class["prior"].to_numpy() > 0))
     drawn = np.argsort(np.random.PCG64(0).random_raw(len(rows)), kind="stable")
@@ -67,10 +68,10 @@ def shown_classes(per_class: pa.Table, share: float) -> pa.Table:
 
 
 def fill(figure: Figure, per_class: pa.Table) -> None:
-    """Add the axes of the figure.
+    """Draw the scatter plot.
 
     Args:
-      figure: empty.
+      figure: without axes.
       per_class: rows of `per_class.parquet` that have a d' and a prior.
     """
     prior, d_prime, ap = (
@@ -80,9 +81,8 @@ def fill(figure: Figure, per_class: pa.Table) -> None:
     finite = np.isfinite(d_prime)
     top = np.ceil(max(1.0, d_prime[finite].max(initial=1.0)) + 0.1)
     bottom = np.floor(d_prime[finite].min(initial=0.0))
-    colours = {"c": ap, "cmap": FIGURE_COLOURS, "vmin": 0.0, "vmax": 1.0}
     size = 10 if len(prior) <= 500 else 4 if len(prior) <= _MAX_VECTOR_POINTS else 1
-    # A perfect class has no finite d': it stands at the edge, as a triangle.
+    # A perfect class has no finite d' and is a triangle at the edge.
     for shown, marker in ((finite, "o"), (d_prime > top, "^"), (d_prime < bottom, "v")):
         points = axes.scatter(
             prior[shown],
@@ -93,7 +93,10 @@ def fill(figure: Figure, per_class: pa.Table) -> None:
             edgecolors="#575e67",
             clip_on=False,
             rasterized=len(prior) > _MAX_VECTOR_POINTS,
-            **(colours | {"c": ap[shown]}),
+            c=ap[shown],
+            cmap=FIGURE_COLOURS,
+            vmin=0.0,
+            vmax=1.0,
         )
         if marker == "o":
             figure.colorbar(points, ax=axes, label="average precision", pad=0.03, aspect=30)
@@ -104,7 +107,7 @@ def fill(figure: Figure, per_class: pa.Table) -> None:
         ylabel="d′ (standard deviations)",
     )
     axes.xaxis.set_minor_formatter(NullFormatter())
-    if prior.max() < 100 * prior.min():  # powers of ten alone would be too few
+    if prior.max() < 100 * prior.min():  # too few powers of ten
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))

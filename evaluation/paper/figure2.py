@@ -21,7 +21,7 @@ from evaluation.report.page import SPECTROGRAM_COLOURS
 from features import terminal
 from features.errors import OK, InputError, run_command
 
-# From white: most labels are silent most of the time.
+# Starts at white, because most scores are close to 0.
 _SCORE_COLOURS = "Blues"
 _DESCRIPTION = """\
 Draw Figure 2 of the paper for one video: its log-mel spectrogram, and below it
@@ -33,8 +33,13 @@ def _parser() -> argparse.ArgumentParser:
     parser = soundtrack.video_parser("evaluation.paper.figure2", _DESCRIPTION)
     add = parser.add_argument
     add("--output", required=True, help="the file to write: .pdf, .svg or .png")
-    add("--start", metavar="SECONDS", type=float, default=0.0, help="where the excerpt starts")
-    add("--end", metavar="SECONDS", type=float, help="where it ends; default: the whole")
+    add("--start", metavar="SECONDS", type=float, default=0.0, help="start of the excerpt")
+    add(
+        "--end",
+        metavar="SECONDS",
+        type=float,
+        help="end of the excerpt; default: of the soundtrack",
+    )
     return parser
 
 
@@ -57,13 +62,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def fill(figure: Figure, view: SoundtrackView, start: float, end: float) -> None:
-    """Add the axes of the figure.
+    """Draw the spectrogram and the scores.
 
     Args:
-      figure: empty.
-      view: the soundtrack; its labels are chosen by their peaks in all of it, as in the paper.
-      start: of what is shown, in seconds.
-      end: of what is shown.
+      figure: without axes.
+      view: the soundtrack; labels are chosen by their peaks in the whole of it, as in the paper.
+      start: of the excerpt, in seconds.
+      end: of the excerpt.
     """
     shown = soundtrack_figure(view)
     sound, labels = figure.subplots(
@@ -89,7 +94,7 @@ def fill(figure: Figure, view: SoundtrackView, start: float, end: float) -> None
     sound.set(ylabel="frequency (kHz)", xlim=(start, end))
     sound.tick_params(labelbottom=False)
 
-    # A cell may end before the next starts: between them there is no score.
+    # If a cell ends before the next starts, there is no score between them.
     edges = np.array([edge for cell in shown.cells for edge in cell])
     values = np.full((len(shown.rows), max(0, len(edges) - 1)), np.nan)
     if shown.rows:

@@ -1,4 +1,4 @@
-"""What the experiments of a folder found -> docs/results.json and the tables of docs/results.md.
+"""Results of the experiments in a folder -> docs/results.json and the tables of docs/results.md.
 
 python -m evaluation.paper.results experiments --output docs
 """
@@ -13,19 +13,19 @@ from features.errors import OK, InputError, run_command
 from features.storage import files
 
 _PAGE = "results.md"
-# What is between these, in the page, is the table of an experiment.
+# In the page, around the table of an experiment.
 _MARKERS = "<!-- {name} -->", "<!-- end of {name} -->"
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m evaluation.paper.results",
-        description="Publish the results of experiments: results.json, and their tables between\n"
-        "the markers <!-- NAME --> and <!-- end of NAME --> of results.md.",
+        description="Copy results.json of experiments, and put their tables between the markers\n"
+        "<!-- NAME --> and <!-- end of NAME --> of results.md.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("experiments", metavar="FOLDER", help="--output of the experiments")
+    parser.add_argument("experiments", metavar="FOLDER", help="--output of experiments")
     parser.add_argument("--output", required=True, type=Path, help="folder with results.md")
     return parser
 
@@ -50,15 +50,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def put(page: str, name: str, table: str) -> str:
-    """The page with a table between the markers of its name.
+    """Put a table between the markers of an experiment in a page.
 
     Raises:
-      InputError: the page has no such markers.
+      InputError: the page has no markers of this name.
     """
     first, last = (marker.format(name=name) for marker in _MARKERS)
     pattern = re.compile(f"{re.escape(first)}.*?{re.escape(last)}", re.DOTALL)
     if not pattern.search(page):
-        raise InputError(f"{_PAGE} has no place for {name}: write {first} and {last} into it")
+        raise InputError(f"{_PAGE} has no markers of {name}; write {first} and {last} into it")
     return pattern.sub(lambda _: f"{first}\n{table.rstrip()}\n{last}", page)
 
 

@@ -1,4 +1,4 @@
-"""The sizes that the experiments are run at, from the paper's to one for automatic tests."""
+"""The sizes of experiments, from that of the paper to one for automatic tests."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -8,30 +8,31 @@ Settings = Mapping[str, str]  # field of a recipe -> value, as training.train ta
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Scale:
-    """What a size changes of the recipes. The paper's changes nothing.
+    """What a size changes of the recipes. The paper's size changes nothing.
 
     Attributes:
-      name: what --scale calls it.
+      name: value of --scale.
       settings: of every recipe.
-      of_recipe: recipe -> more settings, which win over those of every recipe.
-      stand_ins: recipe -> another, whose run is the very same at this size.
-      clip_settings: instead of all of these, for single clips.
-      clip_settings_of: recipe -> more settings for single clips.
-      soundtracks: of a composed corpus.
-      subsets: of the training split, as of pipelines.prepare_dataset.
-      balanced_sets: of the evaluation split, likewise.
-      evaluated: which of these is scored; None for the whole split.
-      few_labels: the label set that Table 3 is evaluated on.
-      evaluation_patches: how many are scored, about.
-      clips: whose events are to be detected, about.
+      settings_by_recipe: recipe -> more settings, which win over those of every recipe.
+      stand_ins: recipe -> another recipe, whose run is exactly the same at this size.
+      clip_settings, clip_settings_by_recipe: the same for single clips.
+      overrides: --set; wins over all other settings.
+      soundtracks: size of a composed corpus.
+      subsets: of the training split, as --subsets of pipelines.prepare_dataset.
+      balanced_sets: of the evaluation split, as --balanced-sets.
+      evaluated: the balanced set that is scored; None for the whole split.
+      few_labels: size of the label set that Table 3 is evaluated on.
+      evaluation_patches: approximate number of patches to score.
+      clips: approximate number of clips for event detection.
     """
 
     name: str
     settings: Settings = dataclasses.field(default_factory=dict)
-    of_recipe: Mapping[str, Settings] = dataclasses.field(default_factory=dict)
+    settings_by_recipe: Mapping[str, Settings] = dataclasses.field(default_factory=dict)
     stand_ins: Mapping[str, str] = dataclasses.field(default_factory=dict)
     clip_settings: Settings = dataclasses.field(default_factory=dict)
-    clip_settings_of: Mapping[str, Settings] = dataclasses.field(default_factory=dict)
+    clip_settings_by_recipe: Mapping[str, Settings] = dataclasses.field(default_factory=dict)
+    overrides: Settings = dataclasses.field(default_factory=dict)
     soundtracks: int = 0
     subsets: str
     balanced_sets: str = ""
@@ -45,24 +46,16 @@ class Scale:
         return self.stand_ins.get(recipe, recipe)
 
     def settings_of(self, recipe: str) -> Settings:
-        """The settings of a recipe."""
-        return {**self.settings, **self.of_recipe.get(recipe, {})}
+        """The settings of a recipe for soundtracks."""
+        return {**self.settings, **self.settings_by_recipe.get(recipe, {}), **self.overrides}
 
-    def with_settings(self, settings: Settings) -> "Scale":
-        """The scale with settings that win over all others, for every recipe."""
-        of_recipe = {recipe: {**own, **settings} for recipe, own in self.of_recipe.items()}
-        of_clips = {recipe: {**own, **settings} for recipe, own in self.clip_settings_of.items()}
-        return dataclasses.replace(
-            self,
-            settings={**self.settings, **settings},
-            of_recipe=of_recipe,
-            clip_settings={**self.clip_settings, **settings},
-            clip_settings_of=of_clips,
-        )
+    def clip_settings_of(self, recipe: str) -> Settings:
+        """The settings of a recipe for single clips."""
+        by_recipe = self.clip_settings_by_recipe.get(recipe, {})
+        return {**self.clip_settings, **by_recipe, **self.overrides}
 
 
-# Sections 3.2, 4.1 to 4.3. 70M videos less 10M for evaluation and as many for validation would need
-# more than the paper had; the splits are those of the user's manifest.
+# Sections 3.2 and 4.1 to 4.3. The splits are those of the manifest of the user.
 PAPER = Scale(
     name="paper",
     stand_ins={"resnet50_3k": "resnet50"},
@@ -79,9 +72,8 @@ _EVENTS = {"width": "1", "precision": "float32", "learning_rate": "3e-4", "steps
 SMALL = Scale(
     name="small",
     settings={"width": "0.25", "precision": "bfloat16", "steps": str(_STEPS)},
-    of_recipe={
-        # The network is cheap as it is. In 1,000 steps it learns as much at 3e-4 as at the paper's
-        # rate of 3e-5, which is for 5M.
+    settings_by_recipe={
+        # Cheap at full width. The paper's learning rate, 3e-5, is too low for so few steps.
         "fully_connected": {"width": "1", "precision": "float32", "learning_rate": "1e-4"},
         "resnet50_17m": {
             "steps": str(17 * _STEPS // 5),
@@ -99,11 +91,11 @@ SMALL = Scale(
         "audio_set_log_mel": _EVENTS,
         "audio_set_embeddings": _EVENTS,
     },
-    # All labels in Tables 2 and 4; and as many steps in Table 4 as in Table 2, not 3.2 times.
+    # Tables 2 and 4 are trained on all labels, and Table 4 for as many steps as Table 2.
     stand_ins={"resnet50_30k": "resnet50", "resnet50_70m_videos": "resnet50"},
     clip_settings={"width": "0.25", "precision": "bfloat16", "batch_size": "64", "steps": "600"},
-    # 240 clips are heard 64 times each, never twice alike.
-    clip_settings_of={
+    # Each of the 240 clips is seen 64 times, augmented differently each time.
+    clip_settings_by_recipe={
         "modern": {
             "steps": "1200",
             **{"mixup": "0.3", "time_shift_seconds": "0.48"},
@@ -120,7 +112,7 @@ SMALL = Scale(
 TINY = Scale(
     name="tiny",
     settings={"width": "0.1", "batch_size": "16", "steps": "6"},
-    of_recipe={
+    settings_by_recipe={
         "fully_connected": {"learning_rate": "1e-3", "steps": "40"},
         "resnet50_17m": {"steps": "12", "learning_rate_cuts": "9:0.1"},
         "resnet50_3k": {"num_labels": "10"},

@@ -1,8 +1,7 @@
-"""An experiment as a list of our commands, which goes on where it stopped."""
+"""An experiment as a list of our commands; a run that was interrupted resumes where it stopped."""
 
 import collections
 import dataclasses
-import json
 import os
 import shlex
 import signal
@@ -11,20 +10,20 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 from features.contracts import folders
-from features.errors import OK, JobFailedError
+from features.errors import OK, ContractError, JobFailedError
 from features.storage import files
 from features.terminal import duration
+from features.typed_json import Document
 
-_FOLDER = "steps"  # in the folder of the experiment: a file for each finished step
-# To start Python with Beam and TensorFlow, build graphs, and end, on a machine with two cores.
+# Starting Python with Beam and TensorFlow, building graphs and exiting, on two cores.
 START_SECONDS = 10.0
-# training.distributed.watchdog ends a process that trains when this one is gone.
+# With this variable, training.distributed.watchdog ends a training process whose parent has ended.
 _SUPERVISOR = "SOUNDTRACK_SUPERVISOR_PID"
 _STDERR = 2
-_PACKAGES = Path(__file__).parents[2]
+_REPOSITORY = Path(__file__).parents[2]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,10 +31,10 @@ class Step:
     """One command.
 
     Attributes:
-      name: unique in the folder of the experiment, and the path of what the step makes there.
-      command: a module and its arguments; it may be run again after any interruption.
-      seconds: that it is expected to take.
-      printed_to: a file for what it prints, if that is what it makes.
+      name: path of the output of the step in the folder of the experiment; unique there.
+      command: a module and its arguments; running it again after an interruption is safe.
+      seconds: expected duration.
+      printed_to: file for the standard output; None if the command writes its own files.
     """
 
     name: str
@@ -44,44 +43,63 @@ class Step:
     printed_to: str | None = None
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StepRecord(Document):
+    """`steps/*.json` in the folder of an experiment: a finished step.
+
+    Attributes:
+      command: as a person types it.
+      seconds: duration.
+    """
+
+    FILE: ClassVar[str] = "steps/*.json"
+    MAKER: ClassVar[str] = "python -m evaluation.paper.EXPERIMENT"
+    VERSION: ClassVar[int | None] = None
+    INDENT: ClassVar[int | None] = None
+    END: ClassVar[str] = ""
+
+    command: str
+    seconds: float
+
+
 def shown(command: Sequence[str], folder: str) -> str:
-    """A command as a person types it, whatever folders the experiment and our packages are in."""
+    """Format a command as a person types it, without the paths of this machine."""
     words = [
-        word.replace(folder.rstrip("/"), "FOLDER").removeprefix(f"{_PACKAGES}/") for word in command
+        word.replace(folder.rstrip("/"), "FOLDER").removeprefix(f"{_REPOSITORY}/")
+        for word in command
     ]
     return shlex.join(["python", "-m", *words])
 
 
 def unfinished(steps: Iterable[Step], folder: str) -> list[Step]:
-    """The steps that are still to be done, each once, in their order.
+    """The steps that have not been finished, each once, in order.
 
     Raises:
-      ContractError: the folder holds a step of that name which was done by another command.
+      ContractError: another command has finished a step of the same name.
     """
     left = {}
     for step in steps:
-        command = shown(step.command, folder)
-        record = _read_record(step.name, folder)
+        record = _find_record(step.name, folder)
         if record is None:
             left[step.name] = step
         else:
             folders.require_equal(
                 f"the command of {step.name}",
-                expected=record["command"],
-                received=command,
+                expected=record.command,
+                received=shown(step.command, folder),
                 where=folder,
-                cure="use another folder with --output, or the flags of before",
+                cure="use another folder with --output, or the same flags as before",
             )
     return list(left.values())
 
 
 def is_finished(name: str, folder: str) -> bool:
-    """Whether the step of this name has been done, with whatever flags."""
-    return _read_record(name, folder) is not None
+    """Whether the step of this name has been finished, with any flags."""
+    return _find_record(name, folder) is not None
 
 
 def cost(steps: Sequence[Step]) -> str:
-    """How long steps are expected to take; a line for each command."""
+    """Format the expected duration of steps, with a line for each command."""
     if not steps:
         return "nothing is left to run"
     by_command: collections.Counter[str] = collections.Counter()
@@ -95,13 +113,11 @@ def cost(steps: Sequence[Step]) -> str:
 
 
 def execute(steps: Sequence[Step], folder: str) -> None:
-    """Do what is unfinished, one step after another.
-
-    What the commands print goes to stderr.
+    """Run the unfinished steps in order; the output of the commands goes to stderr.
 
     Raises:
       JobFailedError: a command failed.
-      KeyboardInterrupt: so did the person, or SIGTERM; the running command has saved and ended.
+      KeyboardInterrupt: Ctrl-C or SIGTERM; the running command has saved its work and ended.
     """
     left = unfinished(steps, folder)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -112,13 +128,13 @@ def execute(steps: Sequence[Step], folder: str) -> None:
         code, printed = _run(step)
         if code != OK:
             raise JobFailedError(
-                f"step {step.name} ended with exit code {code}, see above; once its cause is "
-                "mended, the same command goes on with it"
+                f"step {step.name} ended with exit code {code}, see its message above; fix the "
+                "cause and run the same command again, which resumes at this step"
             )
         if step.printed_to is not None:
             files.write_bytes(step.printed_to, printed)
-        record = {"command": command, "seconds": round(time.monotonic() - start, 1)}
-        files.write_bytes(_record_path(step.name, folder), json.dumps(record).encode())
+        record = StepRecord(command=command, seconds=round(time.monotonic() - start, 1))
+        files.write_bytes(_record_path(step.name, folder), record.to_json())
 
 
 def _run(step: Step) -> tuple[int, bytes]:
@@ -127,7 +143,7 @@ def _run(step: Step) -> tuple[int, bytes]:
         env={**os.environ, _SUPERVISOR: str(os.getpid())},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE if step.printed_to is not None else _STDERR,
-        start_new_session=True,  # Ctrl-C is for us, who pass it on once
+        start_new_session=True,  # Ctrl-C reaches this process alone, which passes it on once
     )
     try:
         printed, _ = process.communicate()
@@ -140,18 +156,19 @@ def _run(step: Step) -> tuple[int, bytes]:
 
 def command_of(name: str, folder: str) -> str:
     """The command of a finished step, as a person types it."""
-    record = _read_record(name, folder)
+    record = _find_record(name, folder)
     if record is None:
-        raise folders.ContractError(f"{folder} holds no finished step {name}")
-    return record["command"]
+        raise ContractError(f"{folder} has no finished step {name}; run the experiment again")
+    return record.command
 
 
 def _record_path(name: str, folder: str) -> str:
-    return files.join(folder, _FOLDER, name.replace("/", "-") + ".json")
+    return files.join(folder, StepRecord.FILE.replace("*", name.replace("/", "-")))
 
 
-def _read_record(name: str, folder: str) -> dict[str, Any] | None:
+def _find_record(name: str, folder: str) -> StepRecord | None:
+    path = _record_path(name, folder)
     try:
-        return json.loads(files.read_bytes(_record_path(name, folder)))
+        return StepRecord.from_json(files.read_bytes(path), path)
     except FileNotFoundError:
         return None

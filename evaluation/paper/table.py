@@ -1,29 +1,23 @@
-"""A table of the paper, run at some scale: our figures beside its, and which findings hold."""
+"""A table of the paper at some scale: our results beside the paper's, and which findings hold."""
 
 import argparse
 import dataclasses
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
+from evaluation.metrics.comparison import Comparison
 from evaluation.paper import corpus, experiment, steps
-from evaluation.paper.experiment import Run
+from evaluation.paper.experiment import Experiment, Run, RunResults
 from evaluation.paper.scales import Scale, Settings
 from evaluation.paper.steps import Step
 from features.contracts import folders
 from features.errors import OK, InputError
+from features.paper import REPORTED, Reported
 from features.storage import files
+from features.typed_json import to_plain
 
-HOLDS, CONTRADICTED, OPEN = "holds", "does not hold", "open"
-
-
-@dataclasses.dataclass(frozen=True)
-class Figures:
-    """Of one row in the paper."""
-
-    auc: float
-    d_prime: float
-    map: float
+Outcome = Literal["holds", "does not hold", "open"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,49 +26,51 @@ class Row:
 
     Attributes:
       recipe: of training.train.
-      label: what the paper's row is called.
-      steps: mini-batches of the recipe.
-      paper: its figures; None where it has none.
-      hours: that the paper trained.
-      network: a recipe with the same network, if that is another.
-      name: of a row that trains the recipe with settings of its own.
+      label: name of the row in the paper.
+      name: of a row that is not in the paper, which trains the recipe with `settings`.
       settings: fields of the recipe.
     """
 
     recipe: str
     label: str
-    steps: int
-    paper: Figures | None
-    hours: float | None = None
-    network: str | None = None
     name: str | None = None
     settings: Settings = dataclasses.field(default_factory=dict)
 
     @property
     def key(self) -> str:
-        """What the row is called in --rows, results.json and findings."""
+        """Name of the row in --rows, results.json and findings."""
         return self.name or self.recipe
+
+    @property
+    def reported(self) -> Reported:
+        """What the paper reports of this row."""
+        recipe = REPORTED.get(self.recipe)
+        if recipe is None:  # as long as the runs of Table 2
+            return Reported("")
+        if self.name is not None:  # the same network, trained in another way
+            return Reported("", weights=recipe.weights, multiplies=recipe.multiplies)
+        return recipe
 
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """A claim of the paper: of each of these pairs of rows, the first has the higher mAP."""
+    """A claim of the paper: in each of these pairs of rows, the first has the higher mAP."""
 
     claim: str
     pairs: tuple[tuple[str, str], ...]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Table:
-    """One of the paper's tables.
+    """A table of the paper.
 
     Attributes:
-      name: of its command, and in results.json.
-      title: what it compares.
+      name: of the command, and in results.json.
+      title: what the table compares.
       rows: as in the paper.
-      findings: what the paper reads from it.
-      few_labels: whether it is evaluated on the small label set of section 4.2 alone.
-      statistics: whether a recipe of it normalises its input.
+      findings: what the paper concludes.
+      few_labels: whether to evaluate on the small label set of section 4.2 only.
+      band_statistics: whether a recipe normalises its input.
     """
 
     name: str
@@ -82,51 +78,99 @@ class Table:
     rows: tuple[Row, ...]
     findings: tuple[Finding, ...]
     few_labels: bool = False
-    statistics: bool = False
+    band_statistics: bool = False
 
 
-def main(table: Table, argv: Sequence[str] | None) -> int:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Labelled:
+    label: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RowResults(RunResults, _Labelled):
+    """What results.json has of a row, the label first.
+
+    Attributes:
+      weights, multiplies: of the network at full width.
+      paper: what the paper reports, by field of `Reported`.
+    """
+
+    weights: int
+    multiplies: int
+    paper: Mapping[str, int | float | None]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FindingResults:
+    """What results.json has of a pair of rows.
+
+    Attributes:
+      claim: of the paper.
+      better, worse: keys of the rows, by the claim.
+      map_difference, interval: ours, with its 95 % interval.
+      paper_map_difference: of the paper; None if it does not report both rows.
+      verdict: whether the claim holds.
+    """
+
+    claim: str
+    better: str
+    worse: str
+    map_difference: float
+    interval: tuple[float, float] | None
+    paper_map_difference: float | None
+    verdict: Outcome
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TableResults:
+    """What results.json has of a table, with the rows by key."""
+
+    scale: str
+    rows: Mapping[str, RowResults]
+    findings: tuple[FindingResults, ...]
+
+    def to_plain(self) -> dict[str, Any]:
+        """The results as in results.json, where the rows lie beside the other fields."""
+        return {
+            "scale": self.scale,
+            **to_plain(self.rows),
+            "findings": to_plain(self.findings),
+        }
+
+
+def main(table: Table, argv: Sequence[str] | None = None) -> int:
     """Run the command of a table; returns its exit code."""
     args = _parser(table).parse_args(argv)
-    scale, folder = experiment.scale_of(args), files.absolute(args.output)
-    asked = _asked(table, args.rows)
-    source = corpus.corpus_of(args, scale, folder, statistics=table.statistics)
-    runs = {row.key: _run(row, scale, source.features, folder) for row in table.rows}
-    rows = [row for row in table.rows if row.key in asked or _is_done(table, runs[row.key], scale)]
-    runs = {row.key: runs[row.key] for row in rows}
-    return run(table, rows, runs, scale, source.steps, args)
+    setup = Experiment.of(args)
+    requested = _requested(table, args.rows)
+    source = corpus.corpus_of(args, setup, band_statistics=table.band_statistics)
+    runs = {
+        row.key: setup.run_of(
+            setup.scale.run_of(row.recipe), source.features, name=row.name, settings=row.settings
+        )
+        for row in table.rows
+    }
+    kept = [key for key in runs if key in requested or _is_done(table, runs[key], setup.scale)]
+    return run(table, {key: runs[key] for key in kept}, setup, source.steps)
 
 
-def run(
-    table: Table,
-    rows: Sequence[Row],
-    runs: Mapping[str, Run],
-    scale: Scale,
-    data: Sequence[Step],
-    args: argparse.Namespace,
-) -> int:
-    """Do what the rows need and keep what was found, or say what it would cost.
+def run(table: Table, runs: Mapping[str, Run], setup: Experiment, data: Sequence[Step]) -> int:
+    """Run rows of a table and keep the results, or print the cost; returns the exit code.
 
     Args:
-      table: what is run.
-      rows: of it.
-      runs: of each row, by its key.
-      scale: of the runs.
-      data: the steps to what they are trained on.
-      args: --output and --estimate.
+      table: the table.
+      runs: by key of the row, in the order of the table.
+      setup: what the flags say.
+      data: the steps to the features that the runs are trained on.
     """
-    folder = files.absolute(args.output)
-    experiment.measure(runs.values(), folder)
-    plan = steps.unfinished(_plan(table, rows, runs, scale, data), folder)
-    print(f"{table.title}, scale {scale.name}: {steps.cost(plan)}", flush=True)
-    if args.estimate:
-        print(_rates(rows, runs))
+    rows = [row for row in table.rows if row.key in runs]
+    if not setup.run(
+        table.title, runs.values(), lambda: _plan(table, rows, runs, setup.scale, data)
+    ):
+        print(_speeds(rows, runs))
         return OK
-    steps.execute(plan, folder)
-    document = _collect(table, rows, runs, scale)
-    text = render(table, document)
-    experiment.keep_results(folder, table.name, document, text)
-    print(f"\n{text}\nwrote {args.output}/{experiment.RESULTS}")
+    results = _collect(table, rows, runs, setup.scale)
+    setup.keep_results(table.name, results.to_plain(), render(results))
     return OK
 
 
@@ -134,20 +178,21 @@ def _parser(table: Table) -> argparse.ArgumentParser:
     parser = experiment.parser(
         f"evaluation.paper.{table.name}",
         f"{table.title}: train and evaluate the rows of the table, and print our\n"
-        "figures beside the paper's. Run the same command again after any interruption;\n"
-        "what other tables have made in the same folder is used.",
+        "results beside the paper's. After an interruption run the same command again.\n"
+        "Outputs of other experiments in the same folder are used.",
     )
     corpus.add_arguments(parser)
     parser.add_argument(
         "--rows",
         nargs="+",
         metavar="ROW",
-        help=f"only these, and those that are done, of {', '.join(row.key for row in table.rows)}",
+        help="run only these rows, and keep those that are finished; of "
+        + ", ".join(row.key for row in table.rows),
     )
     return parser
 
 
-def _asked(table: Table, names: Sequence[str] | None) -> set[str]:
+def _requested(table: Table, names: Sequence[str] | None) -> set[str]:
     known = [row.key for row in table.rows]
     unknown = sorted(set(names or ()) - set(known))
     if unknown:
@@ -158,20 +203,8 @@ def _asked(table: Table, names: Sequence[str] | None) -> set[str]:
 
 
 def _is_done(table: Table, run: Run, scale: Scale) -> bool:
-    """Whether an earlier command has evaluated a row: it stays in the table."""
+    """Whether an earlier command has evaluated a row, which then stays in the table."""
     return steps.is_finished(run.evaluation(*_evaluated(table, scale)).name, run.folder)
-
-
-def _run(row: Row, scale: Scale, features: str, folder: str) -> Run:
-    recipe = scale.run_of(row.recipe)
-    return Run(
-        name=row.name or recipe,
-        recipe=recipe,
-        network=scale.run_of(row.network or row.recipe),
-        settings={**scale.settings_of(recipe), **row.settings},
-        features=features,
-        folder=folder,
-    )
 
 
 def _plan(
@@ -186,30 +219,34 @@ def _plan(
     for row in rows:
         run = runs[row.key]
         plan += run.steps(
-            recipe_steps=row.steps,
+            recipe_steps=row.reported.steps,
             subset=scale.evaluated,
             evaluation_patches=scale.evaluation_patches,
         )
         plan += [run.evaluation(suffix, flags)] if suffix else []
-    for finding in table.findings:
-        for better, worse in _pairs(finding, runs):
-            plan.append(experiment.comparison(runs[better], runs[worse], suffix, flags))
+    for _, better, worse in _pairs(table, runs):
+        plan.append(experiment.comparison(runs[better], runs[worse], suffix, flags))
     return plan
 
 
 def _networks(rows: Sequence[Row], runs: Mapping[str, Run]) -> Step:
-    """Counts the networks of the rows as the paper has them."""
+    """Count the weights and multiplies of the networks at full width."""
     recipes = list(dict.fromkeys(row.recipe for row in rows))
-    return experiment.networks(recipes, runs[rows[0].key].folder)
+    return experiment.description(recipes, runs[rows[0].key].folder)
 
 
-def _pairs(finding: Finding, runs: Mapping[str, Run]) -> list[tuple[str, str]]:
-    """Those of which both were run."""
-    return [pair for pair in finding.pairs if set(pair) <= set(runs)]
+def _pairs(table: Table, runs: Mapping[str, Run]) -> list[tuple[str, str, str]]:
+    """(claim, better, worse) of the findings for which both rows are run."""
+    return [
+        (finding.claim, better, worse)
+        for finding in table.findings
+        for better, worse in finding.pairs
+        if better in runs and worse in runs
+    ]
 
 
 def _evaluated(table: Table, scale: Scale) -> tuple[str, tuple[str, ...]]:
-    """What the table's reports are called, and the flags for the labels and videos in them."""
+    """The suffix of the table's reports, and the flags for their labels and videos."""
     if not table.few_labels:
         return "", ()
     flags: tuple[str, ...] = ("--labels", str(scale.few_labels))
@@ -218,125 +255,124 @@ def _evaluated(table: Table, scale: Scale) -> tuple[str, tuple[str, ...]]:
     return "-few-labels", flags
 
 
-def _rates(rows: Sequence[Row], runs: Mapping[str, Run]) -> str:
-    """What each row trains on, and how fast this machine does."""
+def _speeds(rows: Sequence[Row], runs: Mapping[str, Run]) -> str:
+    """For each row the number of patches to train on, and the speed of this machine."""
     width = max(len(row.key) for row in rows)
-    lines = []
-    for row in rows:
-        run = runs[row.key]
-        patches = run.num_steps(row.steps) * int(run.settings.get("batch_size", 128))
-        lines.append(
-            f"  {row.key:{width}}  {_rounded(patches):>7} patches, "
-            f"{_rounded(round(run.patches_per_second)):>7} a second"
-        )
-    return "\n".join(lines)
+    return "\n".join(
+        f"  {row.key:{width}}  "
+        f"{_rounded(runs[row.key].num_patches(row.reported.steps)):>7} patches, "
+        f"{_rounded(round(runs[row.key].patches_per_second)):>7} a second"
+        for row in rows
+    )
 
 
 def _collect(
     table: Table, rows: Sequence[Row], runs: Mapping[str, Run], scale: Scale
-) -> dict[str, Any]:
-    """What results.json holds of the table: its rows by their keys, and the findings."""
+) -> TableResults:
     suffix, _ = _evaluated(table, scale)
-    by_key = {row.key: row for row in rows}
-    document: dict[str, Any] = {"scale": scale.name}
-    networks = experiment.printed(_networks(rows, runs))
-    for row in rows:
-        document[row.key] = {
-            "label": row.label,
-            **runs[row.key].figures(suffix),
-            # Of the network as the paper has it, not of a narrower one.
-            "weights": networks[row.recipe]["weights"],
-            "multiplies": networks[row.recipe]["multiplies"],
-            "paper": {
-                **(networks[row.recipe]["paper"] or {}),
-                **(dataclasses.asdict(row.paper) if row.paper else {}),
-                "steps": row.steps,
-                "hours": row.hours,
-            },
-        }
-    document["findings"] = []
-    for finding in table.findings:
-        for better, worse in _pairs(finding, runs):
-            step = experiment.comparison(runs[better], runs[worse], suffix)
-            compared = folders.read_root(
-                files.join(runs[better].folder, step.name), folders.COMPARISON
+    networks = experiment.read_descriptions(_networks(rows, runs))
+    paper_map = {row.key: row.reported.map for row in rows}
+    findings = []
+    for claim, better, worse in _pairs(table, runs):
+        step = experiment.comparison(runs[better], runs[worse], suffix)
+        folder = files.join(runs[better].folder, step.name)
+        compared = folders.read_document(folder, Comparison)
+        higher, lower = paper_map[better], paper_map[worse]
+        findings.append(
+            FindingResults(
+                claim=claim,
+                better=better,
+                worse=worse,
+                map_difference=compared.difference.mean_ap,
+                interval=compared.intervals.mean_ap,
+                paper_map_difference=None
+                if higher is None or lower is None
+                else round(higher - lower, 3),
+                verdict=outcome_of(compared.intervals.mean_ap),
             )
-            interval = compared["intervals"]["mean_ap"]
-            papers = [by_key[key].paper for key in (better, worse)]
-            document["findings"].append(
-                {
-                    "claim": finding.claim,
-                    "better": better,
-                    "worse": worse,
-                    "map_difference": compared["difference"]["mean_ap"],
-                    "interval": interval,
-                    "paper_map_difference": None
-                    if None in papers
-                    else round(papers[0].map - papers[1].map, 3),  # type: ignore[union-attr]
-                    "verdict": verdict(interval),
-                }
+        )
+    return TableResults(
+        scale=scale.name,
+        rows={
+            row.key: RowResults(
+                label=row.label,
+                **vars(runs[row.key].results(suffix)),
+                weights=networks[row.recipe].weights,
+                multiplies=networks[row.recipe].multiplies,
+                paper=paper_results(row.reported),
             )
-    return document
+            for row in rows
+        },
+        findings=tuple(findings),
+    )
 
 
-def verdict(interval: Sequence[float] | None) -> str:
-    """What the interval of a difference, which the paper has above 0, says."""
+def paper_results(reported: Reported) -> dict[str, int | float | None]:
+    """The numbers of a row in the paper, without those that it does not report."""
+    results: dict[str, int | float | None] = {}
+    if reported.weights is not None:
+        results |= {"weights": reported.weights, "multiplies": reported.multiplies}
+    if reported.map is not None:
+        results |= {"auc": reported.auc, "d_prime": reported.d_prime, "map": reported.map}
+    return {**results, "steps": reported.steps, "hours": reported.hours}
+
+
+def outcome_of(interval: Sequence[float] | None) -> Outcome:
+    """Whether a claim holds by the interval of a difference that is above 0 in the paper."""
     if interval is None or interval[0] <= 0 <= interval[1]:
-        return OPEN
-    return HOLDS if interval[0] > 0 else CONTRADICTED
+        return "open"
+    return "holds" if interval[0] > 0 else "does not hold"
 
 
-def render(table: Table, document: Mapping[str, Any]) -> str:
-    """Markdown: the rows beside the paper's, and a sentence for each finding.
+def render(results: TableResults) -> str:
+    """Markdown: a line for each row and for each finding.
 
-    A cell with a slash has the paper's figure after it.
+    A cell is ours / the paper's.
     """
-    rows = {row.key: row for row in table.rows if row.key in document}
     lines = [
         "| | weights | multiplies | here | steps | time | AUC | d' | mAP | 95 % |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for key, row in rows.items():
-        ours, paper = document[key], document[key]["paper"]
+    for row in results.rows.values():
+        paper, hours = row.paper, row.paper["hours"]
         cells = [
             row.label,
-            _beside(ours["weights"], paper.get("weights"), _rounded),
-            _beside(ours["multiplies"], paper.get("multiplies"), _rounded),
-            f"width {ours['width']:g}, {ours['labels_trained']:,} labels, "
-            f"{ours['videos_trained']:,} videos",
-            _beside(ours["steps"], row.steps, _rounded),
-            _beside(ours["seconds"], row.hours and row.hours * 3600, _time),
-            _beside(ours["auc"], paper.get("auc"), _figure),
-            _beside(ours["d_prime"], paper.get("d_prime"), _figure),
-            _beside(ours["map"], paper.get("map"), _figure),
-            _interval(ours["intervals"]["map"], "{:.3f}"),
+            _beside(row.weights, paper.get("weights"), _rounded),
+            _beside(row.multiplies, paper.get("multiplies"), _rounded),
+            f"width {row.width:g}, {row.labels_trained:,} labels, {row.videos_trained:,} videos",
+            _beside(row.steps, paper["steps"], _rounded),
+            _beside(row.seconds, hours and hours * 3600, _time),
+            _beside(row.auc, paper.get("auc"), _metric),
+            _beside(row.d_prime, paper.get("d_prime"), _metric),
+            _beside(row.map, paper.get("map"), _metric),
+            _interval(row.intervals.map, "{:.3f}"),
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    one = document[next(iter(rows))]
+    first = next(iter(results.rows.values()))
     lines += [
         "",
-        f"{one['num_videos']:,} videos, {one['num_labels']:,} labels; a constant score has mAP "
-        f"{one['prior_map']:.3f}.",
+        f"{first.num_videos:,} videos, {first.num_labels:,} labels; a constant score has mAP "
+        f"{first.prior_map:.3f}.",
         "",
     ]
-    for claim, findings in itertools.groupby(document["findings"], lambda one: one["claim"]):
+    for claim, findings in itertools.groupby(results.findings, lambda finding: finding.claim):
         lines.append(f"- {claim}:")
         for finding in findings:
-            papers = finding["paper_map_difference"]
+            of_paper = finding.paper_map_difference
             lines.append(
-                f"  - **{finding['verdict']}** for {rows[finding['better']].label} over "
-                f"{rows[finding['worse']].label}, mAP {finding['map_difference']:+.3f} "
-                f"{_interval(finding['interval'], '{:+.3f}')}"
-                + ("" if papers is None else f" (paper {papers:+.3f})")
+                f"  - **{finding.verdict}** for {results.rows[finding.better].label} over "
+                f"{results.rows[finding.worse].label}, mAP {finding.map_difference:+.3f} "
+                f"{_interval(finding.interval, '{:+.3f}')}"
+                + ("" if of_paper is None else f" (paper {of_paper:+.3f})")
             )
     return "\n".join(lines) + "\n"
 
 
-def _beside(ours: float | None, paper: float | None, written: Callable[[float], str]) -> str:
-    return " / ".join("-" if number is None else written(number) for number in (ours, paper))
+def _beside(ours: float | None, paper: float | None, layout: Callable[[float], str]) -> str:
+    return " / ".join("-" if number is None else layout(number) for number in (ours, paper))
 
 
-def _figure(number: float) -> str:
+def _metric(number: float) -> str:
     return f"{number:.3f}"
 
 
@@ -345,7 +381,7 @@ def _interval(ends: Sequence[float] | None, layout: str) -> str:
 
 
 def _rounded(number: float) -> str:
-    """Three digits, in millions or billions where there are so many."""
+    """Three digits, in millions or billions if the number is so large."""
     for unit, name in ((1e9, "B"), (1e6, "M")):
         if number >= 0.9995 * unit:
             return f"{number / unit:.3g}{name}"

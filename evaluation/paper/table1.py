@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from features.contracts import folders
+from features.contracts.documents import Dataset
 from features.contracts.labels import Vocabulary, read_vocabulary
 from features.errors import OK, InputError, run_command
 from features.storage import files
@@ -22,7 +23,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--dataset", required=True, help="folder made by pipelines.prepare_dataset")
     parser.add_argument(
-        "--examples", type=int, default=5, help="labels of each decade to show; default: 5"
+        "--examples", type=int, default=5, help="labels to print for each decade; default: 5"
     )
     return parser
 
@@ -33,17 +34,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.examples < 1:
         raise InputError(f"--examples: received {args.examples}; give 1 or more")
     folder = files.absolute(args.dataset)
-    folders.read_root(folder, folders.DATASET)
+    folders.read_document(folder, Dataset)
     print(render(read_vocabulary(folder), args.examples))
     return OK
 
 
 def render(vocabulary: Vocabulary, num_examples: int) -> str:
-    """The table; the examples of a decade are its most frequent labels.
+    """Markdown: a row for each decade, with the most frequent labels as examples.
 
-    A prior of 1 is in the decade below it.
+    A prior of 1 counts as of the decade from 0.1 to 1.
     """
-    # In integers: a prior is count / num_videos, and log10 of 0.001 is not quite -3.
+    # In integers, because a prior is count / num_videos and log10 of 0.001 is not exactly -3.
     decades = np.zeros(len(vocabulary), np.int64)
     counts = vocabulary.counts
     while (counts * 10 ** (decades + 1) < vocabulary.num_videos).any():

@@ -1,14 +1,16 @@
-"""Table 1 against priors that are known."""
+"""Table 1 of known priors."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from evaluation.paper import table1
-from features.contracts import folders
 from features.contracts.labels import FILE_NAME, Vocabulary
 from features.errors import InputError
+
+DATASET = Path(__file__).parents[2] / "features/contracts/documents/dataset.json"
 
 
 def test_labels_are_in_the_decade_of_their_prior(
@@ -19,7 +21,7 @@ def test_labels_are_in_the_decade_of_their_prior(
     ids = tuple(f"/m/{label}" for label in priors)
     vocabulary = Vocabulary(ids, tuple(priors), counts, 10_000_000)
     (tmp_path / FILE_NAME).write_bytes(vocabulary.to_bytes())
-    folders.write_root(str(tmp_path), folders.DATASET, {})
+    shutil.copy(DATASET, tmp_path)
 
     assert table1.main(["--dataset", str(tmp_path), "--examples", "2"]) == 0
 
@@ -33,6 +35,6 @@ def test_labels_are_in_the_decade_of_their_prior(
     ]
 
 
-def test_folder_that_is_no_data_set_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_a_data_set_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"has no dataset\.json"):
         table1.main(["--dataset", str(tmp_path)])
