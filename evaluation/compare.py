@@ -53,13 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     b = open_scores(folder_b, flag="B")
     common = comparison.find_common(a, b)
     request = comparison.ComparisonRequest(
-        made_by=folders.made_by(),
-        scores_a=folder_a,
-        scores_b=folder_b,
-        vocabulary=common.vocabulary,
-        overlap=common.overlap,
-        allow_two_values=args.allow_two_values,
-        output=output,
+        common.overlap, common.vocabulary, args.allow_two_values, output
     )
 
     def clear() -> None:

@@ -12,7 +12,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from evaluation.report import soundtrack
+from evaluation.report.figure import SoundtrackView
+from evaluation.report.page import render_soundtrack
+from evaluation.report.soundtrack import Medium, read_clip, timeline
 from evaluation.scoring import media
 from features.contracts.export import find_export
 from features.errors import FAILED, OK, InputError, run_command
@@ -104,15 +106,17 @@ def render_page(tagged: Tagged, *, title: str, params: LogMelParams) -> str:
       title: heading of the page.
       params: of the front end of the network.
     """
-    return soundtrack.page(
+    view = SoundtrackView(
         title=title,
         uri=tagged.uri,
         params=params,
-        patches=tagged.log_mel,
-        start_seconds=tagged.start_seconds,
-        scores=tagged.scores,
+        log_mel=timeline(tagged.log_mel, tagged.start_seconds, params),
         label_names=tagged.label_names,
+        labels=(),  # unknown
+        scores=tagged.scores,
+        start_seconds=tagged.start_seconds,
     )
+    return render_soundtrack(view, read_clip(Medium(tagged.uri), view))
 
 
 def _top_labels(tagged: Tagged, rows: slice, top: int) -> str:

@@ -32,8 +32,8 @@ class Means:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Comparison(Document):
-    """`comparison.json` at the root of COMPARISON.
+class Overlap:
+    """The first fields of `comparison.json`: what two SCORES folders have in common.
 
     Attributes:
       made_by: the command.
@@ -42,14 +42,7 @@ class Comparison(Document):
       num_videos_only_a, num_videos_only_b: videos in one of the two.
       num_labels: labels in both.
       num_labels_only_a, num_labels_only_b: labels in one of the two.
-      num_classes_evaluated: labels with a positive and a negative video.
-      a, b: of each.
-      difference: a - b.
-      intervals: of the difference.
     """
-
-    FILE: ClassVar[str] = folders.COMPARISON
-    MAKER: ClassVar[str] = folders.MAKERS[FILE]
 
     made_by: MadeBy
     scores_a: str
@@ -60,6 +53,22 @@ class Comparison(Document):
     num_labels: int
     num_labels_only_a: int
     num_labels_only_b: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Comparison(Overlap, Document):
+    """`comparison.json` at the root of COMPARISON.
+
+    Attributes:
+      num_classes_evaluated: labels with a positive and a negative video.
+      a, b: of each.
+      difference: a - b.
+      intervals: of the difference.
+    """
+
+    FILE: ClassVar[str] = folders.COMPARISON
+    MAKER: ClassVar[str] = folders.MAKERS[FILE]
+
     num_classes_evaluated: int
     a: Means
     b: Means
@@ -67,27 +76,9 @@ class Comparison(Document):
     intervals: Intervals
 
 
-@dataclasses.dataclass(frozen=True)
-class Overlap:
-    """Counts of videos and labels that are in both sets of scores or in one of them."""
-
-    num_videos: int
-    num_videos_only_a: int
-    num_videos_only_b: int
-    num_labels: int
-    num_labels_only_a: int
-    num_labels_only_b: int
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class Common:
-    """What two SCORES folders have in common.
-
-    Attributes:
-      a, b: the same videos and labels of each.
-      vocabulary: the labels, in the order of A.
-      overlap: counts.
-    """
+    """The same videos and labels of two SCORES folders, and the labels in the order of A."""
 
     a: Selection
     b: Selection
@@ -100,19 +91,14 @@ class ComparisonRequest:
     """A checked call of `compare`.
 
     Attributes:
-      made_by: the command.
-      scores_a, scores_b: the SCORES folders.
-      vocabulary: the common labels.
       overlap: of the folders.
+      vocabulary: the common labels.
       allow_two_values: whether scores with at most two values are accepted.
       output: the COMPARISON folder.
     """
 
-    made_by: MadeBy
-    scores_a: str
-    scores_b: str
-    vocabulary: Vocabulary
     overlap: Overlap
+    vocabulary: Vocabulary
     allow_two_values: bool
     output: str
 
@@ -153,6 +139,9 @@ def find_common(a: SelectedScores, b: SelectedScores) -> Common:
             num_videos=a.vocabulary.num_videos,
         ),
         overlap=Overlap(
+            made_by=folders.made_by(),
+            scores_a=a.selection.folder,
+            scores_b=b.selection.folder,
             num_videos=len(hashes),
             num_videos_only_a=len(hashes_a) - len(hashes),
             num_videos_only_b=len(hashes_b) - len(hashes),
@@ -184,8 +173,8 @@ def require_comparable(request: ComparisonRequest, a: Measurement, b: Measuremen
     Raises:
       InputError: naming the folder or the label.
     """
-    vocabulary = request.vocabulary
-    for measurement, folder in ((a, request.scores_a), (b, request.scores_b)):
+    vocabulary, overlap = request.vocabulary, request.overlap
+    for measurement, folder in ((a, overlap.scores_a), (b, overlap.scores_b)):
         summary.require_rankings(
             measurement, vocabulary, where=folder, allow_two_values=request.allow_two_values
         )
@@ -193,7 +182,7 @@ def require_comparable(request: ComparisonRequest, a: Measurement, b: Measuremen
     if len(differing):
         label = differing[0]
         raise InputError(
-            f"{request.scores_a} and {request.scores_b}: label {vocabulary.ids[label]!r} has "
+            f"{overlap.scores_a} and {overlap.scores_b}: label {vocabulary.ids[label]!r} has "
             f"{a.classes.positives[label]} and {b.classes.positives[label]} of the common videos; "
             "compare scores of videos with the same labels"
         )
@@ -212,9 +201,6 @@ def compare(request: ComparisonRequest, a: Measurement, b: Measurement) -> Compa
     left_out_auc = a.left_out.mean_auc - b.left_out.mean_auc
     left_out_ap = a.left_out.mean_ap - b.left_out.mean_ap
     return Comparison(
-        made_by=request.made_by,
-        scores_a=request.scores_a,
-        scores_b=request.scores_b,
         **vars(request.overlap),
         num_classes_evaluated=int(a.classes.defined.sum()),
         a=_means(means_a.mean_auc, means_a.d_prime, means_a.mean_ap),

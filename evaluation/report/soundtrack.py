@@ -2,7 +2,7 @@
 
 import dataclasses
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 
 from evaluation.report.clip import SAMPLE_RATE_HZ, Clip, encode_clip
 from evaluation.report.figure import SoundtrackView
-from evaluation.report.page import render_soundtrack
 from evaluation.scoring.shard import FRAMES, PARQUET_SUFFIX, SCORES, read_vectors
 from features.contracts import folders, sharding
 from features.contracts.documents import Features, PatchShard, Scores
@@ -213,40 +212,6 @@ def _until_damage(medium: Medium) -> Iterator[np.ndarray]:
     except AudioError as error:
         if error.outcome != Outcome.TRUNCATED:
             raise
-
-
-def page(
-    *,
-    title: str,
-    uri: str,
-    params: LogMelParams,
-    patches: np.ndarray,
-    start_seconds: np.ndarray,
-    scores: np.ndarray,
-    label_names: Sequence[str],
-) -> str:
-    """Render the page of a media file, whose true labels are unknown.
-
-    Args:
-      title: heading of the page.
-      uri: the media file.
-      params: of the front end.
-      patches: [patches, patch frames, mel bands] log-mel.
-      start_seconds: [patches], ascending.
-      scores: [patches, labels] in [0, 1].
-      label_names: [labels].
-    """
-    view = SoundtrackView(
-        title=title,
-        uri=uri,
-        params=params,
-        log_mel=timeline(patches, start_seconds, params),
-        label_names=label_names,
-        labels=(),
-        scores=scores,
-        start_seconds=start_seconds,
-    )
-    return render_soundtrack(view, read_clip(Medium(uri), view))
 
 
 def _read(path: str, **options: Any) -> pa.Table:
