@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from evaluation.metrics.comparison import Comparison
+from evaluation.metrics.localisation import Localisation
 from features.contracts import documents, folders, shards
 from features.contracts.documents import (
     BandStatistics,
@@ -56,7 +58,7 @@ SAMPLES: Mapping[str, type[Document]] = {
 }
 DOCUMENTS = sorted(set(SAMPLES.values()), key=lambda document: document.__name__)
 # With those that are declared beside their only owner.
-ON_PAGE = [*DOCUMENTS, Sweep]
+ON_PAGE = [*DOCUMENTS, Comparison, Localisation, Sweep]
 
 
 def sample(name: str) -> bytes:
