@@ -1,14 +1,13 @@
 """Claim: with fused batch normalization ResNet-50 and Inception V3 train 1.7 times faster.
 
-The peer is Keras 3 on TensorFlow, whose batch normalization is a dozen operations. It builds the
-networks from the very same code, with `keras` in the place of `tf_keras`, in a process of its own.
-The rest of the step is the same operations in both: loss, gradients, the fused Adam, no XLA. Where
-PyTorch is installed (it is no dependency), the same ResNet-50 trains in it too, with channels last
-and its fused Adam.
+The peer is Keras 3 on TensorFlow, whose batch normalization is a dozen operations. Our code builds
+its networks too, with `keras` in place of `tf_keras`, in a separate process. The rest of the step
+is equal: loss, gradients, fused Adam, no XLA. If PyTorch is installed (it is not a dependency), the
+same ResNet-50 also trains in PyTorch, with channels last and fused Adam.
 
 All start from the same weights and must give the same logits, and the same loss after the steps.
-What is compared is CPU time, on all cores; on large batches Keras 3 also waits for memory, so that
-the ratio grows with the batch.
+The benchmark compares CPU time on all cores. With large batches Keras 3 also waits for memory, so
+that the ratio grows with the batch.
 
     python -m tests.benchmarks.batch_norm --quick
 """
@@ -27,14 +26,14 @@ from tests.benchmarks.measurement import Lane, is_quick, markdown, median_of, re
 from tests.benchmarks.steps import NUM_LABELS, batch, build, training_step
 
 LEARNING_RATE, EPSILON = 1e-4, 1e-7
-# Between frameworks, of the logits of the first step (root mean square over that of the logits) and
-# of the loss after the last.
+# Relative differences between frameworks: of the logits of the first step (root mean square) and of
+# the loss after the last step.
 TOLERANCES = {"float32": (1e-3, 1e-3), "bfloat16": (0.25, 0.02)}
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """What is trained, and in how large batches."""
+    """A network, its precision and its batch size."""
 
     network: str
     precision: str
@@ -45,7 +44,7 @@ _steps: dict[Case, Callable[[], float]] = {}
 
 
 def kernels(shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
-    """The same weights for every framework: float32, outputs last."""
+    """Draw weights, the same for every framework: float32, outputs last."""
     rng = np.random.default_rng(1)
     scales = [np.sqrt(2 / np.prod(shape[:-1])) for shape in shapes]
     return [
@@ -55,7 +54,7 @@ def kernels(shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
 
 
 def use_keras_3() -> None:
-    """Let the code of the networks find Keras 3 where it looks for tf-keras."""
+    """Replace tf-keras by Keras 3 for the code of the networks."""
     import training  # noqa: F401  (TensorFlow, quietly)
 
     import keras  # isort: skip
@@ -66,14 +65,14 @@ def use_keras_3() -> None:
 
 
 def build_in_tensorflow(case: Case) -> np.ndarray:
-    """Make the step of a case; returns the logits of the batch in training."""
+    """Build the step of a case and run it; returns the logits of the batch."""
     import training  # noqa: F401  (TensorFlow, quietly)
 
     import tf_keras  # isort: skip
 
     model = build(case.network, case.precision)
     layers = [layer for layer in model.layers if hasattr(layer, "kernel")]
-    # In the order of their making; Keras's own order of layers differs between its versions.
+    # In the order of construction; `model.layers` differs between versions of Keras.
     layers.sort(key=lambda layer: (layer.name == "logits", len(layer.name), layer.name))
     shapes = [tuple(layer.kernel.shape) for layer in layers]
     for layer, kernel in zip(layers, kernels(shapes), strict=True):
@@ -133,7 +132,7 @@ def build_in_pytorch(case: Case) -> np.ndarray:
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             x = functional.relu(self.stem(x))
-            # TensorFlow's "same" pads an even length at its end only.
+            # "same" in TensorFlow pads an even length only at its end.
             x = functional.max_pool2d(functional.pad(x, (0, 1, 0, 1)), 3, 2)
             return self.blocks(x).mean((2, 3))
 
@@ -166,22 +165,22 @@ def build_in_pytorch(case: Case) -> np.ndarray:
 
 
 def train(case: Case) -> float:
-    """One step; returns its loss."""
+    """Run a step; returns the loss."""
     return _steps[case]()
 
 
 def compare(
     lanes: dict[str, Lane], builders: dict[str, Callable], case: Case, num_rounds: int
 ) -> dict[str, float]:
-    """CPU seconds of a step by framework, after checking that they do the same."""
+    """CPU seconds of a step by framework; checks that the frameworks compute the same."""
     with ThreadPoolExecutor() as pool:  # tracing takes one core each
         futures = {name: pool.submit(lane, builders[name], case) for name, lane in lanes.items()}
         logits = {name: future.result()[1] for name, future in futures.items()}
     rounds, losses = [], {}
     for _ in range(num_rounds):
-        one = {name: lane(train, case) for name, lane in lanes.items()}
-        rounds.append({name: seconds for name, (seconds, _) in one.items()})
-        losses = {name: loss for name, (_, loss) in one.items()}
+        measured = {name: lane(train, case) for name, lane in lanes.items()}
+        rounds.append({name: seconds for name, (seconds, _) in measured.items()})
+        losses = {name: loss for name, (_, loss) in measured.items()}
     logits_tolerance, loss_tolerance = TOLERANCES[case.precision]
     for name in lanes:
         scale = np.sqrt(np.mean(np.square(logits["ours"])))
@@ -197,7 +196,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     size, num_rounds = (16, 3) if quick else (128, 3)
     has_pytorch = importlib.util.find_spec("torch") is not None
     if not has_pytorch:
-        print("PyTorch is not installed: going on without")
+        print("PyTorch is not installed; it is left out")
     builders = {"ours": build_in_tensorflow, "keras": build_in_tensorflow}
     builders["pytorch"] = build_in_pytorch
     cases = [

@@ -1,10 +1,9 @@
-"""Claim: what an hour of sound costs, by container and codec and by stage.
+"""CPU time of an hour of sound, by container and codec and by stage.
 
-Each stage's cost is the difference between two prefixes of the way from file to records: a bare
-PyAV loop; our reader at the file's own rate; the same at 16 kHz; with log-mel and storage; the
-whole job. `average` is collecting frames and averaging channels; `write` is everything that the
-job adds: another process for the decoder, records, checksums, Beam. The start of a job is not in
-it.
+The cost of a stage is the difference between two prefixes of the job: a bare PyAV loop; our reader
+at the sample rate of the file; the same at 16 kHz; with log-mel and storage; the whole job.
+`average` collects frames and averages channels; `write` is the rest of the job: the process of the
+decoder, records, checksums and Beam, without the start of the job.
 
     python -m tests.benchmarks.codecs --quick
 """
@@ -31,13 +30,13 @@ FRONT_END = FrontEnd(resampler=RESAMPLER)
 
 
 def read(media: Path, rate: int) -> None:
-    """The soundtrack as mono blocks of a rate."""
+    """Read the soundtrack as mono blocks at a sample rate."""
     for _ in read_waveform(str(media), sample_rate_hz=rate):
         pass
 
 
 def transform(media: Path) -> None:
-    """The soundtrack as stored patches."""
+    """Transform the soundtrack to stored patches."""
     rate = FRONT_END.log_mel.sample_rate_hz
     waveform = read_waveform(str(media), sample_rate_hz=rate)
     for patches in stream_patches(waveform, FRONT_END.log_mel):
@@ -45,7 +44,7 @@ def transform(media: Path) -> None:
 
 
 def repeated(function: Callable[..., None], times: int, *args: object) -> None:
-    """Several times, for short files."""
+    """Call a function several times, for short files."""
     for _ in range(times):
         function(*args)
 
@@ -56,13 +55,13 @@ def measure(
     """CPU seconds per hour of sound, by stage."""
     folder.mkdir()
     media = folder / f"soundtrack{kind.suffix}"
-    times = max(1, round(15 / minutes))  # so that each measurement takes a second or so
+    times = max(1, round(15 / minutes))  # a measurement takes about a second
     write = functools.partial(write_soundtrack, minutes=minutes, base_seconds=15.0)
     working(write, media, kind)
     make = functools.partial(job.make_dataset, num_few=1, num_more=times)
     _, dataset = working(make, folder / "data", media)
     output = folder / "features"
-    # The first of each is a warm-up.
+    # Warm-up.
     extracting(functools.partial(job.extract, larger=False), dataset, output)
     working(transform, media)
     _, num_samples = working(job.decode_only, media)

@@ -1,11 +1,11 @@
-"""Claim: the cost of preparing a data set is linear in its rows, in memory that fits a laptop.
+"""Claim: the cost of preparing a data set is linear in its rows, in the memory of a laptop.
 
-A synthetic corpus has labels of the paper's priors: 30,871 of them, from 0.2 down to 1e-6, five a
-video on average. It goes through the whole job with a vocabulary, splits, nested training subsets
-and balanced evaluation sets, as a command of its own that is watched. `cpu_s_per_million_rows` is
-what each million rows costs at the largest size, the start of a job subtracted; `growth` is the
-cost of a row there over that at a tenth of it. `peak_gb` is the resident memory of the process.
-The data set is checked against counts that NumPy made of the same rows.
+A synthetic corpus has the label priors of the paper: 30,871 labels, from 0.2 down to 1e-6, five per
+video on average. The whole job runs as a command, with a vocabulary, splits, nested training
+subsets and balanced evaluation sets. `cpu_s_per_million_rows` is the cost at the largest size
+without the start of the job; `growth` is the cost of a row there over that at a tenth of the size;
+`peak_gb` is the resident memory of the process. The counts of the data set must equal those of
+NumPy.
 
     python -m tests.benchmarks.dataset --quick
 """
@@ -31,7 +31,7 @@ _ROWS_PER_GROUP = 100_000
 
 
 def priors() -> np.ndarray:
-    """Zipf-Mandelbrot, c / (rank + q) ** s, through both ends with the sum that is asked for."""
+    """Zipf-Mandelbrot priors, c / (rank + q) ** s, with both ends and the sum as above."""
     ranks = np.arange(1, NUM_LABELS + 1)
 
     def law(q: float) -> np.ndarray:
@@ -43,7 +43,7 @@ def priors() -> np.ndarray:
 
 
 def write_manifest(path: Path, num_rows: int) -> np.ndarray:
-    """Write a manifest; returns [labels] how many videos bear each."""
+    """Write a manifest; returns the number of videos of each label."""
     rng = np.random.default_rng(num_rows)
     names = pa.array([f"/m/{rank:06x}" for rank in range(NUM_LABELS)])
     cumulated = np.cumsum(priors() / LABELS_PER_VIDEO)
@@ -73,7 +73,7 @@ def write_manifest(path: Path, num_rows: int) -> np.ndarray:
 
 
 def command(manifest: Path, output: Path, num_rows: int) -> list[str]:
-    """The job with everything that it can be asked for."""
+    """The command with subsets and balanced sets."""
     subsets = ",".join(str(num_rows // share) for share in (3000, 1000, 100, 10))
     flags = ["--manifest", str(manifest), "--output", str(output), "--subsets", subsets]
     # The smallest corpus has 2,430 of the labels.
@@ -82,7 +82,7 @@ def command(manifest: Path, output: Path, num_rows: int) -> list[str]:
 
 
 def run_job(manifest: Path, output: Path, num_rows: int) -> tuple[float, float]:
-    """(CPU seconds, peak GB) of the job."""
+    """CPU seconds and peak GB of the job."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     _, processes = run_and_watch_memory(command(manifest, output, num_rows))
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -91,7 +91,7 @@ def run_job(manifest: Path, output: Path, num_rows: int) -> tuple[float, float]:
 
 
 def check(output: Path, num_rows: int, counts: np.ndarray) -> None:
-    """The data set says what NumPy counted."""
+    """Compare the data set with the counts of NumPy."""
     from features.contracts.labels import read_vocabulary
 
     vocabulary = read_vocabulary(str(output))

@@ -1,12 +1,12 @@
 """Claim: extraction costs little more than decoding, and a third of the usual pipeline.
 
 The whole job (`pipelines.extract_features` on FnApiRunner) runs on an mp4 with AAC and a webm with
-Opus, both with a video stream of 500 kbit/s. Its CPU time per hour of sound is the slope between a
-smaller and a larger job, so that the start of a job is stated apart. The floor is a bare loop of
-PyAV over the same audio stream. The usual pipeline is a Beam job of `librosa.load`, librosa's mel
-spectrogram and a list of floats in each `tf.train.Example`, also measured by its slope. (Where
-librosa finds no decoder for mp4, for want of the `ffmpeg` command, the pipeline decodes with PyAV,
-which is cheaper: `naive_decoder` says which.)
+Opus, both with a video stream of 500 kbit/s. The CPU time per hour of sound is the slope between a
+smaller and a larger job, and the start of a job is reported separately. The lower bound is a bare
+PyAV loop over the same audio stream. The usual pipeline is a Beam job of `librosa.load`, librosa's
+mel spectrogram and a list of floats in each `tf.train.Example`, also measured by its slope. If
+librosa cannot decode mp4, because the `ffmpeg` command is missing, this pipeline decodes with PyAV,
+which is cheaper; `naive_decoder` names the decoder.
 
     python -m tests.benchmarks.extraction --quick
 """
@@ -37,21 +37,16 @@ from tests.benchmarks.measurement import Lane, is_quick, markdown, median_of, re
 from tests.benchmarks.soundtracks import KINDS, Kind, write_soundtrack
 
 PARAMS = LogMelParams()
-TARGETS = {
-    "over_decode_aac": "<= 1.85",
-    "over_decode_opus": "<= 1.45",
-    "naive_over_ours_aac": ">= 3.5",
-}
-# Half a step of uint8 is 0.022; beside it, triangles in hertz and another resampler.
+# Half a step of uint8 is 0.022; librosa's triangles in hertz and its resampler add to it.
 MAX_RMS_DIFFERENCE, MAX_MEDIAN_DIFFERENCE = 0.03, 0.02
 MAX_GAPS = 1e-4  # share of the samples
 
 
 def load(path: str) -> tuple[np.ndarray, str]:
-    """The whole file as 16 kHz mono, and what decoded it."""
+    """Decode a whole file as 16 kHz mono; returns also the name of the decoder."""
     rate = PARAMS.sample_rate_hz
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # soundfile gives up; audioread is deprecated
+        warnings.simplefilter("ignore")  # soundfile fails; audioread is deprecated
         try:
             return librosa.load(path, sr=rate, mono=True)[0], "librosa.load"
         except NoBackendError:
@@ -64,7 +59,7 @@ def load(path: str) -> tuple[np.ndarray, str]:
 
 
 def naive_examples(keyed: tuple[str, str]) -> Iterator[bytes]:
-    """One soundtrack as serialised `tf.train.Example`s, one for each patch."""
+    """The patches of a soundtrack as serialised `tf.train.Example`s."""
     import tensorflow as tf
 
     video_id, path = keyed
@@ -82,7 +77,7 @@ def naive_examples(keyed: tuple[str, str]) -> Iterator[bytes]:
 
 
 def naive_job(media: Path, output: Path, num_videos: int) -> None:
-    """The usual pipeline."""
+    """Run the usual pipeline."""
     import_tensorflow()
     options = PipelineOptions(["--runner=FnApiRunner"])
     # Beam warns that it replaces the files of the round before.
@@ -98,7 +93,7 @@ def naive_job(media: Path, output: Path, num_videos: int) -> None:
 
 
 def compare(output: Path, naive_output: Path) -> dict[str, float]:
-    """How far apart the patches of the two are, over one soundtrack that both have."""
+    """Differences between the patches of the two pipelines, over one soundtrack."""
     import_tensorflow()
     import tensorflow as tf
 
@@ -124,13 +119,13 @@ def compare(output: Path, naive_output: Path) -> dict[str, float]:
 
 
 def num_samples_read(media: Path, rate: int) -> int:
-    """How many samples our reader decodes, at the file's own rate."""
+    """Number of samples that our reader decodes, at the sample rate of the file."""
     return sum(len(block) for block in read_waveform(str(media), sample_rate_hz=rate))
 
 
 @dataclasses.dataclass(frozen=True)
 class Lanes:
-    """A process for each contestant; the usual pipeline's also makes what all of them read."""
+    """A process for each contestant; that of the usual pipeline also makes the input of all."""
 
     decoding: Lane
     extracting: Lane
@@ -147,7 +142,7 @@ def measure(
     num_rounds: int,
     naive: bool,
 ) -> dict[str, float]:
-    """Measure one kind of file: seconds of CPU per hour of sound, and the start of a job."""
+    """CPU seconds per hour of sound of a kind of file, and of the start of a job."""
     folder.mkdir()
     media = folder / f"soundtrack{kind.suffix}"
     output, naive_output = folder / "features", folder / "naive"
@@ -156,11 +151,11 @@ def measure(
     lanes.usual(write, media, kind)
     make = functools.partial(job.make_dataset, num_few=1, num_more=num_more)
     _, dataset = lanes.usual(make, folder / "data", media)
-    # The first job of a process imports and caches; the same holds for the usual pipeline.
+    # Warm-up: the first job of a process imports and fills caches; likewise the usual pipeline.
     lanes.extracting(functools.partial(job.extract, larger=False), dataset, output)
     _, num_read = lanes.extracting(num_samples_read, media, kind.sample_rate)
     _, num_samples = lanes.decoding(job.decode_only, media)
-    # Repeating packets rounds timestamps: the reader fills the gap that adds up in an hour of webm.
+    # Repeated packets have rounded timestamps; the reader fills the gaps, which add up in an hour.
     assert abs(num_read - num_samples) <= MAX_GAPS * num_samples, (num_samples, num_read)
     hours = num_samples / kind.sample_rate / 3_600
 
@@ -171,19 +166,19 @@ def measure(
         before, _ = lanes.decoding(job.decode_only, media, num_more)
         more, few = job.steady_cpu_seconds(lanes.extracting, dataset, output)
         after, _ = lanes.decoding(job.decode_only, media, num_more)
-        one = {
+        measured = {
             "decode": (before + after) / 2 / num_more / hours,
             "ours": more / num_more / hours,
             "start": few - more / num_more,
         }
-        # Ratios within a round: what slows the machine meanwhile slows both.
-        one["over_decode"] = one["ours"] / one["decode"]
+        # Ratios are taken within a round, in which a slower machine slows both.
+        measured["over_decode"] = measured["ours"] / measured["decode"]
         if naive:
             double, _ = lanes.usual(naive_job, media, naive_output, 2)
             single, _ = lanes.usual(naive_job, media, naive_output, 1)
-            one["naive"] = (double - single) / hours
-            one["naive_over_ours"] = one["naive"] / one["ours"]
-        rounds.append(one)
+            measured["naive"] = (double - single) / hours
+            measured["naive_over_ours"] = measured["naive"] / measured["ours"]
+        rounds.append(measured)
     result = median_of(rounds)
     if naive:
         result |= lanes.usual(compare, output, naive_output)[1]
@@ -216,9 +211,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         markdown(
             ["CPU s per audio hour", "decode only", "ours", "over decode", "usual", "start, s"],
             [
-                [name, one["decode"], one["ours"], one["over_decode"], one.get("naive", "-"),
-                 one["start"]]
-                for name, one in (("mp4/AAC", aac), ("webm/Opus", opus))
+                [name, kind["decode"], kind["ours"], kind["over_decode"], kind.get("naive", "-"),
+                 kind["start"]]
+                for name, kind in (("mp4/AAC", aac), ("webm/Opus", opus))
             ],
         )
     )  # fmt: skip

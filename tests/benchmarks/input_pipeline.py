@@ -1,9 +1,9 @@
-"""Claim: the input pipeline feeds 50,000 patches a second from two cores.
+"""Claim: the input pipeline delivers 50,000 patches a second on two cores.
 
-Ours takes batches of serialized records apart, after the shuffle, and leaves patches as they are
-stored. The peer does what tutorials show: it parses record by record, casts to float32, shuffles,
-and pads the labels of a batch. Both read the same shards of uint8 patches with 3,087 labels in
-batches of 128, and must give the same patches with the same labels over an epoch.
+Our pipeline shuffles serialized records and parses them in batches, with patches as stored. The
+peer is the pipeline of tutorials: it parses each record, casts to float32, shuffles, and pads the
+labels of a batch. Both read the same shards of uint8 patches with 3,087 labels in batches of 128,
+and must give the same patches with the same labels over an epoch.
 
     python -m tests.benchmarks.input_pipeline --quick
 """
@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from features.contracts import folders, record, tfrecord
+from features.contracts.documents import Features, FeaturesSplit, VocabularyReference
 from features.contracts.labels import FILE_NAME, Vocabulary
 from features.front_end.front_end import FrontEnd, PatchStorage
 from tests.benchmarks.measurement import Lane, is_quick, markdown, median_of, report
@@ -39,19 +40,19 @@ def write_features(
     splits: Mapping[str, int] = MappingProxyType({"train": NUM_SHARDS}),
     learnable_labels: int | None = None,
 ) -> None:
-    """A finished FEATURES folder of noise.
+    """Write a finished FEATURES folder of noise.
 
     Args:
       folder: to write.
-      splits: the shards of each split.
-      learnable_labels: use the first so many labels, and add a pattern for each label of a patch.
+      splits: number of shards of each split.
+      learnable_labels: use only the first labels, this many, and add a pattern for each label of a
+        patch.
     """
     rng = np.random.default_rng(0)
     front_end = FrontEnd(resampler="none", storage=PatchStorage(dtype="uint8"))
     names = tuple(f"label {index}" for index in range(NUM_LABELS))
     vocabulary = Vocabulary(names, names, np.ones(NUM_LABELS, np.int64), 1)
     patterns = rng.normal(0, PATTERN_DEVIATION, (learnable_labels or 0, *PATCH_SHAPE))
-    documents = {}
     for split, num_shards in splits.items():
         shards = Path(folder, split, "all")
         shards.mkdir(parents=True)
@@ -71,18 +72,44 @@ def write_features(
                         tuple(int(label) for label in labels),
                     )
                     tfrecord.write_record(file, record.encode(example))
-        documents[split] = {
-            "num_patches": num_shards * PATCHES_PER_SHARD,
-            "num_shards": {"all": num_shards},
-            "fingerprint": "noise",
-        }
     Path(folder, FILE_NAME).write_bytes(vocabulary.to_bytes())
-    document = {
-        "front_end": front_end.to_json(),
-        "vocabulary": {"num_labels": NUM_LABELS, "fingerprint": vocabulary.fingerprint},
-        "splits": documents,
-    }
-    folders.write_root(folder, folders.FEATURES, document)
+    folders.write_document(folder, describe_features(splits, front_end, vocabulary))
+
+
+def describe_features(
+    splits: Mapping[str, int], front_end: FrontEnd, vocabulary: Vocabulary
+) -> Features:
+    """The document of features in which every patch is a video."""
+    num_patches = {split: shards * PATCHES_PER_SHARD for split, shards in splits.items()}
+    total = sum(num_patches.values())
+    return Features(
+        made_by=folders.made_by(),
+        dataset="none",
+        dataset_fingerprint="none",
+        vocabulary=VocabularyReference(num_labels=NUM_LABELS, fingerprint=vocabulary.fingerprint),
+        front_end=front_end,
+        front_end_fingerprint=front_end.fingerprint,
+        seed=0,
+        keep_partial=False,
+        num_videos_planned=total,
+        fingerprint="noise",
+        num_videos=total,
+        num_written=total,
+        num_rejects=0,
+        rejects={},
+        num_patches=total,
+        splits={
+            split: FeaturesSplit(
+                num_videos=num_patches[split],
+                num_patches=num_patches[split],
+                num_bytes=0,
+                num_shards={"all": num_shards},
+                groups={},
+                fingerprint="noise",
+            )
+            for split, num_shards in splits.items()
+        },
+    )
 
 
 def our_batches(folder: str) -> Any:
@@ -131,7 +158,7 @@ _kept: dict[str, Iterator[Any]] = {}
 
 
 def batches_of(name: str, folder: str) -> Iterator[Any]:
-    """The same iterator in every call of a lane, past the filling of its buffer."""
+    """The iterator of this lane; later calls continue with a filled shuffle buffer."""
     if name not in _kept:
         _kept[name] = iter(PIPELINES[name](folder))
     return _kept[name]
@@ -148,7 +175,7 @@ def read(name: str, folder: str, num_batches: int) -> float:
 
 
 def contents_of_epoch(name: str, folder: str) -> list[int]:
-    """A checksum of each patch with its labels, sorted."""
+    """The checksums of all patches with their labels, sorted."""
     storage, checksums = PatchStorage(), []
     for batch in itertools.islice(
         PIPELINES[name](folder), NUM_SHARDS * PATCHES_PER_SHARD // BATCH_SIZE
@@ -171,12 +198,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         assert same[0] == same[1], "the pipelines do not give the same patches and labels"
         rounds = []
         for number in range(num_rounds + 1):
-            figures: dict[str, float] = {}
+            measured: dict[str, float] = {}
             for name in PIPELINES:
                 cpu, rate = lane(read, name, folder, num_batches)
-                figures |= {f"{name} cpu": cpu / num_batches / BATCH_SIZE, f"{name} rate": rate}
-            if number:  # the first one fills the buffers
-                rounds.append(figures)
+                measured |= {f"{name} cpu": cpu / num_batches / BATCH_SIZE, f"{name} rate": rate}
+            if number:  # the first round fills the buffers
+                rounds.append(measured)
     median = median_of(rounds)
     print(
         markdown(

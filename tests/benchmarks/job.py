@@ -1,4 +1,4 @@
-"""The extraction job as the benchmarks run it, and the bare decode loop that is its floor."""
+"""The extraction job in benchmarks, and a bare decode loop, whose cost no job can undercut."""
 
 import csv
 import functools
@@ -21,20 +21,20 @@ _FEW, _MORE = "validation", "train"
 
 
 def make_dataset(folder: Path, media: Path, *, num_few: int, num_more: int) -> Path:
-    """A data set in which one file is many soundtracks.
+    """Make a data set in which every soundtrack is the same file.
 
     Args:
       folder: to make the data set in.
       media: the file.
-      num_few: how many soundtracks the smaller job has.
-      num_more: how many the larger job has beyond those.
+      num_few: soundtracks of the smaller job.
+      num_more: soundtracks that the larger job has in addition.
     """
-    from pipelines import prepare_dataset  # here, since it imports TensorFlow
+    from pipelines import prepare_dataset  # imports TensorFlow
 
     manifest = folder / "manifest.csv"
     folder.mkdir(parents=True)
-    # A split for each job. Up to four soundtracks are one shard, and then the jobs differ
-    # in nothing but their number.
+    # A split for each job. Up to four soundtracks are in one shard, so that the jobs differ only in
+    # their number of soundtracks.
     splits = [_MORE] * (num_few + num_more) + [_FEW] * num_few
     rows = [(f"{index:06d}", str(media), "Any", split) for index, split in enumerate(splits)]
     with manifest.open("w", newline="") as file:
@@ -45,7 +45,7 @@ def make_dataset(folder: Path, media: Path, *, num_few: int, num_more: int) -> P
 
 
 def extract(dataset: Path, output: Path, *flags: str, larger: bool = True) -> int:
-    """Run the job from nothing, in this process; returns its exit code."""
+    """Run the job in this process, into a new folder; returns its exit code."""
     shutil.rmtree(output, ignore_errors=True)
     split = _MORE if larger else _FEW
     command = ["--dataset", str(dataset), "--output", str(output), "--splits", split, *flags]
@@ -53,14 +53,14 @@ def extract(dataset: Path, output: Path, *flags: str, larger: bool = True) -> in
 
 
 def steady_cpu_seconds(lane: Lane, dataset: Path, output: Path) -> tuple[float, float]:
-    """CPU seconds that the soundtracks of the larger job cost beyond the smaller, and of that."""
+    """CPU seconds of the additional soundtracks of the larger job, and of the smaller job."""
     few, _ = lane(functools.partial(extract, larger=False), dataset, output)
     all_of_them, _ = lane(extract, dataset, output)
     return all_of_them - few, few
 
 
 def decode_only(media: Path, times: int = 1) -> int:
-    """Decode the audio stream with PyAV and drop the frames; returns the samples of one time."""
+    """Decode the audio stream with PyAV several times; returns its number of samples."""
     num_samples = 0
     for _ in range(times):
         with av.open(str(media)) as container:
@@ -74,20 +74,20 @@ def decode_only(media: Path, times: int = 1) -> int:
 
 
 def log_mel_by_video(output: Path) -> Mapping[str, np.ndarray]:
-    """What the job wrote, in order of time: float32 [patches, patch frames, bands] by video."""
+    """The patches of each video in order of time: float32 [patches, patch frames, bands]."""
     stored = stored_by_video(output)
     return {video: PatchStorage().decode(patches) for video, patches in stored.items()}
 
 
 def stored_by_video(output: Path) -> Mapping[str, np.ndarray]:
-    """What the job wrote, in order of time: uint8 [patches, patch frames, bands] by video."""
+    """The stored patches of each video in order of time: uint8 [patches, patch frames, bands]."""
     found: dict[str, list[tuple[float, np.ndarray]]] = {}
     for path in output.glob("*/*/*.tfrecord"):
         with path.open("rb") as file:
             for data in tfrecord.read_records(file, str(path)):
-                one = record.decode(data)
-                patch = np.frombuffer(one.patch, np.uint8).reshape(LogMelParams().patch_shape)
-                found.setdefault(one.video_id, []).append((one.start_seconds, patch))
+                example = record.decode(data)
+                patch = np.frombuffer(example.patch, np.uint8).reshape(LogMelParams().patch_shape)
+                found.setdefault(example.video_id, []).append((example.start_seconds, patch))
     return {
         video: np.stack([patch for _, patch in sorted(patches, key=lambda item: item[0])])
         for video, patches in found.items()

@@ -1,7 +1,7 @@
-"""Claim: log-mel in float32 costs a third of librosa's and a quarter of published VGGish's.
+"""Claim: log-mel in float32 costs a third of librosa's and a quarter of the published VGGish's.
 
-All three get five minutes of the same 16 kHz audio, on one core. Errors are those of float32
-against float64, on that audio and on adversarial input.
+All three transform the same five minutes of 16 kHz audio on one core. Errors are differences of
+float32 from float64, on this audio and on adversarial input.
 
     python -m tests.benchmarks.log_mel --quick
 """
@@ -21,18 +21,18 @@ from tests.benchmarks.soundtracks import mixture
 PARAMS = LogMelParams()
 SECONDS = 300.0
 MAX_ERROR, MAX_ERROR_ADVERSARIAL = 1e-4, 5e-3
-# librosa draws its triangles in hertz; ours and VGGish's are linear in mel.
+# The triangles of librosa are linear in hertz, ours and those of VGGish in mel.
 MAX_TRIANGLE_DIFFERENCE = 0.1
 
 
 def ours(waveform: np.ndarray) -> np.ndarray:
-    """The front end: [frames, bands]."""
+    """Log-mel of the front end: [frames, bands]."""
     return log_mel_spectrogram(waveform, PARAMS)
 
 
 def of_librosa(waveform: np.ndarray) -> np.ndarray:
-    """librosa's mel spectrogram with the parameters nearest to ours: [frames, bands]."""
-    # librosa centres the window in the FFT; the zeros move its frames onto ours.
+    """Log-mel of librosa with the parameters nearest to ours: [frames, bands]."""
+    # librosa centres the window in the FFT; zeros at both ends align its frames with ours.
     margin = (PARAMS.fft_length - PARAMS.window_samples) // 2
     mel = librosa.feature.melspectrogram(
         y=np.pad(waveform, margin),
@@ -53,7 +53,7 @@ def of_librosa(waveform: np.ndarray) -> np.ndarray:
 
 
 def of_vggish(waveform: np.ndarray) -> np.ndarray:
-    """The published NumPy algorithm: float64 frames of the whole, FFT, dense product, logarithm."""
+    """Log-mel of the published NumPy code, in float64: frames, FFT, dense product, logarithm."""
     num_frames = 1 + (len(waveform) - PARAMS.window_samples) // PARAMS.hop_samples
     (step,) = waveform.strides
     frames = np.lib.stride_tricks.as_strided(
@@ -84,14 +84,14 @@ _kept: dict[str, np.ndarray] = {}
 
 
 def transform(name: str) -> tuple[int, int]:
-    """Run one algorithm in its lane; the samples are made in the first call, which is a warm-up."""
+    """Run an algorithm; the first call is a warm-up and makes the samples."""
     if name not in _kept:
         _kept[name] = audio().astype(np.float64 if name == "VGGish" else np.float32)
     return ALGORITHMS[name](_kept[name]).shape
 
 
 def differences() -> dict[str, float]:
-    """How far the answers are apart."""
+    """Maximum differences between the algorithms and between precisions."""
     waveform = audio()
     in_float32, in_float64 = ours(waveform), ours(waveform.astype(np.float64))
     time = np.arange(3 * PARAMS.sample_rate_hz) / PARAMS.sample_rate_hz

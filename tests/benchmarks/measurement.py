@@ -1,8 +1,8 @@
-"""What the benchmarks measure with: CPU time and memory of process trees, and how they report.
+"""CPU time and memory of process trees, and the reports of benchmarks.
 
-CPU time is that of the user and the system together, of a process with everything below it: a job
-may decode in child processes. What is compared runs in lanes, processes that live as long as the
-benchmark, by turns and several times over, and the medians are compared: the machine's own speed
+CPU time is user and system time of a process and all its descendants, because a job may decode in
+child processes. Contestants run in lanes, which are processes that live as long as the benchmark.
+They run in turn for several rounds and the medians are compared, because the speed of a machine
 drifts by more than the differences that matter.
 """
 
@@ -29,14 +29,14 @@ _PACKAGES = ("apache-beam", "av", "librosa", "numpy", "scipy", "soxr")
 
 
 def tree_cpu_seconds() -> float:
-    """CPU time so far of this process, of its children that ended and of those that live."""
+    """CPU time so far of this process and of its children, finished or alive."""
     usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     ticks = sum(sum(_stat(pid)[1:]) for pid in descendants(os.getpid()))
     return sum(usage.ru_utime + usage.ru_stime for usage in usages) + ticks / _TICKS_PER_SECOND
 
 
 def descendants(pid: int) -> list[int]:
-    """The living processes below one."""
+    """The descendants of a process that are alive."""
     children: dict[int, list[int]] = {}
     for path in Path("/proc").iterdir():
         if path.name.isdigit():
@@ -51,7 +51,7 @@ def descendants(pid: int) -> list[int]:
 
 
 def _stat(pid: int) -> tuple[int, int, int, int, int]:
-    """The parent of a process, and its ticks: user, system, the same of children that ended."""
+    """The parent of a process, and its ticks: user, system, the same of finished children."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
@@ -61,9 +61,9 @@ def _stat(pid: int) -> tuple[int, int, int, int, int]:
 
 
 def peak_memory(command: Sequence[str]) -> float:
-    """Run a command to its end; the peak over time of the memory of all its processes, in MB.
+    """Run a command; returns the peak over time of the memory of all its processes, in MB.
 
-    A page that processes share is counted once.
+    Pages that processes share are counted once.
     """
     highest = 0.0
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
@@ -82,12 +82,11 @@ def peak_memory(command: Sequence[str]) -> float:
 
 
 def run_and_watch_memory(command: Sequence[str]) -> tuple[float, dict[int, tuple[str, float]]]:
-    """Run a command to its end.
+    """Run a command and watch its processes.
 
     Returns:
-      The peak over time of the resident memory of all its processes together, and by process the
-      command line and the peak of that process alone; in MB. Pages that processes share are
-      counted in each of them.
+      The peak over time of the resident memory of all processes together; and for each process, by
+      id, its command line and its own peak. In MB; a page that processes share counts in each.
     """
     highest, together = {}, 0.0
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
@@ -108,20 +107,20 @@ def run_and_watch_memory(command: Sequence[str]) -> tuple[float, dict[int, tuple
 
 
 class Lane:
-    """A process that calls functions, one at a time, and says what each cost."""
+    """A process that calls functions, one at a time, and measures the CPU time of each."""
 
     def __init__(self, environment: Mapping[str, str] = MappingProxyType({})) -> None:
-        # One core for each measurement; read by libraries when they are loaded.
+        # One core for each measurement; libraries read these variables when they are loaded.
         threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         before = dict(os.environ)
         os.environ.update({**threads, **environment})
         self._executor = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
-        self._executor.submit(os.getpid).result()  # it is started with the first task
+        self._executor.submit(os.getpid).result()  # the first task starts the process
         os.environ.clear()
         os.environ.update(before)
 
     def __call__(self, function: Callable[..., Any], *args: Any, **named: Any) -> tuple[float, Any]:
-        """(CPU seconds of the process tree, what the function returned)."""
+        """Call a function; returns the CPU seconds of the process tree, and its result."""
         return self._executor.submit(_measured, function, args, named).result()
 
     def __enter__(self) -> "Lane":
@@ -134,7 +133,7 @@ class Lane:
 def _measured(
     function: Callable[..., Any], args: Sequence[Any], named: Mapping[str, Any]
 ) -> tuple[float, Any]:
-    # Jobs print their results; ours are the only ones wanted here.
+    # Only the benchmark prints, not the jobs.
     with contextlib.redirect_stdout(io.StringIO()):
         before = tree_cpu_seconds()
         result = function(*args, **named)
@@ -144,11 +143,11 @@ def _measured(
 def median_of(rounds: Iterable[Mapping[str, float]]) -> dict[str, float]:
     """The median of each quantity over the rounds."""
     rounds = list(rounds)
-    return {name: statistics.median(one[name] for one in rounds) for name in rounds[0]}
+    return {name: statistics.median(measured[name] for measured in rounds) for name in rounds[0]}
 
 
 def is_quick(description: str | None, argv: Sequence[str] | None) -> bool:
-    """Parse the command line of a benchmark."""
+    """Parse the command line of a benchmark; returns whether it has --quick."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -157,7 +156,7 @@ def is_quick(description: str | None, argv: Sequence[str] | None) -> bool:
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A table; numbers with three significant digits."""
+    """Format a table, with three significant digits."""
 
     def cell(value: object) -> str:
         if isinstance(value, float):

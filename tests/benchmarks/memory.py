@@ -1,10 +1,10 @@
 """Claim: memory does not grow with the length of a soundtrack.
 
-The job runs as a command of its own on one mp4 of three hours (44.1 kHz, stereo, with a video
-stream) and is watched: `peak_mb` is the resident memory of its largest process, `tree_peak_mb`
-that of all its processes together, with shared pages counted once for each. A minute of the same
-shows what is there without the length. The patches must be those of the whole file decoded and
-transformed at once, to the last bit.
+The job runs as a command on one mp4 of three hours (44.1 kHz, stereo, with a video stream).
+`peak_mb` is the resident memory of its largest process, `tree_peak_mb` that of all its processes,
+where a shared page counts in each. An mp4 of one minute shows the memory that does not depend on
+the length. The patches must equal, bit by bit, those of the whole file decoded and transformed at
+once.
 
     python -m tests.benchmarks.memory --quick
 """
@@ -29,7 +29,7 @@ FRONT_END = FrontEnd(resampler=RESAMPLER)
 
 
 def count_equal(media: Path, output: Path) -> tuple[int, int]:
-    """Patches of the whole file at once, and how many of them the job wrote to the last bit."""
+    """Number of patches of the whole file, and how many of these the job wrote bit by bit."""
     params = FRONT_END.log_mel
     blocks = read_waveform(str(media), sample_rate_hz=params.sample_rate_hz)
     waveform = np.concatenate(list(blocks))
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             together, processes = run_and_watch_memory(command)
             largest = sorted((megabytes for _, megabytes in processes.values()), reverse=True)
             peaks[length] = largest[0], together
-            rows.append([f"{length} min", together, ", ".join(f"{one:.0f}" for one in largest)])
+            rows.append([f"{length} min", together, ", ".join(f"{peak:.0f}" for peak in largest)])
         _, (num_patches, num_equal) = lane(count_equal, media, output)
     assert num_equal == num_patches, f"{num_patches - num_equal} of {num_patches} patches differ"
     print(markdown(["length", "all processes, MB", "each process, MB"], rows))

@@ -1,14 +1,14 @@
-"""How fast each network trains and infers, and how much of the processor it uses.
+"""Speed of training and inference of each network, and its share of the peak of the processor.
 
-Mini-batches of 128 patches and 3,087 labels on all cores, float32 and bfloat16. The peak is that of
-TensorFlow's own product of two large matrices in the same precision, taken before and after. A
-network uses two operations for each multiply of a patch in inference, and three times as many in
-training. Of several repeats the fastest counts: whatever else runs can only slow one down.
+Mini-batches of 128 patches and 3,087 labels on all cores, in float32 and bfloat16. The peak is the
+speed of TensorFlow's product of two large matrices in the same precision, measured before and
+after. A network needs two operations for each multiply of a patch in inference, and three times as
+many in training. The fastest of several repeats counts, because other processes only slow it down.
 
     python -m tests.benchmarks.networks --quick
 
-`--quick` takes bfloat16 and batches of 16, which is unfair to the fully connected network: its
-optimizer takes as long on 16 patches as on 128.
+`--quick` uses bfloat16 and batches of 16, which understates the fully connected network: its
+optimizer takes as long for 16 patches as for 128.
 """
 
 import argparse
@@ -31,13 +31,13 @@ from training.models.counting import cost_of
 NETWORKS = ("fully_connected", "alexnet", "vgg", "inception_v3", "resnet50")
 PRECISIONS = ("bfloat16", "float32")
 _MATRIX_SIZE = 2_048
-# Operations of training over those of inference: the gradients of the inputs and of the weights
-# cost as much as the forward pass each.
+# Operations of training over those of inference: the gradients of the inputs and those of the
+# weights each cost as much as the forward pass.
 _TRAINING_OVER_INFERENCE = 3
 
 
 def seconds_of(step: Callable[[], Any], seconds: float) -> float:
-    """The shortest time of a step, repeated at least twice and for some seconds."""
+    """The shortest time of a step, which is repeated at least twice and for `seconds`."""
     times: list[float] = []
     while len(times) < 2 or sum(times) < seconds:
         start = time.perf_counter()
@@ -59,7 +59,7 @@ def peak_of(precision: str) -> float:
 
 
 def measure(network: str, precision: str, *, batch_size: int, seconds: float) -> dict[str, float]:
-    """Rates of a network, in patches per second, and their shares of the peak."""
+    """Speeds of a network, in patches per second, and their shares of the peak."""
     peak = peak_of(precision)
     model = build(network, precision)
     operations = 2 * cost_of(model).multiplies

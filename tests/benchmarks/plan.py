@@ -1,8 +1,8 @@
-"""Claim: what `pipelines.plan` predicts holds: the real CPU time falls in the 90 % interval.
+"""Claim: the real CPU time of extraction is in the 90 % interval that `pipelines.plan` predicts.
 
-A corpus of 2,000 files in six formats, 2 to 60 s long, of which each seed measures 64. Predictions
-and real extractions alternate, and each prediction is compared with the extraction that follows, so
-that the drift of the machine's speed counts.
+The corpus has 2,000 files in six formats, 2 to 60 s long; each prediction measures a sample of 64.
+Predictions and extractions alternate, and each prediction is compared with the next extraction, so
+that the comparison includes the drift of the machine's speed.
 
     python -m tests.benchmarks.plan --quick
 """
@@ -33,7 +33,7 @@ PREDICTIONS_PER_EXTRACTION = 2
 
 
 def write_files(folder: Path, *, num_files: int) -> list[Path]:
-    """Files of log-normal lengths, cut from a few that are encoded in full."""
+    """Write files of log-normal durations, cut from a few long files."""
     rng = np.random.default_rng(0)
     kinds = [dataclasses.replace(kind, video=False) for kind in KINDS.values()]
     media = folder / "media"
@@ -69,12 +69,12 @@ def write_files(folder: Path, *, num_files: int) -> list[Path]:
 
 
 def is_lossless(kind: Kind) -> bool:
-    """Encoded in a moment, and with a length in the header that a cut would not change."""
+    """Whether the codec encodes fast, and its header has a length that a cut would not change."""
     return kind.codec in ("flac", "pcm_s16le")
 
 
 def cut(source: Path, target: Path, seconds: float) -> None:
-    """Copy the packets of the first seconds."""
+    """Copy the packets of the first `seconds`."""
     with av.open(str(source)) as whole, av.open(str(target), "w") as part:
         stream = whole.streams.audio[0]
         copy = part.add_stream_from_template(stream)
@@ -85,8 +85,8 @@ def cut(source: Path, target: Path, seconds: float) -> None:
 
 
 def prepare(paths: Sequence[Path], folder: Path) -> Path:
-    """A data set of the files."""
-    from pipelines import prepare_dataset  # here, since it imports TensorFlow
+    """Make a data set of the files."""
+    from pipelines import prepare_dataset  # imports TensorFlow
 
     manifest = folder / "manifest.csv"
     with manifest.open("w", newline="") as file:
@@ -103,7 +103,7 @@ def predict(dataset: Path, seed: int) -> Prediction:
 
 
 def extract(dataset: Path, output: Path) -> Features:
-    """Extract everything into a new folder."""
+    """Extract all features into a new folder."""
     shutil.rmtree(output, ignore_errors=True)
     assert extract_features.main(["--dataset", str(dataset), "--output", str(output)]) == 0
     return folders.read_document(str(output), Features)
@@ -145,7 +145,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "CPU s to predict",
     ]
     print(markdown(header, rows))
-    print(f"\nthe job takes {np.median(beyond):.1f} CPU s beside its shards, to start")
+    print(f"\nstart of the job: {np.median(beyond):.1f} CPU s in addition to its shards")
     report(
         {
             "inside": inside,

@@ -1,10 +1,9 @@
-"""Claim: two workers do nearly twice as much as one, and cost does not grow with the corpus.
+"""Claim: two workers are nearly twice as fast as one, and cost does not grow with the corpus.
 
-Speed-up is of wall time, with the start of a job taken out as the slope between a smaller and a
-larger one; the best of several rounds counts, since whatever else runs on the machine takes cores
-from two workers sooner than from one. (It takes two idle cores to show.) Growth is the CPU time of
-a short soundtrack in a corpus of 10,000 over that in a corpus of 100. Memory is the peak of all
-processes together.
+Speed-up is the ratio of wall times without the start of a job, which is the slope between a smaller
+and a larger job. The best of several rounds counts, because other processes slow two workers more
+than one; two idle cores are needed. Growth is the CPU time of a short soundtrack in a corpus of
+10,000 over that in a corpus of 100. Memory is the peak of all processes together.
 
     python -m tests.benchmarks.scaling --quick
 """

@@ -1,7 +1,7 @@
-"""Media files of any length for the benchmarks: mixtures over noise, beside a real video stream.
+"""Media files of any length for benchmarks: sounds in noise, with a real video stream.
 
-A minute is synthesised and encoded; longer files repeat its packets with later timestamps, which
-costs a decoder as much as new ones and an hour of media a second to make.
+A minute is synthesised and encoded; longer files repeat its packets with later timestamps. These
+cost a decoder as much as new packets, and an hour of media takes a second to write.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ _EVENT_SECONDS = 3.0
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """A kind of soundtrack: its name in tables, and how it is encoded."""
+    """Container and codec of a soundtrack; `name` is for tables."""
 
     name: str
     suffix: str
@@ -45,7 +45,7 @@ KINDS = {
 
 
 def mixture(*, seconds: float, sample_rate: int, seed: int) -> np.ndarray:
-    """Two sounds at a time over pink noise, up to half the sample rate.
+    """Mix two sounds at a time with pink noise, up to half the sample rate.
 
     Returns:
       float32 [samples, 2], in [-1, 1).
@@ -71,21 +71,21 @@ def mixture(*, seconds: float, sample_rate: int, seed: int) -> np.ndarray:
 def write_soundtrack(
     path: Path, kind: Kind, *, minutes: float, seed: int = 0, base_seconds: float = 60.0
 ) -> None:
-    """Write a stereo file of a kind, at least `minutes` long.
+    """Write a stereo file, at least `minutes` long.
 
     Args:
-      path: the file to write; its suffix is that of the kind.
-      kind: the container and codec.
-      minutes: how long, rounded up to a whole number of base lengths.
+      path: the file to write, with the suffix of the kind.
+      kind: container and codec.
+      minutes: duration, rounded up to a multiple of `base_seconds`.
       seed: of the sounds.
-      base_seconds: how much is synthesised and encoded before packets repeat.
+      base_seconds: duration that is synthesised and encoded before packets repeat.
     """
     base_seconds = min(base_seconds, minutes * 60)
     base = path.with_name(f".base-{path.stem}{'.m4a' if kind.suffix == '.mp4' else kind.suffix}")
     samples = mixture(seconds=base_seconds, sample_rate=kind.sample_rate, seed=seed)
     num_repeats = int(np.ceil(minutes * 60 / base_seconds))
     if num_repeats > 1 and kind.codec in ("flac", "pcm_s16le"):
-        # Their headers hold the length; they are encoded in a moment.
+        # Their headers have the length, and encoding is fast.
         samples = np.tile(samples, (num_repeats, 1))
         num_repeats = 1
     write_media(base, samples, sample_rate=kind.sample_rate, codec=kind.codec)
@@ -110,7 +110,7 @@ def write_soundtrack(
 
 
 def _encode_video(video: av.VideoStream, seed: int) -> list[av.Packet]:
-    """A grainy picture that moves, in packets."""
+    """Encode a grainy moving picture."""
     rng = np.random.default_rng(seed)
     grain = rng.integers(0, 64, (_VIDEO_HEIGHT, 2 * _VIDEO_WIDTH), np.uint8)
     grain += (np.arange(2 * _VIDEO_WIDTH) // 8 % 160).astype(np.uint8)

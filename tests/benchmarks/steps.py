@@ -1,6 +1,7 @@
 """Training and inference steps of the networks, as graphs on data in memory.
 
-TensorFlow is imported where it is used: which Keras the networks run on is decided before.
+Functions import TensorFlow themselves, because `batch_norm` first decides which Keras the networks
+use.
 """
 
 from collections.abc import Callable
@@ -33,13 +34,13 @@ def build(recipe_name: str, precision: str) -> Any:
 
 
 def training_step(model: Any, optimizer: Any, size: int) -> Callable[[], tuple[Any, Any]]:
-    """A step on one batch again and again: forward, backward, optimizer; gives loss and logits."""
+    """A step that always trains on the same batch; returns the loss and the logits."""
     import tensorflow as tf
 
     from training.loops.loss import sigmoid_cross_entropy
 
     patches, label_ids = (tf.constant(array) for array in batch(size))
-    # Keras 3 wraps the variables of TensorFlow.
+    # Keras 3 wraps TensorFlow's variables.
     variables = [
         variable if isinstance(variable, tf.Variable) else variable.value
         for variable in model.trainable_variables
@@ -58,7 +59,7 @@ def training_step(model: Any, optimizer: Any, size: int) -> Callable[[], tuple[A
 
 
 def inference_step(model: Any, size: int) -> Callable[[], Any]:
-    """The logits of one batch."""
+    """A step that infers the logits of a batch."""
     import tensorflow as tf
 
     patches = tf.constant(batch(size)[0])

@@ -1,20 +1,19 @@
-"""Claims: real input costs a step nothing, and a second asynchronous worker its share.
+"""Claims: training is as fast with real input, and scales with asynchronous workers.
 
-The step of every network trains on mini-batches of 128 from the input pipeline and, by turns, on
-one batch that stays in memory: `real_over_synthetic_NETWORK` compares patches per second on all
-cores, `input_wait_NETWORK` is the share of a step that waits for its batch. --quick takes the
-fully connected network, and ResNet-50 of a quarter of the width in bfloat16.
+Each network trains on mini-batches of 128 from the input pipeline and, in turn, on one batch in
+memory. `real_over_synthetic_NETWORK` is the ratio of patches per second on all cores,
+`input_wait_NETWORK` the share of a step that waits for a batch. --quick measures the fully
+connected network, and ResNet-50 in bfloat16 with a quarter of the width.
 
-In full, the fully connected network also trains in a process of its own, in two that share every
-batch, and on a parameter server with one and with two workers. Each label adds a pattern to its
-patches, which is what there is to learn. In all four runs a process beside the others validates the
-checkpoints; the target is the lowest validation loss that all of them reach.
+Without --quick, the fully connected network also trains in one process, in two synchronous
+processes, and on a parameter server with one and with two workers. Each label adds a pattern to its
+patches, so that there is something to learn. A separate process validates the checkpoints of each
+run; the target is the lowest validation loss that all runs reach.
 
     python -m tests.benchmarks.training --quick
 """
 
 import dataclasses
-import json
 import statistics
 import subprocess
 import sys
@@ -26,6 +25,8 @@ from typing import Any
 
 import numpy as np
 
+from features.contracts import folders
+from features.contracts.documents import Run
 from tests.benchmarks.input_pipeline import (
     BATCH_SIZE,
     NUM_LABELS,
@@ -60,7 +61,7 @@ def networks(*, quick: bool) -> dict[str, Recipe]:
 
 
 def rates(name: str, recipe: Recipe, folder: str) -> tuple[float, float, float]:
-    """(patches/s of real input, that over one batch in memory, share of waiting for input)."""
+    """Patches/s of real input, the ratio to one batch in memory, and the share of waiting."""
     import tensorflow as tf
 
     from training.input.batches import open_features, training_batches
@@ -76,24 +77,24 @@ def rates(name: str, recipe: Recipe, folder: str) -> tuple[float, float, float]:
         input_signature=[batches.element_spec],
     )
     real = iter(batches)
-    one = next(real)
-    step(one)
+    kept = next(real)
+    step(kept)
     num_steps = STEPS_A_ROUND.get(name, OTHER_STEPS_A_ROUND)
 
     def rate(source: Iterator[Any]) -> tuple[float, float]:
         start, waited = time.monotonic(), 0.0
         for _ in range(num_steps):
-            asked = time.monotonic()
+            waiting_from = time.monotonic()
             batch = next(source)
-            waited += time.monotonic() - asked
+            waited += time.monotonic() - waiting_from
             step(batch)
         seconds = time.monotonic() - start
         return num_steps * BATCH_SIZE / seconds, waited / seconds
 
-    rounds = [(rate(real), rate(iter([one] * num_steps))) for _ in range(NUM_ROUNDS)]
+    rounds = [(rate(real), rate(iter([kept] * num_steps))) for _ in range(NUM_ROUNDS)]
     return (
         statistics.median(of_real for (of_real, _), _ in rounds),
-        statistics.median(of_real / of_one for (of_real, _), (of_one, _) in rounds),
+        statistics.median(of_real / of_kept for (of_real, _), (of_kept, _) in rounds),
         statistics.median(waited for (_, waited), _ in rounds),
     )
 
@@ -101,17 +102,18 @@ def rates(name: str, recipe: Recipe, folder: str) -> tuple[float, float, float]:
 def run(
     features: str, output: Path, flags: Sequence[str]
 ) -> tuple[float, list[tuple[float, float]]]:
-    """(patches/s, [(seconds since the first point, validation loss)]) of a command."""
+    """Patches/s of a command, and (seconds since the first point, validation loss) pairs."""
     command = [sys.executable, "-m", "training.train", "fully_connected", *flags]
     command += ["--cluster=local", f"--features={features}", f"--output={output}"]
     command += [f"--steps={RUN_STEPS}", f"--set=checkpoint_minutes={CHECKPOINT_MINUTES}"]
     subprocess.run([*command, "--learning-rate=3e-4"], check=True, capture_output=True)
-    rate = json.loads((output / "run.json").read_text())["metrics"]["patches_per_second"]
+    rate = folders.read_document(str(output), Run).metrics["patches_per_second"]
+    assert rate is not None
     return rate, validation_losses(output)
 
 
 def validation_losses(output: Path) -> list[tuple[float, float]]:
-    """When training was at the steps that were validated, whenever that was, and their losses."""
+    """When training reached each validated step, and the validation loss of the step."""
     import tensorflow as tf
 
     points: dict[str, list[tuple[int, float, float]]] = {"loss": [], "validation/loss": []}
@@ -130,7 +132,7 @@ def validation_losses(output: Path) -> list[tuple[float, float]]:
 
 
 def seconds_to(target: float, losses: Sequence[tuple[float, float]]) -> float:
-    """When a falling loss first reached a target, between its points by a straight line."""
+    """When a falling loss first reached a target, by linear interpolation."""
     reached = next(index for index, (_, loss) in enumerate(losses) if loss <= target)
     if reached == 0:
         return losses[0][0]
