@@ -1,4 +1,4 @@
-"""Labelled clips -> a corpus of longer soundtracks whose labels are of the whole, as real media.
+"""Composes labelled clips into a corpus of longer, weakly labelled soundtracks, as media files.
 
 python -m pipelines.compose_soundtracks --clips clips.parquet --output corpus --soundtracks 400
 """
@@ -11,9 +11,9 @@ from pathlib import Path
 from features.errors import OK, InputError, run_command
 from features.storage import files
 from pipelines.adapters.csv_rows import read_rows, write_rows
-from pipelines.corpus import clips, composition, writer
-from pipelines.corpus.clips import AudibleClip
-from pipelines.corpus.composition import Composition
+from pipelines.corpus import writer
+from pipelines.corpus.clips import AudibleClip, Clip, find_audible, read_clips
+from pipelines.corpus.composition import Composition, add_generic_labels, plan_soundtracks
 from pipelines.corpus.encoding import FORMATS
 from pipelines.runtime.rejects import Reject
 
@@ -21,20 +21,20 @@ LEFT_OUT = "left_out.csv"
 _LABEL_COLUMNS = ("label", "generic_labels")
 _DESCRIPTION = """\
 Mix labelled clips into soundtracks of several events with gaps between them,
-over a background. A soundtrack bears the labels of all its events, as a video
-does; the times of the events are kept aside. Clips of one split are heard in
-soundtracks of that split alone.
+over a background. A soundtrack has the labels of all its events, as a video
+has; the times of the events are written to a file of their own. Soundtracks of
+a split use only clips of that split.
 
---clips is a manifest (id, uri, labels; optionally split, start, end), such as
-import_dataset writes, or a folder with one folder a label. Without splits, a
-stable hash of the id draws them: give them where clips of one recording could
-be in two. Silence within clips is left out.
+--clips is a manifest (id, uri, labels; optionally split, group, start, end),
+such as import_dataset writes, or a folder with a folder per label. Missing
+splits are drawn by a stable hash of the group (the recording that a clip was
+cut from), or of the id if there is no group. Silence within clips is left out.
 
 Written into the output folder:
   media/            the soundtracks
   manifest.csv      id, uri, labels, split
-  events.parquet    id, label, start, end (seconds), labelled, source (the
-                    clip): a row for each label of each event
+  events.parquet    id, label, start, end (seconds), labelled, source (id of
+                    the clip): a row for each label of each event
   left_out.csv      id, uri, reason, detail of clips that cannot be used
 The same clips and flags give the same bytes, whatever the number of workers.
 """
@@ -50,12 +50,12 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--clips", required=True, metavar="PATH", help="manifest or folder of labelled clips")
     add("--output", required=True, metavar="FOLDER", type=Path, help="folder to write")
-    add("--soundtracks", type=int, default=100, metavar="N", help="how many (default: 100)")
+    add("--soundtracks", type=int, default=100, metavar="N", help="number (default: 100)")
     for flag, kind, default, text in (
-        ("--seconds", float, (15.0, 40.0), "length of a soundtrack"),
-        ("--events", int, (2, 5), "events of a soundtrack, as many as have room"),
-        ("--gap", float, (0.5, 3.0), "seconds between events; negative: they may overlap"),
-        ("--event-seconds", float, (0.3, 5.0), "of an event; longer sounds are cut"),
+        ("--seconds", float, (15.0, 40.0), "seconds of a soundtrack"),
+        ("--events", int, (2, 5), "events of a soundtrack; fewer if they do not fit"),
+        ("--gap", float, (0.5, 3.0), "seconds between events; negative lets them overlap"),
+        ("--event-seconds", float, (0.3, 5.0), "seconds of an event; longer sounds are cut"),
         ("--snr", float, (0.0, 15.0), "decibels of an event over the background"),
     ):
         shown = f"{text} (default: {default[0]:g} {default[1]:g})"
@@ -63,14 +63,14 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--background",
         metavar="PATH",
-        help="manifest or folder of recordings to hear behind the events, whose labels do not "
-        "count (default: noise)",
+        help="manifest or folder of recordings for backgrounds; their labels are ignored "
+        "(default: noise)",
     )
     add(
         "--generic-labels",
         metavar="FILE",
-        help="CSV with the columns label and generic_labels (separated by ;): what a clip of the "
-        "label is labelled with too",
+        help="CSV file with the columns label and generic_labels (separated by ;): the labels that "
+        "hold wherever the label does",
     )
     names = [media_format.suffix.removeprefix(".") for media_format in FORMATS]
     add(
@@ -79,35 +79,33 @@ def _parser() -> argparse.ArgumentParser:
         choices=names,
         default=names,
         metavar="NAME",
-        help=f"kinds of file, in turn (default: {' '.join(names)})",
+        help=f"formats of the files, in turn (default: {' '.join(names)})",
     )
     add("--seed", type=int, default=1, help="0 or more (default: 1)")
-    add("--workers", type=int, metavar="N", help="processes (default: one a core)")
+    add("--workers", type=int, metavar="N", help="processes (default: one per core)")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     args = _parser().parse_args(argv)
-    plan = _composition(args)
-    labelled, rejects = clips.read_clips(args.clips)
-    behind: list[clips.Clip] = []
+    composition = _composition(args)
+    shortest = composition.event_seconds[0]
+    clips, rejects = read_clips(args.clips)
+    recordings: list[Clip] = []
     if args.background is not None:
-        behind, more = clips.read_clips(args.background, pattern="(?P<label>.*)")
+        recordings, more = read_clips(args.background, pattern="(?P<label>.*)")
         rejects += more
     with writer.process_pool(args.workers) as executor:
-        audible, silent = clips.find_audible(
-            labelled, shortest=plan.event_seconds[0], executor=executor
-        )
-        backgrounds, useless = clips.find_audible(
-            behind, shortest=plan.event_seconds[0], executor=executor
-        )
-        rejects += silent + useless
-        _require(audible, rejects, args.clips)
+        audible, more = find_audible(clips, shortest=shortest, executor=executor)
+        rejects += more
+        backgrounds, more = find_audible(recordings, shortest=shortest, executor=executor)
+        rejects += more
+        _check_clips(audible, rejects, args.clips)
         if args.generic_labels is not None:
             parents = _read_generic_labels(args.generic_labels)
-            audible = composition.add_generic_labels(audible, parents, args.generic_labels)
-        soundtracks = composition.plan(audible, backgrounds, plan)
+            audible = add_generic_labels(audible, parents, args.generic_labels)
+        soundtracks = plan_soundtracks(audible, backgrounds, composition)
         writer.write_corpus(soundtracks, args.output, executor)
     write_rows(str(args.output / LEFT_OUT), Reject._fields, rejects)
     for reason, count in sorted(Counter(reject.reason for reject in rejects).items()):
@@ -119,7 +117,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _composition(args: argparse.Namespace) -> Composition:
-    """The flags, checked."""
+    """Check the flags and make the settings of the corpus.
+
+    Raises:
+      InputError: a flag is out of its range, or two flags contradict each other.
+    """
     least = {"--seconds": 0.0, "--events": 1, "--event-seconds": 0.1}
     for flag in ("--seconds", "--events", "--gap", "--event-seconds", "--snr"):
         low, high = getattr(args, flag.removeprefix("--").replace("-", "_"))
@@ -153,23 +155,22 @@ def _composition(args: argparse.Namespace) -> Composition:
     )
 
 
-def _require(audible: Sequence[AudibleClip], rejects: Sequence[Reject], path: str) -> None:
-    """Check that there is something to mix, and that the manifest can say what it is."""
+def _check_clips(audible: Sequence[AudibleClip], rejects: Sequence[Reject], path: str) -> None:
+    """Check that there are clips, and that their labels can be written to a manifest."""
     if not audible:
         first = f"; the first: {rejects[0].reason}, {rejects[0].detail}" if rejects else ""
-        raise InputError(f"--clips {path}: no clip can be used, of {len(rejects)}{first}")
+        raise InputError(f"--clips {path}: none of {len(rejects)} clips can be used{first}")
     separator = writer.LABEL_SEPARATOR
-    for one in audible:
-        for label in one.clip.labels:
-            if separator in label:
-                raise InputError(
-                    f"--clips {path}: the label {label!r} holds {separator!r}, which separates "
-                    "labels in the manifest to be written; rename it"
-                )
+    for label in (label for clip in audible for label in clip.clip.labels):
+        if separator in label:
+            raise InputError(
+                f"--clips {path}: the label {label!r} contains {separator!r}, which separates "
+                "labels in the manifest to be written; rename the label"
+            )
 
 
 def _read_generic_labels(path: str) -> dict[str, list[str]]:
-    """Label -> the generic labels right above it."""
+    """Read label -> the generic labels directly above it."""
     separator = writer.LABEL_SEPARATOR
     parents: dict[str, list[str]] = {}
     for row in read_rows(files.absolute(path), _LABEL_COLUMNS):

@@ -13,7 +13,7 @@ from features.contracts.labels import FILE_NAME, Vocabulary, read_vocabulary
 from features.contracts.videos import VIDEO_FILES
 from features.errors import OK, InputError, run_command
 from features.storage import files
-from pipelines.adapters import ADAPTERS, imported
+from pipelines.adapters import ADAPTERS, VOCABULARIES, imported
 from pipelines.dataset import manifest, manifest_format, stages
 from pipelines.dataset.label_names import read_label_names
 from pipelines.dataset.manifest_format import ManifestFormat
@@ -77,7 +77,7 @@ def _add_manifest_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
         "--adapter",
-        choices=["csv", *(name for name in ADAPTERS if name not in imported.LABELS_ALONE)],
+        choices=["csv", *(name for name in ADAPTERS if name not in VOCABULARIES)],
         default="csv",
         help="--manifest is a folder as this publisher ships it, imported into OUTPUT/imported; "
         "pipelines.import_dataset has more flags; default: csv, a manifest of your own",
@@ -222,7 +222,7 @@ def _open_manifest(args: argparse.Namespace, output: str) -> tuple[str, Manifest
         folder,
         split_values=split_values,
     )
-    print(found.account())
+    print(found.summarise())
     names = args.label_names or files.join(folder, imported.LABEL_NAMES)
     # The imported manifest has our columns and our names of splits.
     return files.join(folder, imported.MANIFEST), ManifestFormat(), names

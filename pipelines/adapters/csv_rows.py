@@ -1,9 +1,9 @@
-"""CSV files of a data set other than its manifest: what its publisher ships, labels, accounts."""
+"""Reads and writes small CSV files: files of a publisher, label names, counts, left-out clips."""
 
 import csv
 import io
 from collections.abc import Iterable, Iterator, Sequence
-from typing import IO, Any
+from typing import IO
 
 from features.errors import InputError
 from features.storage import files
@@ -13,16 +13,16 @@ from pipelines.runtime.rejects import Reject
 def read_rows(
     path: str, columns: Sequence[str], *, header: bool = True, rejects: list[Reject] | None = None
 ) -> Iterator[dict[str, str]]:
-    """The rows of a small CSV file, by column.
+    """Read the rows of a small CSV file as dicts, column -> cell.
 
     Args:
-      path: of the file. Lines that start with # are comments, spaces after a comma mean nothing.
-      columns: those that are needed; or all in their order, where there is no header.
+      path: of the file. Lines that start with # are comments; spaces after a comma are ignored.
+      columns: the required columns, or all columns in order if there is no header.
       header: whether the first line names the columns.
-      rejects: takes rows of another number of cells; None where such a row makes the file useless.
+      rejects: receives rows with a wrong number of cells; if None, such a row is an error.
 
     Raises:
-      InputError: no such file, not text, no such columns, or a row that must not be missed.
+      InputError: the file is missing, is not text, lacks a column, or has a malformed row.
     """
     with io.TextIOWrapper(_open(path), encoding="utf-8-sig", newline="") as text:
         lines = csv.reader((line for line in text if line[0] != "#"), skipinitialspace=True)
@@ -53,7 +53,7 @@ def _open(path: str) -> IO[bytes]:
         raise InputError(f"{path}: no such file") from error
 
 
-def write_rows(path: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+def write_rows(path: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write a CSV file."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")

@@ -1,46 +1,47 @@
-"""AudioSet's ontology.json: 632 labels, each with the labels right below it."""
+"""AudioSet's ontology.json: 632 labels, each with the labels directly below it."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from features.errors import InputError
 from features.storage import files
-from pipelines.adapters.hierarchy import ancestors
+from pipelines.adapters.hierarchy import expand_labels, find_ancestors
 
 
 @dataclass(frozen=True)
 class Ontology:
-    """Labels and what is above them.
+    """Labels and their ancestors.
 
     Attributes:
-      names: label id -> what a person calls it.
-      above: label id -> the generic labels that hold wherever it does. Labels that the ontology
-        restricts are left out: it has abstract ones to hang others from, and blacklisted ones that
-        nobody could tell.
+      names: label id -> display name.
+      above: label id -> its ancestors, without the labels that the ontology restricts: abstract
+        labels, which only group others, and blacklisted labels, which are hard to recognise.
     """
 
     names: Mapping[str, str]
     above: Mapping[str, frozenset[str]]
 
-    def expand(self, labels: Iterable[str]) -> tuple[str, ...]:
-        """Labels and the generic ones above them, sorted.
+    def expand(self, labels: Collection[str]) -> tuple[str, ...]:
+        """Return labels and their ancestors, sorted.
 
         Raises:
           InputError: the ontology does not have a label.
         """
-        labels = set(labels)
-        unknown = sorted(labels - self.names.keys())
+        unknown = sorted(set(labels) - self.names.keys())
         if unknown:
-            raise InputError(f"the ontology has no {', '.join(unknown)}; give the one they are of")
-        return tuple(sorted(labels.union(*(self.above[label] for label in labels))))
+            raise InputError(
+                f"the ontology has no {', '.join(unknown)}; give the ontology.json that belongs to "
+                "the labels"
+            )
+        return expand_labels(labels, self.above)
 
 
 def read(path: str) -> Ontology:
     """Read `ontology.json`.
 
     Raises:
-      InputError: no such file, not of this form, a child that is not there, or a cycle.
+      InputError: the file is missing or malformed, a child is not defined, or there is a cycle.
     """
     try:
         entries = json.loads(files.read_bytes(path))
@@ -57,7 +58,7 @@ def read(path: str) -> Ontology:
     for parent, below in children.items():
         for child in below:
             if child not in names:
-                raise InputError(f"{path}: {parent!r} has the child {child!r}, which is not there")
+                raise InputError(f"{path}: {parent!r} has the undefined child {child!r}")
             parents[child].append(parent)
-    above = ancestors(parents, path)
+    above = find_ancestors(parents, path)
     return Ontology(names, {label: found - restricted for label, found in above.items()})

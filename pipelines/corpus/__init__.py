@@ -1,1 +1,1 @@
-"""Synthetic and composed soundtracks."""
+"""Corpora of synthetic or composed soundtracks whose labels and event times are known."""

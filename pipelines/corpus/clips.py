@@ -1,7 +1,7 @@
-"""Labelled clips as sounds to mix: where each of them is to be heard, and its samples.
+"""Reads labelled clips and finds their audible parts, which become the sounds of soundtracks.
 
-A clip of a data set may hold silence, before a sound, after it, or between two barks. The times of
-an event are only true if there is none in it, so a clip is cut into its audible parts.
+A clip of a data set may contain silence: before the sound, after it, or between two barks. The
+times of an event are only true without silence, so a clip is cut into its audible parts.
 """
 
 import functools
@@ -18,15 +18,16 @@ from features.front_end.params import LogMelParams
 from features.sound.outcome import AudioError
 from features.sound.waveform import read_waveform
 from features.storage import files
-from pipelines.adapters import folder_per_label, imported
+from pipelines.adapters import folder_per_label
+from pipelines.adapters.imported import match_media
 from pipelines.corpus.mixing import MIX_RATE_HZ
-from pipelines.corpus.synthetic_sounds import faded
+from pipelines.corpus.synthetic_sounds import fade
 from pipelines.dataset.manifest import read_manifest
 from pipelines.runtime.rejects import Reject
 
-# A silence shorter than a patch belongs to the sound: every patch in it holds some of that.
+# A shorter silence belongs to the sound, because every patch that overlaps it contains sound.
 _SILENCE_SECONDS = LogMelParams().patch_seconds
-# Below the loudest moment of the clip; recordings have their own background.
+# Silence is so far below the loudest moment of the clip: recordings have a background.
 _SILENCE_DECIBELS = 40
 _FRAME_SAMPLES, _HOP_SAMPLES = 512, 160
 
@@ -45,17 +46,17 @@ class Clip:
 
 @dataclass(frozen=True)
 class ClipSound:
-    """The sound of a medium from start to end (seconds); again and again, where it is too short."""
+    """The sound of a medium from start to end (seconds), repeated if it is too short."""
 
     uri: str
     start: float
     end: float
 
     def samples(self, num_samples: int, rng: Generator) -> np.ndarray:
-        """Float [num_samples] with a root mean square of 1, faded in and out."""
+        """Return float [num_samples] with a root mean square of 1, faded in and out."""
         del rng
         samples = _read(self.uri, self.start, self.end)
-        return faded(np.resize(samples, num_samples), MIX_RATE_HZ)
+        return fade(np.resize(samples, num_samples), MIX_RATE_HZ)
 
 
 @dataclass(frozen=True)
@@ -69,26 +70,24 @@ class AudibleClip:
 def read_clips(
     path: str, *, pattern: str = folder_per_label.FIRST_FOLDER
 ) -> tuple[list[Clip], list[Reject]]:
-    """The clips of a manifest with our column names, or of a folder with one folder a label.
+    """Read the clips of a manifest with our column names, or of a folder with a folder per label.
 
-    A split that is not given is drawn as pipelines.prepare_dataset does: by the hash of the group,
-    where there is one, and else of the id.
+    A missing split is drawn as in pipelines.prepare_dataset: by a hash of the group, or of the id
+    if there is no group.
 
     Args:
       path: of the manifest or the folder.
-      pattern: what the paths below a folder say, as of `folder_per_label.read`.
+      pattern: how a path below the folder gives the label; see `folder_per_label.read`.
 
     Raises:
-      InputError: no such path, or a manifest that cannot be used.
+      InputError: the path does not exist, or the manifest cannot be used.
     """
     path = files.absolute(path)
     if Path(path).is_dir():
         listing = folder_per_label.read(path, pattern=pattern)
-        found = imported.match(listing, {}, listing.split_values)
-        rows, rejects = found.rows, found.left_out
-    else:
-        table, rejects = read_manifest(path)
-        rows = table.to_pylist()
+        found = match_media(listing, {}, listing.split_values)
+        return [Clip(row.id, row.uri, row.labels, row.split) for row in found.rows], found.left_out
+    table, rejects = read_manifest(path)
     clips = [
         Clip(
             id=row["id"],
@@ -98,7 +97,7 @@ def read_clips(
             start=row["start"] or 0.0,
             end=row["end"],
         )
-        for row in rows
+        for row in table.to_pylist()
     ]
     return clips, rejects
 
@@ -106,12 +105,15 @@ def read_clips(
 def find_audible(
     clips: Sequence[Clip], *, shortest: float, executor: Executor
 ) -> tuple[list[AudibleClip], list[Reject]]:
-    """Decode clips and find where they are to be heard; those that never are become rejects.
+    """Decode clips in parallel and find their audible parts.
 
     Args:
       clips: to decode.
-      shortest: seconds of a part, at least.
-      executor: decodes them in parallel.
+      shortest: seconds; shorter parts are left out.
+      executor: runs the decoders.
+
+    Returns:
+      The clips with audible parts, and a reject for each other clip.
     """
     audible: list[AudibleClip] = []
     rejects: list[Reject] = []
@@ -125,8 +127,8 @@ def find_audible(
 
 
 def audible_parts(clip: Clip, *, shortest: float) -> tuple[tuple[float, float], ...] | Reject:
-    """The parts of a clip that are not silent, [(start, end)] in seconds of its medium."""
-    # Only here: the import takes 1.5 s, and processes that render do without.
+    """Find the parts of a clip that are not silent, [(start, end)] in seconds of its medium."""
+    # Imported here because the import takes 1.5 s, and processes that render do not need it.
     from librosa.effects import split
 
     try:
@@ -151,7 +153,7 @@ def audible_parts(clip: Clip, *, shortest: float) -> tuple[tuple[float, float], 
     return tuple((clip.start + first, clip.start + last) for first, last in long_enough)
 
 
-@functools.lru_cache(maxsize=1)  # a background is asked for once a channel
+@functools.lru_cache(maxsize=1)  # a background is read once for each channel
 def _read(uri: str, start: float, end: float | None) -> np.ndarray:
     blocks = read_waveform(uri, sample_rate_hz=MIX_RATE_HZ, start_seconds=start, end_seconds=end)
     return np.concatenate([np.empty(0, np.float32), *blocks])

@@ -1,6 +1,6 @@
-"""Plans soundtracks of several clips each, with gaps between them, over a background.
+"""Plans soundtracks of several clips over a background.
 
-No clip is heard in soundtracks of two splits.
+Soundtracks of a split use only clips of that split.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +11,7 @@ from numpy.random import Generator
 
 from features.contracts.sharding import SPLITS
 from features.errors import InputError
-from pipelines.adapters.hierarchy import ancestors
+from pipelines.adapters.hierarchy import expand_labels, find_ancestors
 from pipelines.corpus.clips import AudibleClip, ClipSound
 from pipelines.corpus.encoding import MediaFormat
 from pipelines.corpus.mixing import (
@@ -20,23 +20,24 @@ from pipelines.corpus.mixing import (
     Noise,
     Sound,
     Soundtrack,
-    in_turn,
+    place_in_sequence,
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Composition:
-    """What the soundtracks of a corpus are like. Ranges are drawn from uniformly.
+    """Settings of a corpus. Values are drawn uniformly from the ranges.
 
     Attributes:
       num_soundtracks: of all splits together.
-      seconds: of a soundtrack.
-      events: of a soundtrack; as many of them as have room.
-      gap_seconds: from the end of an event to the next; negative where they may overlap.
-      event_seconds: of an event. Longer sounds are cut.
-      decibels: of an event over the background, by their root mean squares.
-      formats: kinds of file, in turn.
-      seed: of everything random, 0 or more.
+      seconds: range of the duration of a soundtrack.
+      events: range of the number of events of a soundtrack; fewer if they do not fit.
+      gap_seconds: range of the gap from the end of an event to the start of the next; negative
+        values let events overlap.
+      event_seconds: range of the duration of an event. Longer sounds are cut.
+      decibels: range of the level of an event over the background, by their root mean squares.
+      formats: of the files; soundtrack i has format i modulo their number.
+      seed: of all random numbers, 0 or more.
     """
 
     num_soundtracks: int
@@ -49,44 +50,51 @@ class Composition:
     seed: int
 
 
-def plan(
+def plan_soundtracks(
     clips: Sequence[AudibleClip], backgrounds: Sequence[AudibleClip], composition: Composition
 ) -> list[Soundtrack]:
-    """Decides on the contents of a corpus.
+    """Plan the contents of a corpus.
 
     Args:
-      clips: labelled, of one split or more. Each split has as large a share of the soundtracks as
-        of the clips, and its clips are heard equally often, up to one time.
-      backgrounds: what is heard behind them, for each of their splits; none for noise.
-      composition: what the soundtracks are like.
+      clips: labelled. A split gets a share of the soundtracks in proportion to the number of its
+        clips. Within a split, the numbers of uses of two clips differ by one at most.
+      backgrounds: recordings for every split that has clips; empty for backgrounds of noise.
+      composition: settings of the corpus.
 
     Raises:
-      InputError: a split without background, or more splits than soundtracks.
+      InputError: a split has no background, or there are more splits than soundtracks.
     """
-    by_split = {split: [one for one in clips if one.clip.split == split] for split in SPLITS}
-    by_split = {split: within for split, within in by_split.items() if within}
-    behind = {s: [one for one in backgrounds if one.clip.split == s] for s in by_split}
-    bare = sorted(split for split, within in behind.items() if not within)
-    if backgrounds and bare:
+    by_split = _group_by_split(clips)
+    backgrounds_by_split = _group_by_split(backgrounds)
+    without = sorted(by_split.keys() - backgrounds_by_split.keys())
+    if backgrounds and without:
         raise InputError(
-            f"--background: no recording is in the split {' or '.join(bare)}, which has clips; "
+            f"--background: no recording is in the split {' or '.join(without)}, which has clips; "
             "give more recordings, or a manifest with a split column"
         )
-    counts = _apportion({s: len(within) for s, within in by_split.items()}, composition)
+    counts = _apportion({split: len(found) for split, found in by_split.items()}, composition)
     return [
         soundtrack
-        for split, within in by_split.items()
-        for soundtrack in _plan_split(split, counts[split], within, behind[split], composition)
+        for split, found in by_split.items()
+        for soundtrack in _plan_split(
+            split, counts[split], found, backgrounds_by_split.get(split, []), composition
+        )
     ]
 
 
+def _group_by_split(clips: Sequence[AudibleClip]) -> dict[str, list[AudibleClip]]:
+    """Split -> its clips, in the order of `SPLITS`, for splits that have clips."""
+    grouped = {split: [clip for clip in clips if clip.clip.split == split] for split in SPLITS}
+    return {split: found for split, found in grouped.items() if found}
+
+
 def _apportion(num_clips: Mapping[str, int], composition: Composition) -> dict[str, int]:
-    """Split -> soundtracks, in proportion to its clips: by largest remainders, one at least."""
+    """Split -> number of soundtracks: one, and a share of the rest by the largest remainder."""
     total, spare = sum(num_clips.values()), composition.num_soundtracks - len(num_clips)
     if spare < 0:
         raise InputError(
             f"--soundtracks: received {composition.num_soundtracks} for clips of the splits "
-            f"{', '.join(num_clips)}; give one for each at least"
+            f"{', '.join(num_clips)}; give {len(num_clips)} or more"
         )
     shares = {split: spare * count / total for split, count in num_clips.items()}
     counts = {split: 1 + int(share) for split, share in shares.items()}
@@ -103,15 +111,15 @@ def _plan_split(
     backgrounds: Sequence[AudibleClip],
     composition: Composition,
 ) -> Iterator[Soundtrack]:
-    # Splits have numbers of their own, so that one can change without the others.
+    # Each split has a seed of its own, so that a split can change without the others.
     seed = (composition.seed, list(SPLITS).index(split))
     rng = np.random.default_rng(seed)
-    deck = _deal(clips, rng)
+    shuffled = _shuffle_forever(clips, rng)
     for index in range(count):
         seconds = rng.uniform(*composition.seconds)
         num_events = int(rng.integers(composition.events[0], composition.events[1] + 1))
-        events = in_turn(
-            (_event(next(deck), composition, rng) for _ in range(num_events)),
+        events = place_in_sequence(
+            (_draw_event(next(shuffled), composition, rng) for _ in range(num_events)),
             seconds=seconds,
             gap_seconds=composition.gap_seconds,
             shortest=composition.event_seconds[0],
@@ -122,70 +130,66 @@ def _plan_split(
             split=split,
             media_format=composition.formats[index % len(composition.formats)],
             seconds=seconds,
-            background=_background(backgrounds, seconds, rng),
+            background=_draw_background(backgrounds, seconds, rng),
             events=tuple(events),
             seed=(*seed, index),
         )
 
 
-def _deal(clips: Sequence[AudibleClip], rng: Generator) -> Iterator[AudibleClip]:
-    """All clips in a random order, and again in another, without end."""
+def _shuffle_forever(clips: Sequence[AudibleClip], rng: Generator) -> Iterator[AudibleClip]:
+    """Give all clips in a random order, then all clips in another random order, without end."""
     while True:
         for index in rng.permutation(len(clips)):
             yield clips[index]
 
 
-def _event(one: AudibleClip, composition: Composition, rng: Generator) -> Event:
-    sound = _excerpt(one, composition.event_seconds[1], rng)
+def _draw_event(clip: AudibleClip, composition: Composition, rng: Generator) -> Event:
+    sound = _draw_excerpt(clip, composition.event_seconds[1], rng)
     return Event(
-        source=one.clip.id,
-        labels=one.clip.labels,
+        source=clip.clip.id,
+        labels=clip.clip.labels,
         sound=sound,
         seconds=sound.end - sound.start,
         decibels=rng.uniform(*composition.decibels),
     )
 
 
-def _excerpt(one: AudibleClip, longest: float, rng: Generator) -> ClipSound:
-    """One of the audible parts, or as much of it as may be, from anywhere in it."""
-    first, last = one.parts[int(rng.integers(len(one.parts)))]
+def _draw_excerpt(clip: AudibleClip, longest: float, rng: Generator) -> ClipSound:
+    """Draw an audible part; of a part longer than `longest` seconds, draw an excerpt."""
+    first, last = clip.parts[int(rng.integers(len(clip.parts)))]
     start = rng.uniform(first, max(first, last - longest))
-    return ClipSound(one.clip.uri, start, min(last, start + longest))
+    return ClipSound(clip.clip.uri, start, min(last, start + longest))
 
 
-def _background(recordings: Sequence[AudibleClip], seconds: float, rng: Generator) -> Sound:
+def _draw_background(recordings: Sequence[AudibleClip], seconds: float, rng: Generator) -> Sound:
     if not recordings:
         return Noise(rng.uniform(*NOISE_EXPONENTS))
-    return _excerpt(recordings[int(rng.integers(len(recordings)))], seconds, rng)
+    return _draw_excerpt(recordings[int(rng.integers(len(recordings)))], seconds, rng)
 
 
 def add_generic_labels(
     clips: Sequence[AudibleClip], parents: Mapping[str, Sequence[str]], source: str
 ) -> list[AudibleClip]:
-    """Give clips the labels that hold wherever their own do.
+    """Add to each clip the generic labels above its labels.
 
     Args:
-      clips: to be labelled.
-      parents: label -> generic labels right above it.
-      source: of `parents`, for messages.
+      clips: with specific labels.
+      parents: label -> generic labels directly above it.
+      source: the name of the file of `parents`, for messages.
 
     Raises:
-      InputError: a label is above itself, or is neither of a clip nor above one that is.
+      InputError: a label is its own ancestor, or is neither a label of a clip nor above one.
     """
-    above = ancestors(parents, source)
-    own = {label for one in clips for label in one.clip.labels}
-    reached = own.union(*(above.get(label, ()) for label in own))
-    unknown = sorted(parents.keys() - reached)
+    hierarchy = {label: frozenset[str]() for clip in clips for label in clip.clip.labels}
+    own = sorted(hierarchy)
+    hierarchy |= find_ancestors(parents, source)
+    unknown = sorted(parents.keys() - frozenset(own).union(*(hierarchy[label] for label in own)))
     if unknown:
         raise InputError(
             f"{source}: no clip has the label {', '.join(map(repr, unknown))}; remove it, or write "
-            f"it as one of {', '.join(map(repr, sorted(own)))}"
+            f"it as one of {', '.join(map(repr, own))}"
         )
     return [
-        replace(one, clip=replace(one.clip, labels=_with_generic(one.clip.labels, above)))
-        for one in clips
+        replace(clip, clip=replace(clip.clip, labels=expand_labels(clip.clip.labels, hierarchy)))
+        for clip in clips
     ]
-
-
-def _with_generic(labels: Sequence[str], above: Mapping[str, frozenset[str]]) -> tuple[str, ...]:
-    return tuple(sorted(set(labels).union(*(above.get(label, ()) for label in labels))))

@@ -1,4 +1,4 @@
-"""Encodes arrays of samples as real media files, for the demo corpus and for tests."""
+"""Encodes arrays of samples as media files, for the demo corpus, composed corpora and tests."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,16 +10,16 @@ from av.codec.context import Flags
 VIDEO_FRAMES_PER_SECOND = 10
 VIDEO_WIDTH, VIDEO_HEIGHT = 64, 48
 
-# One video codec per container that may carry one. Neither writes the number of CPUs into the
-# file (x264 does), so that the bytes are the same on every machine.
+# Container -> video codec. Unlike x264, neither codec writes the number of CPUs into the file, so
+# the bytes are the same on every machine.
 VIDEO_CODECS = {".mp4": "mpeg4", ".webm": "libvpx"}
 
-# An encoder takes of these what it knows.
+# Encoders ignore the options that they do not know.
 ENCODER_OPTIONS = {
-    # FFmpeg calls its own Vorbis encoder experimental. Unlike libvorbis it is in every build, but
-    # it takes stereo only.
+    # FFmpeg's own Vorbis encoder is marked experimental. Unlike libvorbis it is in every build; it
+    # encodes stereo only.
     "strict": "experimental",
-    # Speed before quality, for AAC, and for MP3 and Opus.
+    # Speed before quality: the first option for AAC, the second for MP3 and Opus.
     "aac_coder": "fast",
     "compression_level": "7",
 }
@@ -27,14 +27,14 @@ ENCODER_OPTIONS = {
 
 @dataclass(frozen=True)
 class MediaFormat:
-    """A kind of media file: container, codec and what they hold.
+    """A kind of media file.
 
     Attributes:
-        suffix: file name suffix with its dot; it selects the container.
-        codec: FFmpeg's name of the audio encoder.
-        sample_rate: hertz.
-        num_channels: 1 or 2.
-        video: whether a small video stream goes with the sound.
+      suffix: file name suffix with its dot; it selects the container.
+      codec: FFmpeg's name of the audio encoder.
+      sample_rate: hertz.
+      num_channels: 1 or 2.
+      video: whether the file also has a small video stream.
     """
 
     suffix: str
@@ -58,18 +58,18 @@ FORMATS = (
 def write_media(
     path: Path, samples: np.ndarray, *, sample_rate: int, codec: str, video: bool = False
 ) -> None:
-    """Encodes `samples` as a media file; the same input gives the same bytes.
+    """Encode samples as a media file; the same input gives the same bytes.
 
     Args:
-        path: the file to write or overwrite; its suffix selects the container.
-        samples: float32 [num_samples, num_channels] in [-1, 1), with 1 or 2 channels.
-        sample_rate: hertz, one that the codec supports.
-        codec: FFmpeg's name of an audio encoder, such as "aac" or "pcm_s16le".
-        video: whether to add a small moving picture (.mp4 and .webm only).
+      path: the file to write or overwrite; its suffix selects the container.
+      samples: float32 [num_samples, num_channels] in [-1, 1), with 1 or 2 channels.
+      sample_rate: hertz; the codec must support it.
+      codec: FFmpeg's name of an audio encoder, such as "aac" or "pcm_s16le".
+      video: whether to add a small video stream (.mp4 and .webm only).
 
     Raises:
-        ValueError: for samples of another shape, or video in a container without it.
-        av.error.FFmpegError: if FFmpeg refuses codec, container or sample rate.
+      ValueError: the samples have another shape, or the container has no video codec here.
+      av.error.FFmpegError: FFmpeg refuses the codec, the container or the sample rate.
     """
     if samples.ndim != 2 or samples.shape[1] not in (1, 2) or len(samples) == 0:
         raise ValueError(
@@ -80,8 +80,8 @@ def write_media(
         raise ValueError(
             f"no video codec is chosen for {path.suffix!r}; use one of {sorted(VIDEO_CODECS)}"
         )
-    # Without the flag, Ogg draws a random serial number, Matroska a random identifier, and every
-    # muxer writes its version.
+    # Without the flag, Ogg files get a random serial number, Matroska files a random identifier,
+    # and all files the version of the muxer.
     with av.open(str(path), "w", options={"fflags": "+bitexact"}) as container:
         audio_stream = container.add_stream(codec, rate=sample_rate)
         assert isinstance(audio_stream, av.AudioStream)
@@ -91,7 +91,7 @@ def write_media(
         audio_stream.codec_context.options = ENCODER_OPTIONS
         video_stream = _add_video_stream(container, path.suffix) if video else None
 
-        # A block of sound per picture, so that the muxer interleaves the streams as it goes.
+        # A block of sound per picture lets the muxer interleave the streams.
         block_samples = sample_rate // VIDEO_FRAMES_PER_SECOND
         for index, start in enumerate(range(0, len(samples), block_samples)):
             block = samples[start : start + block_samples].astype(np.float32, copy=False)
@@ -107,7 +107,7 @@ def write_media(
 
 
 def _add_video_stream(container: av.container.OutputContainer, suffix: str) -> av.VideoStream:
-    """Adds the stream that `_picture` fills."""
+    """Add a video stream for the frames of `_picture`."""
     stream = container.add_stream(VIDEO_CODECS[suffix], rate=VIDEO_FRAMES_PER_SECOND)
     assert isinstance(stream, av.VideoStream)
     stream.codec_context.flags |= Flags.bitexact
@@ -117,7 +117,7 @@ def _add_video_stream(container: av.container.OutputContainer, suffix: str) -> a
 
 
 def _picture(index: int) -> av.VideoFrame:
-    """Returns picture `index` of a film in which a bright bar crosses a gradient."""
+    """Draw frame `index` of a video in which a bright bar crosses a gradient."""
     column = np.arange(VIDEO_WIDTH)
     row = np.arange(VIDEO_HEIGHT)[:, np.newaxis]
     gray = 2 * row + (np.abs(column - 3 * index % VIDEO_WIDTH) < 4) * 128  # [height, width]

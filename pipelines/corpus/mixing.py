@@ -1,7 +1,6 @@
-"""Mixes sounds into a soundtrack: events that come and go over a background.
+"""Mixes sounds into a soundtrack: events over a continuous background.
 
-What a soundtrack holds is decided before anything is rendered, so that the times of its events are
-known exactly.
+A soundtrack is planned before it is rendered, so that the times of its events are known exactly.
 """
 
 from collections.abc import Iterable
@@ -16,29 +15,30 @@ from features.front_end.params import LogMelParams
 from pipelines.corpus.encoding import MediaFormat
 from pipelines.corpus.synthetic_sounds import colored_noise
 
-# The front end hears up to 8 kHz, so nothing is mixed above; it saves two thirds of the time.
+# The front end uses frequencies up to 8 kHz. Mixing at its rate takes a third of the time that
+# mixing at the rates of the media would.
 MIX_RATE_HZ = LogMelParams().sample_rate_hz
-# Exponents of `Noise`, from nearly white to nearly brown.
+# Range of the exponents of `Noise`, from nearly white to nearly brown.
 NOISE_EXPONENTS = (0.3, 1.6)
 _LOUDNESS_DECIBELS = (-30.0, -18.0)  # root mean square of the whole, full scale being 0
 _PEAK = 0.9
 
 
 class Sound(Protocol):
-    """Something to be heard in a soundtrack."""
+    """A sound of any length that can be mixed into a soundtrack."""
 
     def samples(self, num_samples: int, rng: Generator) -> np.ndarray:
-        """Float [num_samples] at `MIX_RATE_HZ`, with a root mean square of 1."""
+        """Return float [num_samples] at `MIX_RATE_HZ`, with a root mean square of 1."""
 
 
 @dataclass(frozen=True)
 class Noise:
-    """A background of noise; its power falls with frequency as 1 / f ** `exponent`."""
+    """Noise whose power falls with frequency as 1 / f ** `exponent`."""
 
     exponent: float
 
     def samples(self, num_samples: int, rng: Generator) -> np.ndarray:
-        """As of every `Sound`."""
+        """Return noise as a `Sound`."""
         return colored_noise(
             num_samples=num_samples, sample_rate=MIX_RATE_HZ, exponent=self.exponent, rng=rng
         )
@@ -46,16 +46,16 @@ class Noise:
 
 @dataclass(frozen=True)
 class Event:
-    """A sound at a place in a soundtrack.
+    """A sound at a time in a soundtrack.
 
     Attributes:
-        source: what is heard, as a class or a clip.
-        labels: of the sound, specific and generic.
-        sound: makes the samples.
-        seconds: duration.
-        decibels: root mean square over that of the background.
-        start: seconds from the start of the soundtrack.
-        labelled: whether the soundtrack bears the labels.
+      source: the name of the sound's class, or the id of its clip.
+      labels: of the sound, specific and generic.
+      sound: gives the samples.
+      seconds: duration.
+      decibels: level over the background, by their root mean squares.
+      start: seconds from the start of the soundtrack.
+      labelled: whether the labels of the event are labels of the soundtrack.
     """
 
     source: str
@@ -68,22 +68,22 @@ class Event:
 
     @property
     def end(self) -> float:
-        """Seconds from the start of the soundtrack."""
+        """End of the event, in seconds from the start of the soundtrack."""
         return self.start + self.seconds
 
 
 @dataclass(frozen=True)
 class Soundtrack:
-    """What a soundtrack will be, before it is rendered.
+    """The plan of a soundtrack.
 
     Attributes:
-        key: the id in the manifest.
-        split: "train", "validation" or "evaluation".
-        media_format: kind of file.
-        seconds: duration.
-        background: heard all the time.
-        events: what comes and goes; each ends before the soundtrack does.
-        seed: seed words of the random numbers it is rendered with.
+      key: the id in the manifest.
+      split: "train", "validation" or "evaluation".
+      media_format: container and codec of the file.
+      seconds: duration.
+      background: a sound from start to end.
+      events: sounds over the background; each ends before the soundtrack ends.
+      seed: of the random numbers of rendering.
     """
 
     key: str
@@ -96,20 +96,20 @@ class Soundtrack:
 
     @property
     def labels(self) -> frozenset[str]:
-        """Of all labelled events; the whole soundtrack bears them."""
+        """The labels of the whole soundtrack: those of all labelled events."""
         return frozenset(label for event in self.events if event.labelled for label in event.labels)
 
     @property
     def uri(self) -> str:
-        """Location relative to the manifest."""
+        """The path of the media file, relative to the manifest."""
         return f"media/{self.key}{self.media_format.suffix}"
 
 
 def mix(soundtrack: Soundtrack) -> np.ndarray:
-    """Makes the samples of a soundtrack.
+    """Render a soundtrack.
 
     Returns:
-        float32 [num_samples, num_channels] in [-1, 1), at the rate of the soundtrack's format.
+      float32 [num_samples, num_channels] in [-1, 1), at the rate of the soundtrack's format.
     """
     rng = np.random.default_rng(soundtrack.seed)
     num_samples = int(soundtrack.seconds * MIX_RATE_HZ)
@@ -127,7 +127,7 @@ def mix(soundtrack: Soundtrack) -> np.ndarray:
     return (mixed * min(loudness, _PEAK / np.abs(mixed).max())).astype(np.float32)
 
 
-def in_turn(
+def place_in_sequence(
     events: Iterable[Event],
     *,
     seconds: float,
@@ -135,18 +135,18 @@ def in_turn(
     shortest: float,
     rng: Generator,
 ) -> list[Event]:
-    """Places events one after another, until they or the soundtrack are at an end.
+    """Place events one after another, until no event is left or the soundtrack is full.
 
     Args:
-        events: whose `start` is still open; endless or not, and only asked for where there is room.
-        seconds: of the soundtrack, `shortest` or more.
-        gap_seconds: least and most from the end of an event to the next; negative where they may
-            overlap.
-        shortest: an event is cut at the end of the soundtrack, but not to less than this.
-        rng: draws the gaps, and what lies before the first event.
+      events: without `start`; may be endless. An event is taken only if there is room for it.
+      seconds: duration of the soundtrack, `shortest` or more.
+      gap_seconds: range of the gap from the end of an event to the start of the next; negative
+        values let events overlap.
+      shortest: seconds. An event is cut at the end of the soundtrack, but not to less than this.
+      rng: draws the gaps and the time before the first event.
 
     Returns:
-        One event or more.
+      One event or more.
     """
     placed: list[Event] = []
     start = end = 0.0

@@ -1,10 +1,10 @@
 """Writes planned soundtracks as media files, with a manifest of weak labels and the true times.
 
     FOLDER/media/...        the soundtracks
-    FOLDER/events.parquet   what is heard when: id, label, start, end (seconds), labelled, source
+    FOLDER/events.parquet   id, label, start, end (seconds), labelled, source of each event
     FOLDER/manifest.csv     id, uri, labels of the whole soundtrack, split
 
-The same soundtracks give the same bytes, however many processes write them.
+The same soundtracks give the same bytes with any number of processes.
 """
 
 import csv
@@ -25,8 +25,8 @@ from pipelines.corpus.mixing import Soundtrack, mix
 MANIFEST, EVENTS = "manifest.csv", "events.parquet"
 MANIFEST_COLUMNS = ("id", "uri", "labels", "split")
 LABEL_SEPARATOR = ";"
-# One row an event and label. Where `labelled` is false the event is heard, and the soundtrack does
-# not bear its labels for it.
+# A row per event and label. If `labelled` is false, the event is audible but does not count for the
+# labels of the soundtrack.
 _EVENT_SCHEMA = pa.schema(
     [
         ("id", pa.string()),
@@ -40,25 +40,25 @@ _EVENT_SCHEMA = pa.schema(
 
 
 def process_pool(num_workers: int | None) -> ProcessPoolExecutor:
-    """Processes to render in; None for one a core."""
+    """Start processes that render soundtracks; None for a process per core."""
     return ProcessPoolExecutor(num_workers, mp_context=get_context("spawn"))
 
 
 def write_corpus(soundtracks: Sequence[Soundtrack], folder: Path, executor: Executor) -> None:
-    """Renders soundtracks in parallel and writes the files of a corpus.
+    """Render soundtracks in parallel and write the files of a corpus.
 
     Raises:
-        InputError: the folder cannot be made.
-        features.sound.outcome.AudioError: a clip that was readable is so no more.
+      InputError: the folder cannot be created.
+      features.sound.outcome.AudioError: a clip can no longer be read.
     """
     try:
         (folder / "media").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(
-            f"cannot make a folder at --output {folder} ({error.strerror}); name one in a place "
-            "you may write to"
+            f"cannot create the folder --output {folder} ({error.strerror}); give a folder in a "
+            "place you may write to"
         ) from error
-    # The manifest goes first and comes last: it stands for a corpus that is complete.
+    # A manifest marks a complete corpus: an old one is removed first, and the new one written last.
     (folder / MANIFEST).unlink(missing_ok=True)
     status = terminal.StatusLine()
     written = executor.map(partial(write_soundtrack, folder=folder), soundtracks)
@@ -71,18 +71,19 @@ def write_corpus(soundtracks: Sequence[Soundtrack], folder: Path, executor: Exec
 
 
 def write_soundtrack(soundtrack: Soundtrack, folder: Path) -> None:
-    """Renders a soundtrack and encodes it below `folder`."""
+    """Render a soundtrack and encode it below `folder`."""
+    kind = soundtrack.media_format
     write_media(
         folder / soundtrack.uri,
         mix(soundtrack),
-        sample_rate=soundtrack.media_format.sample_rate,
-        codec=soundtrack.media_format.codec,
-        video=soundtrack.media_format.video,
+        sample_rate=kind.sample_rate,
+        codec=kind.codec,
+        video=kind.video,
     )
 
 
 def event_table(soundtracks: Sequence[Soundtrack]) -> pa.Table:
-    """The true times: a row for each label of each event, soundtrack by soundtrack."""
+    """Tabulate the events: a row for each label of each event, in the order of the soundtracks."""
     rows = [
         {
             "id": soundtrack.key,
@@ -100,7 +101,7 @@ def event_table(soundtracks: Sequence[Soundtrack]) -> pa.Table:
 
 
 def write_manifest(path: Path, soundtracks: Sequence[Soundtrack]) -> None:
-    """Writes one row per soundtrack, under the header `MANIFEST_COLUMNS`."""
+    """Write a CSV file with a row per soundtrack and the header `MANIFEST_COLUMNS`."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(MANIFEST_COLUMNS)
@@ -110,7 +111,7 @@ def write_manifest(path: Path, soundtracks: Sequence[Soundtrack]) -> None:
 
 
 def describe(soundtracks: Sequence[Soundtrack], folder: Path) -> str:
-    """What was written, in one line."""
+    """Summarise what was written, in a line."""
     minutes = sum(soundtrack.seconds for soundtrack in soundtracks) / 60
     labels = frozenset[str]().union(*(soundtrack.labels for soundtrack in soundtracks))
     return (

@@ -23,8 +23,8 @@ from pipelines.audit.shard import ShardRules, examine_shard
 from pipelines.corpus import encoding
 from pipelines.corpus.encoding import MediaFormat, write_media
 from pipelines.corpus.mixing import Soundtrack, mix
+from pipelines.corpus.synthetic_corpus import plan_soundtracks
 from pipelines.corpus.writer import write_soundtrack
-from pipelines.demo_corpus import plan_soundtracks
 
 # A folder `data/esc10` in any folder beside this repository.
 MANIFESTS = sorted(Path(__file__).parents[3].glob("*/data/esc10/clips.csv"))

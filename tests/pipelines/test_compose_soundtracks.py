@@ -1,8 +1,6 @@
-"""Clips of known tones are composed through the command; the media are decoded and looked at."""
+"""Clips of known tones are composed by the command; the media are decoded and examined."""
 
 import itertools
-from collections.abc import Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,31 +9,17 @@ import pytest
 
 from features.contracts.sharding import EVALUATION, TRAIN, VALIDATION
 from features.errors import InputError
-from features.sound.outcome import Outcome
 from features.sound.waveform import read_waveform
 from pipelines import compose_soundtracks
-from pipelines.adapters import folder_per_label, imported
-from pipelines.corpus import clips, composition
-from pipelines.corpus.clips import AudibleClip, Clip
-from pipelines.corpus.composition import Composition
-from pipelines.corpus.encoding import FORMATS, write_media
-from pipelines.corpus.mixing import Event, Noise, in_turn
+from pipelines.adapters import folder_per_label
+from pipelines.adapters.imported import match_media, write_import
+from tests.pipelines.corpus.tones import RATE, write_clip
 
-RATE = 16_000
 # Label -> frequency of its tone.
 TONES = {"low": 500.0, "middle": 1500.0, "high": 4500.0}
 GENERIC_LABELS = "label,generic_labels\nlow,Sound;Deep\nmiddle,Sound\nSound,Anything\n"
 # A folder `data/esc10` in any folder beside this repository.
 ESC10 = sorted(Path(__file__).parents[3].glob("*/data/esc10/clips.csv"))
-
-
-def write_clip(path: Path, frequency: float, sounding: list[tuple[float, float]]) -> None:
-    """Four seconds of silence with a tone between these times."""
-    time = np.arange(4 * RATE) / RATE
-    heard = sum(((time >= first) & (time < last)).astype(float) for first, last in sounding)
-    samples = (0.3 * heard * np.sin(2 * np.pi * frequency * time)).astype(np.float32)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_media(path, samples[:, None], sample_rate=RATE, codec="pcm_s16le")
 
 
 @pytest.fixture(scope="module")
@@ -176,71 +160,6 @@ def test_clips_that_cannot_be_heard_are_left_out(corpus: Path) -> None:
     }
 
 
-def test_another_seed_gives_another_corpus(manifest: Path) -> None:
-    audible = [AudibleClip(Clip(str(i), "x.wav", ("a",), TRAIN), ((0.0, 3.0),)) for i in range(9)]
-
-    assert plan(audible) == plan(audible)
-    assert plan(audible) != plan(audible, seed=2)
-
-
-def plan(
-    audible: list[AudibleClip], backgrounds: list[AudibleClip] | None = None, **changes
-) -> list[composition.Soundtrack]:
-    flags = {
-        "num_soundtracks": 10,
-        "seconds": (10.0, 20.0),
-        "events": (2, 4),
-        "gap_seconds": (0.0, 1.0),
-        "event_seconds": (0.5, 2.0),
-        "decibels": (0.0, 10.0),
-        "formats": FORMATS,
-        "seed": 1,
-    }
-    return composition.plan(audible, backgrounds or [], Composition(**{**flags, **changes}))
-
-
-def clip(name: str, split: str, *, seconds: float = 3.0) -> AudibleClip:
-    return AudibleClip(Clip(name, f"{name}.wav", ("label",), split), ((0.5, 0.5 + seconds),))
-
-
-def test_splits_share_the_soundtracks_as_they_share_the_clips() -> None:
-    audible = [clip(f"t{i}", TRAIN) for i in range(70)]
-    audible += [clip(f"v{i}", VALIDATION) for i in range(20)]
-    audible += [clip(f"e{i}", EVALUATION) for i in range(10)]
-
-    splits = [soundtrack.split for soundtrack in plan(audible, num_soundtracks=100)]
-
-    assert (splits.count(TRAIN), splits.count(VALIDATION), splits.count(EVALUATION)) == (69, 20, 11)
-    assert len(plan(audible, num_soundtracks=3)) == 3
-    with pytest.raises(InputError, match="--soundtracks: received 2 for clips of the splits train"):
-        plan(audible, num_soundtracks=2)
-
-
-def test_long_sounds_are_cut_anywhere_in_them() -> None:
-    sounds = [
-        event.sound
-        for soundtrack in plan([clip("long", TRAIN, seconds=60)], num_soundtracks=50)
-        for event in soundtrack.events
-    ]
-
-    starts = np.array([sound.start for sound in sounds])
-    assert all(sound.end - sound.start == pytest.approx(2.0) for sound in sounds)
-    assert starts.min() < 5
-    assert starts.max() > 50
-    assert starts.max() <= 58.5
-
-
-def test_backgrounds_stay_in_their_split() -> None:
-    audible = [clip("a", TRAIN), clip("b", EVALUATION)]
-    behind = [clip("train-wind", TRAIN, seconds=9), clip("evaluation-wind", EVALUATION, seconds=9)]
-
-    for soundtrack in plan(audible, behind):
-        assert soundtrack.background.uri == f"{soundtrack.split}-wind.wav"
-    assert all(isinstance(soundtrack.background, Noise) for soundtrack in plan(audible))
-    with pytest.raises(InputError, match="--background: no recording is in the split evaluation"):
-        plan(audible, behind[:1])
-
-
 def test_recordings_behind_the_events(manifest: Path, tmp_path: Path) -> None:
     """A hum, shorter than the soundtracks: it is repeated."""
     for split in (TRAIN, EVALUATION):
@@ -257,94 +176,6 @@ def test_recordings_behind_the_events(manifest: Path, tmp_path: Path) -> None:
         samples = samples_of(corpus / row["uri"])
         seconds = samples[: len(samples) // RATE * RATE].reshape(-1, RATE)
         assert np.abs(np.fft.rfft(seconds))[:, 100].min() > 50
-
-
-def events_of_length(seconds: list[float]) -> Iterator[Event]:
-    return (Event("", (), Noise(1.0), seconds=one, decibels=0.0) for one in seconds)
-
-
-def test_events_in_turn() -> None:
-    rng = np.random.default_rng(3)
-    for _ in range(100):
-        placed = in_turn(
-            events_of_length([3.0, 1.0, 5.0, 4.0]),
-            seconds=10.0,
-            gap_seconds=(0.5, 1.0),
-            shortest=0.5,
-            rng=rng,
-        )
-        assert 3 <= len(placed) <= 3  # 3 + 1 + 5 and two gaps leave less than half a second
-        assert placed[0].start >= 0
-        assert placed[-1].end <= 10.0 + 1e-9
-        assert all(event.seconds >= 0.5 for event in placed)
-
-    overlapping = in_turn(
-        events_of_length([3.0, 3.0]), seconds=9.0, gap_seconds=(-2.0, -2.0), shortest=1.0, rng=rng
-    )
-    assert overlapping[1].start == pytest.approx(overlapping[0].start + 1.0)
-
-
-@pytest.fixture(scope="module")
-def executor() -> Iterator[Executor]:
-    with ThreadPoolExecutor(1) as executor:
-        yield executor
-
-
-def test_a_clip_is_cut_at_its_long_silences(tmp_path: Path, executor: Executor) -> None:
-    # Half a second belongs to the sound, one and a half does not.
-    write_clip(tmp_path / "a.wav", 700.0, [(0.2, 0.6), (1.1, 1.5), (3.0, 3.9)])
-    whole = Clip("a", str(tmp_path / "a.wav"), ("a",), TRAIN)
-    part = Clip("b", str(tmp_path / "a.wav"), ("a",), TRAIN, start=1.0, end=3.5)
-
-    audible, rejects = clips.find_audible([whole, part], shortest=0.3, executor=executor)
-
-    assert rejects == []
-    assert np.allclose(audible[0].parts, [(0.2, 1.5), (3.0, 3.9)], atol=0.03)
-    assert np.allclose(audible[1].parts, [(1.1, 1.5), (3.0, 3.5)], atol=0.03)
-
-
-def test_what_cannot_be_decoded_is_told(tmp_path: Path, executor: Executor) -> None:
-    _, rejects = clips.find_audible(
-        [Clip("gone", str(tmp_path / "gone.wav"), ("a",), TRAIN)], shortest=0.3, executor=executor
-    )
-
-    assert [(reject.id, reject.reason) for reject in rejects] == [("gone", Outcome.NOT_FOUND)]
-
-
-def test_folder_of_labels(tmp_path: Path) -> None:
-    for index in range(40):
-        path = tmp_path / ("rain", "wind")[index % 2] / f"{index}.wav"
-        path.parent.mkdir(exist_ok=True)
-        path.touch()
-
-    found, rejects = clips.read_clips(str(tmp_path))
-
-    assert len(found) == 40
-    assert {clip.labels for clip in found} == {("rain",), ("wind",)}
-    # Drawn by a hash of the id, 70 : 20 : 10.
-    assert {clip.split for clip in found} == {TRAIN, VALIDATION, EVALUATION}
-    assert rejects == []
-
-
-def test_clips_of_one_recording_are_drawn_into_one_split(tmp_path: Path) -> None:
-    rows = [f"{index},{index}.wav,rain,recording-{index // 4}" for index in range(160)]
-    manifest = tmp_path / "manifest.csv"
-    manifest.write_text("\n".join(["id,uri,labels,group", *rows]))
-
-    found, _ = clips.read_clips(str(manifest))
-
-    splits = [{clip.split for clip in found[first : first + 4]} for first in range(0, 160, 4)]
-    assert all(len(of_recording) == 1 for of_recording in splits)
-    assert set().union(*splits) == {TRAIN, VALIDATION, EVALUATION}
-
-
-def test_generic_labels_that_are_refused(manifest: Path, tmp_path: Path) -> None:
-    audible = [AudibleClip(Clip("1", "1.wav", ("dog",), TRAIN), ((0.0, 1.0),))]
-
-    with pytest.raises(InputError, match=r"g\.csv: no clip has the label 'dgo'; remove it"):
-        composition.add_generic_labels(audible, {"dgo": ["animal"]}, "g.csv")
-    with pytest.raises(InputError, match=r"g\.csv: '\w+' is above '\w+' is above .*; remove one"):
-        composition.add_generic_labels(audible, {"dog": ["animal"], "animal": ["dog"]}, "g.csv")
 
 
 @pytest.mark.parametrize(
@@ -368,7 +199,7 @@ def test_flags_that_are_refused(
 def test_clips_of_which_none_can_be_used_are_refused(tmp_path: Path) -> None:
     (tmp_path / "clips.csv").write_text("id,uri,labels\na,a.wav,dog\n")
 
-    with pytest.raises(InputError, match="no clip can be used, of 1; the first: not_found"):
+    with pytest.raises(InputError, match="none of 1 clips can be used; the first: not_found"):
         compose_soundtracks.main(
             ["--clips", str(tmp_path / "clips.csv"), "--output", str(tmp_path / "out")]
         )
@@ -383,8 +214,8 @@ def test_real_clips(tmp_path: Path) -> None:
         pattern=r"(?P<label>.+)/(?P<id>(?P<split>\d)-(?P<recording>\d+)-.)\.ogg",
     )
     folds = {"1": TRAIN, "2": TRAIN, "3": VALIDATION, "4": EVALUATION}
-    path = imported.write(
-        imported.match(listing, {}, folds), listing.label_names, str(tmp_path / "clips")
+    path = write_import(
+        match_media(listing, {}, folds), listing.label_names, str(tmp_path / "clips")
     )
     flags = ["--clips", path, "--output", str(tmp_path / "corpus"), "--soundtracks", "8"]
 

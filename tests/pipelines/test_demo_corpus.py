@@ -1,19 +1,16 @@
-"""A small corpus is written whole, twice, and read back; plans of larger ones are examined."""
+"""A small corpus is written twice and read back."""
 
 import csv
-from collections import Counter
 from pathlib import Path
 
 import av
-import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from features.errors import InputError
 from pipelines import demo_corpus
 from pipelines.corpus.encoding import FORMATS
-from pipelines.corpus.mixing import mix
-from pipelines.corpus.synthetic_sounds import SOUND_CLASSES, synthesise
+from pipelines.corpus.synthetic_sounds import SOUND_CLASSES
 
 NUM_SOUNDTRACKS = 8  # every format, and the first again
 GENERIC_LABELS = {sound_class.name: sound_class.generic_labels for sound_class in SOUND_CLASSES}
@@ -86,65 +83,21 @@ def test_running_again_gives_the_same_bytes(corpus, tmp_path):
     assert read_bytes(write_corpus(tmp_path)) == read_bytes(corpus)
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
-def test_splits_share_the_classes_of_a_full_corpus(seed):
-    soundtracks = demo_corpus.plan_soundtracks(seed=seed, count=64)
-    splits = demo_corpus.assign_splits(soundtracks)
-    assert Counter(splits) == {"train": 38, "validation": 8, "evaluation": 18}
-
-    counts = {split: Counter() for split in splits}
-    for soundtrack, split in zip(soundtracks, splits, strict=True):
-        counts[split].update(demo_corpus.classes_of(soundtrack))
-    for sound_class in SOUND_CLASSES:
-        assert counts["evaluation"][sound_class.name] >= 2
-        assert counts["train"][sound_class.name] > counts["evaluation"][sound_class.name]
-
-
-def test_a_longer_corpus_begins_with_the_shorter_one():
-    shorter = demo_corpus.plan_soundtracks(seed=1, count=10)
-    assert demo_corpus.plan_soundtracks(seed=1, count=20)[:10] == shorter
-
-
-def test_render_is_finite_unclipped_and_audible():
-    for soundtrack in demo_corpus.plan_soundtracks(seed=4, count=6):
-        samples = mix(soundtrack)
-        assert np.isfinite(samples).all()
-        assert np.abs(samples).max() <= 0.9001
-        assert 0.01 < samples.std() < 0.2
-
-
-@pytest.mark.parametrize("sound_class", SOUND_CLASSES, ids=lambda c: c.name)
-def test_no_two_instances_are_equal_and_all_have_the_same_level(sound_class):
-    rng = np.random.default_rng(5)
-    sounds = [
-        synthesise(sound_class, num_samples=num_samples, sample_rate=16_000, rng=rng)
-        for num_samples in (1_600, 32_000, 32_000)
-    ]
-    assert [len(sound) for sound in sounds] == [1_600, 32_000, 32_000]
-    for sound in sounds[1:]:
-        assert np.sqrt(np.mean(sound**2)) == pytest.approx(1.0)
-    assert abs(np.corrcoef(sounds[1], sounds[2])[0, 1]) < 0.9
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--soundtracks", "2"], "got '2'; give a whole number of 3 or more"),
-        (["--soundtracks", "many"], "got 'many'; give a whole number of 3 or more"),
-        (["--seed", "-1"], "got '-1'; give a whole number of 0 or more"),
-        (["--sed", "1"], "unrecognized arguments"),
+        (["--soundtracks", "2"], "--soundtracks: received 2; give 3 or more"),
+        (["--seed", "-1"], "--seed: received -1; give 0 or more"),
     ],
 )
-def test_bad_arguments_are_refused(tmp_path, capsys, arguments, message):
-    with pytest.raises(SystemExit) as refusal:
+def test_numbers_out_of_range_are_refused(tmp_path, arguments, message):
+    with pytest.raises(InputError, match=message):
         demo_corpus.main(["--output", str(tmp_path / "corpus"), *arguments])
-    assert refusal.value.code == 2
-    assert message in capsys.readouterr().err
     assert not (tmp_path / "corpus").exists()
 
 
 def test_an_output_that_is_a_file_is_refused(tmp_path):
     path = tmp_path / "file"
     path.touch()
-    with pytest.raises(InputError, match=f"cannot make a folder at --output {path}"):
+    with pytest.raises(InputError, match=f"cannot create the folder --output {path}"):
         demo_corpus.main(["--output", str(path)])

@@ -56,8 +56,8 @@ def test_audioset_ancestors_without_the_restricted_ones(tmp_path: Path) -> None:
             r"ontology\.json: '/m/\w+' is above '/m/\w+' is above .*; remove one of these",
         ),
         ({**published.ONTOLOGY, "/m/bark": ["/m/bark"]}, "'/m/bark' is above '/m/bark'; remove"),
-        ({**published.ONTOLOGY, "/m/bark": ["/m/gone"]}, "has the child '/m/gone', which is not"),
-        ({"/m/bark": []}, "the ontology has no /m/music; give the one"),
+        ({**published.ONTOLOGY, "/m/bark": ["/m/gone"]}, "has the undefined child '/m/gone'"),
+        ({"/m/bark": []}, "the ontology has no /m/music; give the ontology.json that belongs"),
     ],
 )
 def test_ontologies_that_are_refused(tmp_path: Path, children: dict, message: str) -> None:
@@ -194,7 +194,7 @@ def test_folder_per_label_by_pattern(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("pattern", "message"),
     [
-        ("(?P<label>", "is no regular expression"),
+        ("(?P<label>", "is not a regular expression"),
         (".*", r"has the groups \[\]; expected \(\?P<label>"),
         ("(?P<label>.*)(?P<fold>)", r"has the groups \['fold', 'label'\]"),
         ("(?P<label>.*)/x", "none of its 1 media files has a path that matches"),
