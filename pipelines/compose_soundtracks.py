@@ -12,7 +12,7 @@ from features.errors import OK, InputError, run_command
 from features.storage import files
 from pipelines.adapters.csv_rows import read_rows, write_rows
 from pipelines.corpus import writer
-from pipelines.corpus.clips import AudibleClip, Clip, find_audible, read_clips
+from pipelines.corpus.clips import Clip, find_audible, read_clips
 from pipelines.corpus.composition import Composition, add_generic_labels, plan_soundtracks
 from pipelines.corpus.encoding import FORMATS
 from pipelines.runtime.rejects import Reject
@@ -155,13 +155,13 @@ def _composition(args: argparse.Namespace) -> Composition:
     )
 
 
-def _check_clips(audible: Sequence[AudibleClip], rejects: Sequence[Reject], path: str) -> None:
+def _check_clips(audible: Sequence[Clip], rejects: Sequence[Reject], path: str) -> None:
     """Check that there are clips, and that their labels can be written to a manifest."""
     if not audible:
         first = f"; the first: {rejects[0].reason}, {rejects[0].detail}" if rejects else ""
         raise InputError(f"--clips {path}: none of {len(rejects)} clips can be used{first}")
     separator = writer.LABEL_SEPARATOR
-    for label in (label for clip in audible for label in clip.clip.labels):
+    for label in (label for clip in audible for label in clip.labels):
         if separator in label:
             raise InputError(
                 f"--clips {path}: the label {label!r} contains {separator!r}, which separates "

@@ -11,40 +11,26 @@ from features.errors import OK, InputError, run_command
 from pipelines.corpus import writer
 from pipelines.corpus.synthetic_corpus import MIN_SOUNDTRACKS, plan_corpus
 
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m pipelines.demo_corpus",
-        description="Write a corpus of synthetic soundtracks in many media formats, with a "
-        "manifest of labels and splits, to try the pipelines on. The same seed and number of "
-        "soundtracks give the same bytes.",
-    )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        required=True,
-        help="folder for manifest.csv, events.parquet and media/; created if missing; files of "
-        "the same name are overwritten",
-    )
-    parser.add_argument(
-        "--soundtracks",
-        type=int,
-        default=64,
-        help=f"number of soundtracks of 15 to 40 seconds, {MIN_SOUNDTRACKS} or more "
-        "(default: %(default)s)",
-    )
-    parser.add_argument(
-        "--seed",
-        type=int,
-        default=1,
-        help="0 or more; another seed gives another corpus (default: %(default)s)",
-    )
-    return parser
+_DESCRIPTION = """\
+Write a corpus of synthetic soundtracks of 15 to 40 seconds in many media formats, with a manifest
+of labels and splits, to try the pipelines on. The same flags give the same bytes.
+"""
+_OUTPUT_HELP = """\
+folder for manifest.csv, events.parquet and media/; created if missing; files of the same name are
+overwritten
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    args = _parser().parse_args(argv)
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.demo_corpus", description=_DESCRIPTION
+    )
+    add = parser.add_argument
+    add("--output", type=Path, required=True, help=_OUTPUT_HELP)
+    add("--soundtracks", type=int, default=64, help="how many, 3 or more (default: %(default)s)")
+    add("--seed", type=int, default=1, help="of the corpus, 0 or more (default: %(default)s)")
+    args = parser.parse_args(argv)
     for flag, value, minimum in (
         ("--soundtracks", args.soundtracks, MIN_SOUNDTRACKS),
         ("--seed", args.seed, 0),

@@ -7,7 +7,7 @@ times of an event are only true without silence, so a clip is cut into its audib
 import functools
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +34,11 @@ _FRAME_SAMPLES, _HOP_SAMPLES = 512, 160
 
 @dataclass(frozen=True)
 class Clip:
-    """A labelled recording, or the part of it from start to end (seconds)."""
+    """A labelled recording, or the part of it from start to end (seconds).
+
+    Attributes:
+      parts: audible parts, (start, end) in seconds of the medium; empty until `find_audible`.
+    """
 
     id: str
     uri: str
@@ -42,6 +46,7 @@ class Clip:
     split: str
     start: float = 0.0
     end: float | None = None
+    parts: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -57,14 +62,6 @@ class ClipSound:
         del rng
         samples = _read(self.uri, self.start, self.end)
         return fade(np.resize(samples, num_samples), MIX_RATE_HZ)
-
-
-@dataclass(frozen=True)
-class AudibleClip:
-    """A clip and its audible parts, [(start, end)] in seconds of its medium."""
-
-    clip: Clip
-    parts: tuple[tuple[float, float], ...]
 
 
 def read_clips(
@@ -104,7 +101,7 @@ def read_clips(
 
 def find_audible(
     clips: Sequence[Clip], *, shortest: float, executor: Executor
-) -> tuple[list[AudibleClip], list[Reject]]:
+) -> tuple[list[Clip], list[Reject]]:
     """Decode clips in parallel and find their audible parts.
 
     Args:
@@ -113,21 +110,16 @@ def find_audible(
       executor: runs the decoders.
 
     Returns:
-      The clips with audible parts, and a reject for each other clip.
+      The clips that have audible parts, with these, and a reject for each other clip.
     """
-    audible: list[AudibleClip] = []
-    rejects: list[Reject] = []
-    parts = executor.map(functools.partial(audible_parts, shortest=shortest), clips, chunksize=16)
-    for clip, found in zip(clips, parts, strict=True):
-        if isinstance(found, Reject):
-            rejects.append(found)
-        else:
-            audible.append(AudibleClip(clip, found))
-    return audible, rejects
+    find = functools.partial(find_parts, shortest=shortest)
+    found = list(executor.map(find, clips, chunksize=16))
+    rejects = [reject for reject in found if isinstance(reject, Reject)]
+    return [clip for clip in found if isinstance(clip, Clip)], rejects
 
 
-def audible_parts(clip: Clip, *, shortest: float) -> tuple[tuple[float, float], ...] | Reject:
-    """Find the parts of a clip that are not silent, [(start, end)] in seconds of its medium."""
+def find_parts(clip: Clip, *, shortest: float) -> Clip | Reject:
+    """Decode a clip and find its audible parts of `shortest` seconds or more."""
     # Imported here because the import takes 1.5 s, and processes that render do not need it.
     from librosa.effects import split
 
@@ -150,7 +142,8 @@ def audible_parts(clip: Clip, *, shortest: float) -> tuple[tuple[float, float], 
     if not long_enough:
         detail = f"nothing audible lasts {shortest:g} s; the parts are {joined}"
         return Reject(clip.id, clip.uri, "too_short", detail)
-    return tuple((clip.start + first, clip.start + last) for first, last in long_enough)
+    parts = tuple((clip.start + first, clip.start + last) for first, last in long_enough)
+    return replace(clip, parts=parts)
 
 
 @functools.lru_cache(maxsize=1)  # a background is read once for each channel

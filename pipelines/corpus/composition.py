@@ -12,7 +12,7 @@ from numpy.random import Generator
 from features.contracts.sharding import SPLITS
 from features.errors import InputError
 from pipelines.adapters.hierarchy import expand_labels, find_ancestors
-from pipelines.corpus.clips import AudibleClip, ClipSound
+from pipelines.corpus.clips import Clip, ClipSound
 from pipelines.corpus.encoding import MediaFormat
 from pipelines.corpus.mixing import (
     NOISE_EXPONENTS,
@@ -51,7 +51,7 @@ class Composition:
 
 
 def plan_soundtracks(
-    clips: Sequence[AudibleClip], backgrounds: Sequence[AudibleClip], composition: Composition
+    clips: Sequence[Clip], backgrounds: Sequence[Clip], composition: Composition
 ) -> list[Soundtrack]:
     """Plan the contents of a corpus.
 
@@ -82,9 +82,9 @@ def plan_soundtracks(
     ]
 
 
-def _group_by_split(clips: Sequence[AudibleClip]) -> dict[str, list[AudibleClip]]:
+def _group_by_split(clips: Sequence[Clip]) -> dict[str, list[Clip]]:
     """Split -> its clips, in the order of `SPLITS`, for splits that have clips."""
-    grouped = {split: [clip for clip in clips if clip.clip.split == split] for split in SPLITS}
+    grouped = {split: [clip for clip in clips if clip.split == split] for split in SPLITS}
     return {split: found for split, found in grouped.items() if found}
 
 
@@ -107,8 +107,8 @@ def _apportion(num_clips: Mapping[str, int], composition: Composition) -> dict[s
 def _plan_split(
     split: str,
     count: int,
-    clips: Sequence[AudibleClip],
-    backgrounds: Sequence[AudibleClip],
+    clips: Sequence[Clip],
+    backgrounds: Sequence[Clip],
     composition: Composition,
 ) -> Iterator[Soundtrack]:
     # Each split has a seed of its own, so that a split can change without the others.
@@ -136,40 +136,40 @@ def _plan_split(
         )
 
 
-def _shuffle_forever(clips: Sequence[AudibleClip], rng: Generator) -> Iterator[AudibleClip]:
+def _shuffle_forever(clips: Sequence[Clip], rng: Generator) -> Iterator[Clip]:
     """Give all clips in a random order, then all clips in another random order, without end."""
     while True:
         for index in rng.permutation(len(clips)):
             yield clips[index]
 
 
-def _draw_event(clip: AudibleClip, composition: Composition, rng: Generator) -> Event:
+def _draw_event(clip: Clip, composition: Composition, rng: Generator) -> Event:
     sound = _draw_excerpt(clip, composition.event_seconds[1], rng)
     return Event(
-        source=clip.clip.id,
-        labels=clip.clip.labels,
+        source=clip.id,
+        labels=clip.labels,
         sound=sound,
         seconds=sound.end - sound.start,
         decibels=rng.uniform(*composition.decibels),
     )
 
 
-def _draw_excerpt(clip: AudibleClip, longest: float, rng: Generator) -> ClipSound:
+def _draw_excerpt(clip: Clip, longest: float, rng: Generator) -> ClipSound:
     """Draw an audible part; of a part longer than `longest` seconds, draw an excerpt."""
     first, last = clip.parts[int(rng.integers(len(clip.parts)))]
     start = rng.uniform(first, max(first, last - longest))
-    return ClipSound(clip.clip.uri, start, min(last, start + longest))
+    return ClipSound(clip.uri, start, min(last, start + longest))
 
 
-def _draw_background(recordings: Sequence[AudibleClip], seconds: float, rng: Generator) -> Sound:
+def _draw_background(recordings: Sequence[Clip], seconds: float, rng: Generator) -> Sound:
     if not recordings:
         return Noise(rng.uniform(*NOISE_EXPONENTS))
     return _draw_excerpt(recordings[int(rng.integers(len(recordings)))], seconds, rng)
 
 
 def add_generic_labels(
-    clips: Sequence[AudibleClip], parents: Mapping[str, Sequence[str]], source: str
-) -> list[AudibleClip]:
+    clips: Sequence[Clip], parents: Mapping[str, Sequence[str]], source: str
+) -> list[Clip]:
     """Add to each clip the generic labels above its labels.
 
     Args:
@@ -180,7 +180,7 @@ def add_generic_labels(
     Raises:
       InputError: a label is its own ancestor, or is neither a label of a clip nor above one.
     """
-    hierarchy = {label: frozenset[str]() for clip in clips for label in clip.clip.labels}
+    hierarchy = {label: frozenset[str]() for clip in clips for label in clip.labels}
     own = sorted(hierarchy)
     hierarchy |= find_ancestors(parents, source)
     unknown = sorted(parents.keys() - frozenset(own).union(*(hierarchy[label] for label in own)))
@@ -189,7 +189,4 @@ def add_generic_labels(
             f"{source}: no clip has the label {', '.join(map(repr, unknown))}; remove it, or write "
             f"it as one of {', '.join(map(repr, own))}"
         )
-    return [
-        replace(clip, clip=replace(clip.clip, labels=expand_labels(clip.clip.labels, hierarchy)))
-        for clip in clips
-    ]
+    return [replace(clip, labels=expand_labels(clip.labels, hierarchy)) for clip in clips]

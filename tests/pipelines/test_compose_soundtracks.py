@@ -24,7 +24,7 @@ ESC10 = sorted(Path(__file__).parents[3].glob("*/data/esc10/clips.csv"))
 
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two clips of each tone for each of two splits; a silent one, a short one, and no medium."""
+    """Two clips of each tone in two splits, a silent clip, a short clip and a broken file."""
     folder = tmp_path_factory.mktemp("clips")
     rows = ["id,uri,labels,split"]
     for split in (TRAIN, EVALUATION):
@@ -81,7 +81,7 @@ def test_any_number_of_workers_gives_the_same_bytes(
         assert (again / path).read_bytes() == (corpus / path).read_bytes(), path
 
 
-def test_labels_are_those_of_the_events_with_the_generic_ones(corpus: Path) -> None:
+def test_labels_of_a_soundtrack_are_the_labels_of_its_events(corpus: Path) -> None:
     rows, events = rows_of(corpus), events_of(corpus)
 
     assert len(rows) == 6
@@ -94,7 +94,7 @@ def test_labels_are_those_of_the_events_with_the_generic_ones(corpus: Path) -> N
         assert 1 <= len(specific) <= 3
 
 
-def test_clips_are_heard_in_their_own_split_and_equally_often(corpus: Path) -> None:
+def test_clips_are_used_in_their_own_split_and_equally_often(corpus: Path) -> None:
     rows, events = rows_of(corpus), events_of(corpus)
 
     assert [row["split"] for row in rows] == ["train"] * 3 + ["evaluation"] * 3
@@ -106,7 +106,7 @@ def test_clips_are_heard_in_their_own_split_and_equally_often(corpus: Path) -> N
     assert max(times) - min(times) <= 1
 
 
-def test_tones_are_heard_at_the_times_of_their_events_and_nowhere_else(corpus: Path) -> None:
+def test_tones_are_audible_only_at_the_times_of_their_events(corpus: Path) -> None:
     events = [event for event in events_of(corpus) if event["label"] in TONES]
     for row in rows_of(corpus):
         samples = samples_of(corpus / row["uri"])
@@ -126,7 +126,7 @@ def test_tones_are_heard_at_the_times_of_their_events_and_nowhere_else(corpus: P
                 assert power[inside].min() > np.quantile(power[~near], 0.99), (row["id"], label)
 
 
-def test_events_have_the_gaps_and_the_level_that_were_asked_for(corpus: Path) -> None:
+def test_events_have_the_requested_gaps_and_levels(corpus: Path) -> None:
     events = [event for event in events_of(corpus) if event["label"] in TONES]
     row = rows_of(corpus)[0]
     assert row["uri"].endswith(".wav")
@@ -150,7 +150,7 @@ def test_events_have_the_gaps_and_the_level_that_were_asked_for(corpus: Path) ->
         assert all(0.5 <= gap <= 1.5 for gap in gaps)
 
 
-def test_clips_that_cannot_be_heard_are_left_out(corpus: Path) -> None:
+def test_inaudible_clips_are_left_out(corpus: Path) -> None:
     lines = (corpus / "left_out.csv").read_text().splitlines()[1:]
 
     assert {line.split(",")[0]: line.split(",")[2] for line in lines} == {
@@ -160,8 +160,8 @@ def test_clips_that_cannot_be_heard_are_left_out(corpus: Path) -> None:
     }
 
 
-def test_recordings_behind_the_events(manifest: Path, tmp_path: Path) -> None:
-    """A hum, shorter than the soundtracks: it is repeated."""
+def test_recordings_as_backgrounds(manifest: Path, tmp_path: Path) -> None:
+    """The hum is shorter than the soundtracks, so it is repeated."""
     for split in (TRAIN, EVALUATION):
         write_clip(tmp_path / "hum" / f"{split}.wav", 100.0, [(0.0, 4.0)])
     rows = [f"{split},hum/{split}.wav,hum,{split}" for split in (TRAIN, EVALUATION)]
@@ -196,7 +196,7 @@ def test_flags_that_are_refused(
         compose(manifest, tmp_path, *flags)
 
 
-def test_clips_of_which_none_can_be_used_are_refused(tmp_path: Path) -> None:
+def test_a_manifest_without_usable_clips_is_refused(tmp_path: Path) -> None:
     (tmp_path / "clips.csv").write_text("id,uri,labels\na,a.wav,dog\n")
 
     with pytest.raises(InputError, match="none of 1 clips can be used; the first: not_found"):
@@ -208,7 +208,7 @@ def test_clips_of_which_none_can_be_used_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not ESC10, reason="no data/esc10/clips.csv beside the repository")
 def test_real_clips(tmp_path: Path) -> None:
-    """As the documentation does it."""
+    """The example of the documentation."""
     listing = folder_per_label.read(
         str(ESC10[0].parent / "audio"),
         pattern=r"(?P<label>.+)/(?P<id>(?P<split>\d)-(?P<recording>\d+)-.)\.ogg",

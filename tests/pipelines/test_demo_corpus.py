@@ -47,7 +47,7 @@ def test_manifest_names_every_soundtrack_once(corpus, rows):
     assert {Path(name).suffix for name in files} == {f.suffix for f in FORMATS}
 
 
-def test_labels_are_one_to_four_and_generic_ones_stand_by_specific_ones(rows):
+def test_soundtracks_have_one_or_two_specific_labels_and_their_generic_labels(rows):
     for row in rows:
         labels = row["labels"].split(";")
         specific = [label for label in labels if label in GENERIC_LABELS]
@@ -79,7 +79,7 @@ def test_media_hold_10_to_40_seconds_of_sound(corpus, rows):
         assert 10 <= seconds <= 40.1
 
 
-def test_running_again_gives_the_same_bytes(corpus, tmp_path):
+def test_the_same_flags_give_the_same_bytes(corpus, tmp_path):
     assert read_bytes(write_corpus(tmp_path)) == read_bytes(corpus)
 
 

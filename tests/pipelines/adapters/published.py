@@ -1,4 +1,4 @@
-"""Small data sets in the publishers' exact formats; every row is invented."""
+"""Small data sets in the exact formats of their publishers, with invented rows."""
 
 import json
 from collections.abc import Sequence
@@ -64,7 +64,7 @@ usually for enjoyment."
 
 
 def ontology(children: dict[str, Sequence[str]], restricted: Sequence[str] = ()) -> str:
-    """`ontology.json` of these labels; each is called by its id without the prefix."""
+    """Make an `ontology.json` of these labels, each named by its id without the prefix."""
     entries: list[dict[str, Any]] = [
         {
             "id": label,
@@ -130,7 +130,7 @@ def fsd50k(folder: Path) -> Path:
 
 
 def touch(folder: Path, *names: str) -> Path:
-    """Files without content, where only their names matter."""
+    """Create empty files, for tests of names."""
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).touch()

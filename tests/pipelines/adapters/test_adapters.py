@@ -1,4 +1,4 @@
-"""Each adapter reads its publisher's format, quirks included; damaged files have their result."""
+"""Each adapter reads the format of its publisher, quirks included, and refuses damaged files."""
 
 from pathlib import Path
 
@@ -32,10 +32,10 @@ def test_audioset_segments(tmp_path: Path) -> None:
     assert listing.split_values["eval"] == "evaluation"
 
 
-def test_audioset_ancestors_without_the_restricted_ones(tmp_path: Path) -> None:
+def test_audioset_ancestors_leave_out_restricted_labels(tmp_path: Path) -> None:
     listing = audioset.read(str(published.audioset(tmp_path)), ancestors=True)
 
-    # Two ways up from the dog; the root is abstract.
+    # Dog has two parents; the root is abstract.
     assert listing.clips[0].labels == (
         "/m/animal",
         "/m/bark",
@@ -69,7 +69,7 @@ def test_ontologies_that_are_refused(tmp_path: Path, children: dict, message: st
 
 
 @pytest.mark.parametrize("content", ["{}", "[1]", '[{"id": "a"}]', "not JSON", "null"])
-def test_what_is_no_ontology_is_refused(tmp_path: Path, content: str) -> None:
+def test_a_file_that_is_not_an_ontology_is_refused(tmp_path: Path, content: str) -> None:
     published.audioset(tmp_path)
     published.write(tmp_path, {"ontology.json": content})
 
@@ -77,7 +77,7 @@ def test_what_is_no_ontology_is_refused(tmp_path: Path, content: str) -> None:
         audioset.read(str(tmp_path), ancestors=True)
 
 
-def test_bad_rows_of_audioset_cost_themselves(tmp_path: Path) -> None:
+def test_bad_rows_of_audioset_become_rejects(tmp_path: Path) -> None:
     published.audioset(tmp_path)
     with (tmp_path / "eval_segments.csv").open("a") as file:
         file.write('ggggggggggg, soon, 10.000, "/m/bark"\n')
@@ -122,13 +122,13 @@ def test_fsd50k(tmp_path: Path) -> None:
     assert [(clip.id, clip.published_split, clip.recording) for clip in listing.clips] == [
         ("64760", "train", "casa"),
         ("16399", "val", "blau"),
-        ("37199", "eval", None),  # no metadata for these
+        ("37199", "eval", None),  # this part has no metadata
     ]
     assert listing.clips[0].labels == ("/m/02sgy", "/m/0342h", "/m/04rlf")
     assert listing.label_names["/m/07q2z82"] == "Accelerating and revving and vroom"
 
 
-def test_fsd50k_label_out_of_its_vocabulary(tmp_path: Path) -> None:
+def test_an_fsd50k_label_outside_the_vocabulary_becomes_a_reject(tmp_path: Path) -> None:
     published.fsd50k(tmp_path)
     with (tmp_path / "FSD50K.ground_truth" / "eval.csv").open("a") as file:
         file.write('1,"Bark,Howl","/m/05tny_,/m/07qf0zm"\n')
@@ -216,7 +216,7 @@ def test_patterns_that_are_refused(tmp_path: Path, pattern: str, message: str) -
         (published.ESC50.encode("utf-16"), "cannot be read as CSV"),
     ],
 )
-def test_files_that_are_not_as_published_are_refused(
+def test_a_file_that_is_not_as_published_is_refused(
     tmp_path: Path, content: bytes | None, message: str
 ) -> None:
     (tmp_path / "meta").mkdir()
@@ -227,7 +227,7 @@ def test_files_that_are_not_as_published_are_refused(
         esc50.read(str(tmp_path))
 
 
-def test_rows_that_must_not_be_missed_are_refused(tmp_path: Path) -> None:
+def test_a_malformed_row_of_a_label_file_is_refused(tmp_path: Path) -> None:
     published.audioset(tmp_path)
     with (tmp_path / "class_labels_indices.csv").open("a") as file:
         file.write("4,/m/more\n")

@@ -1,4 +1,4 @@
-"""Published listings are matched with media on disk, through the command."""
+"""The command matches published listings with media on disk."""
 
 import csv
 from pathlib import Path
@@ -29,7 +29,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 @pytest.fixture
 def audioset(tmp_path: Path) -> Path:
-    """Four of six segments are there: two videos, one of them with a Y; two cut segments."""
+    """Media of four of six segments: two whole videos, and two files of a segment."""
     source = published.audioset(tmp_path / "source")
     write_tone(source / "media" / "Y--aaaaaaaaa.wav", 45)
     write_tone(source / "media" / "deep" / "bbbbbbbbbb_.wav", 12)
@@ -39,7 +39,7 @@ def audioset(tmp_path: Path) -> Path:
     return source
 
 
-def test_audioset_by_what_is_on_disk(
+def test_audioset_media_are_found_by_name(
     audioset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "imported"
@@ -80,7 +80,7 @@ def test_audioset_by_what_is_on_disk(
     assert max(map(len, printed[:-1])) <= 80
 
 
-def test_what_is_imported_can_be_prepared(audioset: Path, tmp_path: Path) -> None:
+def test_an_imported_manifest_can_be_prepared(audioset: Path, tmp_path: Path) -> None:
     flags = ["--source", str(audioset), "--output", str(tmp_path / "imported")]
     import_dataset.main(["audioset", "--ancestors", *flags])
 
@@ -99,7 +99,7 @@ def test_what_is_imported_can_be_prepared(audioset: Path, tmp_path: Path) -> Non
     assert {row["id"]: row["count"] for row in labels}["/m/domestic"] == 3
 
 
-def test_media_that_are_cut_are_not_taken_for_videos(tmp_path: Path) -> None:
+def test_lengths_of_media_are_checked_against_cut(tmp_path: Path) -> None:
     source = published.audioset(tmp_path / "source")
     write_tone(source / "Y--aaaaaaaaa.wav", 10)
     flags = ["audioset", "--source", str(source), "--output", str(tmp_path / "imported")]
@@ -177,7 +177,7 @@ def test_a_published_data_set_is_prepared_by_one_command(
     assert "A dog of mine" in {label["name"] for label in labels}
 
 
-def test_a_recording_in_two_splits_is_told(
+def test_a_recording_in_two_splits_is_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = published.fsd50k(tmp_path / "fsd50k")
@@ -193,7 +193,9 @@ def test_a_recording_in_two_splits_is_told(
     assert "warning: 1 recordings are in two splits: casa" in capsys.readouterr().out
 
 
-def test_names_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_vocabulary_gives_label_names_only(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     published.write(tmp_path, {"vocabulary.csv": published.YOUTUBE8M})
     flags = ["--source", str(tmp_path), "--output", str(tmp_path / "out")]
 
@@ -203,7 +205,7 @@ def test_names_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "2 labels, and no list of videos" in capsys.readouterr().out
 
 
-def test_no_media_at_all_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_media_is_refused(tmp_path: Path) -> None:
     source = published.audioset(tmp_path)
 
     with pytest.raises(InputError, match=r"none of 6 clips can be used.*no file --aaaaaaaaa or Y"):
@@ -212,7 +214,7 @@ def test_no_media_at_all_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not ESC10, reason="no data/esc10/clips.csv beside the repository")
 def test_esc50_metadata_of_real_clips(tmp_path: Path) -> None:
-    """ESC-10 is published without metadata; in the form of ESC-50's, it finds its recordings."""
+    """ESC-10 is published without metadata; metadata in the form of ESC-50's find its clips."""
     clips = rows_of(ESC10[0])
     lines = ["filename,fold,target,category,esc10,src_file,take"]
     for clip in clips:

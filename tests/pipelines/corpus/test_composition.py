@@ -5,15 +5,13 @@ import pytest
 
 from features.contracts.sharding import EVALUATION, TRAIN, VALIDATION
 from features.errors import InputError
-from pipelines.corpus.clips import AudibleClip, Clip
+from pipelines.corpus.clips import Clip
 from pipelines.corpus.composition import Composition, add_generic_labels, plan_soundtracks
 from pipelines.corpus.encoding import FORMATS
 from pipelines.corpus.mixing import Noise, Soundtrack
 
 
-def plan(
-    audible: list[AudibleClip], backgrounds: list[AudibleClip] | None = None, **changes
-) -> list[Soundtrack]:
+def plan(audible: list[Clip], backgrounds: list[Clip] | None = None, **changes) -> list[Soundtrack]:
     flags = {
         "num_soundtracks": 10,
         "seconds": (10.0, 20.0),
@@ -27,12 +25,12 @@ def plan(
     return plan_soundtracks(audible, backgrounds or [], Composition(**{**flags, **changes}))
 
 
-def clip(name: str, split: str, *, seconds: float = 3.0) -> AudibleClip:
-    return AudibleClip(Clip(name, f"{name}.wav", ("label",), split), ((0.5, 0.5 + seconds),))
+def clip(name: str, split: str, *, seconds: float = 3.0) -> Clip:
+    return Clip(name, f"{name}.wav", ("label",), split, parts=((0.5, 0.5 + seconds),))
 
 
 def test_another_seed_gives_another_corpus() -> None:
-    audible = [AudibleClip(Clip(str(i), "x.wav", ("a",), TRAIN), ((0.0, 3.0),)) for i in range(9)]
+    audible = [Clip(str(i), "x.wav", ("a",), TRAIN, parts=((0.0, 3.0),)) for i in range(9)]
 
     assert plan(audible) == plan(audible)
     assert plan(audible) != plan(audible, seed=2)
@@ -77,7 +75,7 @@ def test_backgrounds_stay_in_their_split() -> None:
 
 
 def test_generic_labels_that_are_refused() -> None:
-    audible = [AudibleClip(Clip("1", "1.wav", ("dog",), TRAIN), ((0.0, 1.0),))]
+    audible = [Clip("1", "1.wav", ("dog",), TRAIN, parts=((0.0, 1.0),))]
 
     with pytest.raises(InputError, match=r"g\.csv: no clip has the label 'dgo'; remove it"):
         add_generic_labels(audible, {"dgo": ["animal"]}, "g.csv")
@@ -86,8 +84,8 @@ def test_generic_labels_that_are_refused() -> None:
 
 
 def test_generic_labels_of_generic_labels_are_added() -> None:
-    clips = [AudibleClip(Clip(name, "", (name,), TRAIN), ()) for name in ("dog", "rain")]
+    clips = [Clip(name, "", (name,), TRAIN) for name in ("dog", "rain")]
 
     labelled = add_generic_labels(clips, {"dog": ["pet"], "pet": ["animal"]}, "g.csv")
 
-    assert [clip.clip.labels for clip in labelled] == [("animal", "dog", "pet"), ("rain",)]
+    assert [clip.labels for clip in labelled] == [("animal", "dog", "pet"), ("rain",)]

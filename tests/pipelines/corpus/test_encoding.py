@@ -1,4 +1,4 @@
-"""Media files are decoded with plain PyAV and compared with what went in."""
+"""Media files are decoded with PyAV and compared with the samples that were encoded."""
 
 from pathlib import Path
 
@@ -49,7 +49,7 @@ def decode(path: Path) -> tuple[np.ndarray, int]:
 
 @pytest.mark.parametrize("media_format", ALL_FORMATS, ids=lambda f: f"{f.codec}{f.suffix}")
 class TestEveryFormat:
-    def test_decodes_to_what_went_in(self, tmp_path, media_format):
+    def test_decoded_samples_are_the_encoded_samples(self, tmp_path, media_format):
         samples = chirp_samples(media_format)
         path = tmp_path / f"sound{media_format.suffix}"
         write(path, media_format, samples)
@@ -71,7 +71,7 @@ class TestEveryFormat:
         second = write(tmp_path / f"second{media_format.suffix}", media_format, samples)
         assert first == second
 
-    def test_picture_moves_for_as_long_as_the_sound_where_asked(self, tmp_path, media_format):
+    def test_video_moves_and_lasts_as_long_as_the_sound(self, tmp_path, media_format):
         path = tmp_path / f"film{media_format.suffix}"
         write(path, media_format, chirp_samples(media_format))
         with av.open(str(path)) as container:

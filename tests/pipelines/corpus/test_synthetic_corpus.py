@@ -30,7 +30,7 @@ def test_splits_share_the_list_classes_a_full_corpus(seed):
         assert counts["train"][sound_class.name] > counts["evaluation"][sound_class.name]
 
 
-def test_a_longer_corpus_begins_with_the_shorter_one():
+def test_a_longer_corpus_begins_with_the_shorter_corpus():
     shorter = plan_soundtracks(seed=1, count=10)
     assert plan_soundtracks(seed=1, count=20)[:10] == shorter
 

@@ -10,7 +10,7 @@ RATE = 16_000
 
 
 def write_clip(path: Path, frequency: float, sounding: list[tuple[float, float]]) -> None:
-    """Four seconds of silence with a tone between these times."""
+    """Write four seconds of silence with a tone between the given times (seconds)."""
     time = np.arange(4 * RATE) / RATE
     heard = sum(((time >= first) & (time < last)).astype(float) for first, last in sounding)
     samples = (0.3 * heard * np.sin(2 * np.pi * frequency * time)).astype(np.float32)
