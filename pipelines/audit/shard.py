@@ -6,7 +6,7 @@ findings are counts, for example of constant patches, such as digital silence.
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from pipelines.audit import fingerprint, shuffle_tests
 from pipelines.audit.document import Damage, Problem
 from pipelines.audit.duplicates import VideoFingerprint
 from pipelines.audit.shuffle_tests import Evidence
+from pipelines.extraction import totals
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,28 +34,24 @@ class ShardRules:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class ShardFindings:
-    """Result of the examination of one shard; every field is small.
+class Findings:
+    """Result of the examination of a shard, or the sum over several shards.
 
     Attributes:
-      key: of the shard.
       damages: what is wrong.
-      sidecar: None if it is unreadable.
-      num_constant: patches of one value.
-      num_incomparable: videos with too few marks to be recognised in another encoding.
-      label_videos: int64 [labels], number of videos; None if the records are unreadable.
-      fingerprints: of the videos.
-      evidence: for the shuffle tests; None for other splits than training.
+      counts: (split, name) -> sum: those of `totals.count_shard`, `num_constant` patches of one
+        value, and `num_incomparable` videos with too few marks to be recognised in another
+        encoding.
+      label_videos: split -> int64 [labels], number of videos.
+      evidence: group of training shards -> evidence for the shuffle tests.
+      fingerprints: of the videos; not in sums.
     """
 
-    key: ShardKey
     damages: tuple[Damage, ...] = ()
-    sidecar: PatchShard | None = None
-    num_constant: int = 0
-    num_incomparable: int = 0
-    label_videos: np.ndarray | None = None
+    counts: Mapping[tuple[str, str], int] = dataclasses.field(default_factory=dict)
+    label_videos: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    evidence: Mapping[str, Evidence] = dataclasses.field(default_factory=dict)
     fingerprints: tuple[VideoFingerprint, ...] = ()
-    evidence: Evidence | None = None
 
 
 class _BadRecordError(Exception):
@@ -71,7 +68,7 @@ class _PartialVideo:
     num_constant: int = 0
 
 
-def examine_shard(key: ShardKey, folder: str, rules: ShardRules) -> ShardFindings:
+def examine_shard(key: ShardKey, folder: str, rules: ShardRules) -> Findings:
     """Read a shard and compare it with its sidecar and the rules.
 
     Args:
@@ -81,8 +78,8 @@ def examine_shard(key: ShardKey, folder: str, rules: ShardRules) -> ShardFinding
     """
     path = files.join(folder, key.path(PATCHES))
 
-    def damaged(problem: Problem, detail: str) -> ShardFindings:
-        return ShardFindings(key, (Damage(key.path(PATCHES), problem, detail),))
+    def damaged(problem: Problem, detail: str) -> Findings:
+        return Findings(damages=(Damage(key.path(PATCHES), problem, detail),))
 
     try:
         sidecar = shards.read_sidecar(path, PatchShard)
@@ -108,7 +105,7 @@ def examine_shard(key: ShardKey, folder: str, rules: ShardRules) -> ShardFinding
         return damaged(Problem.BAD_RECORD, str(error))
 
 
-def _examine_records(sidecar: PatchShard, path: str, rules: ShardRules) -> ShardFindings:
+def _examine_records(sidecar: PatchShard, path: str, rules: ShardRules) -> Findings:
     index_of = {video.id: index for index, video in enumerate(sidecar.videos)}
     found: dict[str, _PartialVideo] = {}
     digest, num_bytes = hashlib.sha256(), 0
@@ -136,20 +133,25 @@ def _examine_records(sidecar: PatchShard, path: str, rules: ShardRules) -> Shard
         _compute_fingerprint(key.split, name, found[name], rules.front_end)
         for name in sorted(found)
     )
-    evidence = None
+    evidence = {}
     if key.split == TRAIN:
         videos, patches = np.array(order, np.int64).reshape(-1, 2).T
         labels = [video.labels for video in found.values()]
-        evidence = shuffle_tests.collect_evidence(videos, patches, labels, rules.num_labels)
-    return ShardFindings(
-        key,
+        evidence[f"{key.split}/{key.group}"] = shuffle_tests.collect_evidence(
+            videos, patches, labels, rules.num_labels
+        )
+    num_constant = sum(video.num_constant for video in found.values())
+    num_incomparable = sum(not fingerprint.is_comparable(video.marks) for video in fingerprints)
+    return Findings(
         damages=tuple(Damage(key.path(PATCHES), *problem) for problem in problems),
-        sidecar=sidecar,
-        num_constant=sum(video.num_constant for video in found.values()),
-        num_incomparable=sum(not fingerprint.is_comparable(video.marks) for video in fingerprints),
-        label_videos=label_videos,
-        fingerprints=fingerprints,
+        counts={
+            **dict(totals.count_shard(sidecar)),
+            (key.split, "num_constant"): num_constant,
+            (key.split, "num_incomparable"): num_incomparable,
+        },
+        label_videos={key.split: label_videos},
         evidence=evidence,
+        fingerprints=fingerprints,
     )
 
 

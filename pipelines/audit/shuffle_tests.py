@@ -48,6 +48,11 @@ class Evidence:
     label_videos: np.ndarray  # float64 [labels], videos that have the label
     label_squares: np.ndarray  # float64 [labels], the same of a shard, squared, over its videos
 
+    def __add__(self, other: "Evidence") -> "Evidence":
+        """Evidence of the shards of both."""
+        names = [field.name for field in dataclasses.fields(Evidence)]
+        return Evidence(**{name: getattr(self, name) + getattr(other, name) for name in names})
+
 
 def collect_evidence(
     videos: np.ndarray, starts: np.ndarray, labels: Sequence[Sequence[int]], num_labels: int
@@ -84,12 +89,6 @@ def collect_evidence(
         label_videos=label_videos,
         label_squares=label_videos**2 / max(len(labels), 1),
     )
-
-
-def add_evidence(first: Evidence, second: Evidence) -> Evidence:
-    """Add the evidence of two sets of shards."""
-    names = [field.name for field in dataclasses.fields(Evidence)]
-    return Evidence(**{name: getattr(first, name) + getattr(second, name) for name in names})
 
 
 def neighbour_moments(counts: np.ndarray) -> tuple[float, float]:

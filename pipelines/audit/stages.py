@@ -2,8 +2,7 @@
 
 import collections
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TypeVar
+from collections.abc import Iterable, Iterator, Mapping
 
 import apache_beam as beam
 import numpy as np
@@ -17,31 +16,11 @@ from features.contracts.shards import PATCHES
 from features.storage import files
 from pipelines.audit.document import Audit, AuditedSplit, Damage, Problem
 from pipelines.audit.duplicates import DuplicateTotals, FindDuplicates
-from pipelines.audit.shard import ShardFindings, ShardRules, examine_shard
-from pipelines.audit.shuffle_tests import Evidence, add_evidence, run_tests
+from pipelines.audit.shard import Findings, ShardRules, examine_shard
+from pipelines.audit.shuffle_tests import run_tests
 from pipelines.extraction import totals
 
 _COUNTS = ("num_videos", "num_patches", "num_bytes")
-
-_Key = TypeVar("_Key")
-_Value = TypeVar("_Value")
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class FolderFindings:
-    """Sum of the findings of shards.
-
-    Attributes:
-      damages: of all shards.
-      counts: (split, name) -> sum.
-      label_videos: split -> int64 [labels], number of videos.
-      evidence: group of training shards -> evidence for the shuffle tests.
-    """
-
-    damages: tuple[Damage, ...] = ()
-    counts: Mapping[tuple[str, str], int] = dataclasses.field(default_factory=dict)
-    label_videos: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
-    evidence: Mapping[str, Evidence] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(eq=False)
@@ -74,18 +53,15 @@ class AuditFolder(beam.PTransform):
             | "Fingerprints" >> beam.FlatMap(lambda shard: shard.fingerprints)
             | "Duplicates" >> FindDuplicates(self.features.num_videos)
         )
-        strays = FolderFindings(damages=tuple(find_strays(self.folder, keys)))
+        strays = Findings(damages=tuple(find_strays(self.folder, keys)))
         return (
-            (
-                findings | "AsSums" >> beam.Map(sum_shard),
-                pipeline | "Strays" >> beam.Create([strays]),
-            )
+            (findings, pipeline | "Strays" >> beam.Create([strays]))
             | "AllFindings" >> beam.Flatten()
             | "AddFindings" >> beam.CombineGlobally(add_findings)
             | "Finish" >> beam.Map(self._finish, AsSingleton(duplicates))
         )
 
-    def _finish(self, findings: FolderFindings, duplicates: DuplicateTotals) -> None:
+    def _finish(self, findings: Findings, duplicates: DuplicateTotals) -> None:
         document = make_document(self.features, self.made_by, findings, duplicates)
         folders.write_document(self.folder, document)
 
@@ -109,47 +85,27 @@ def find_strays(folder: str, keys: Iterable[ShardKey]) -> Iterator[Damage]:
             yield Damage(name, Problem.STRAY_FILE, detail)
 
 
-def sum_shard(shard: ShardFindings) -> FolderFindings:
-    """The findings of one shard as summands."""
-    key = shard.key
-    counts = {
-        (key.split, "num_constant"): shard.num_constant,
-        (key.split, "num_incomparable"): shard.num_incomparable,
-    }
-    if shard.sidecar is not None:
-        counts |= dict(totals.count_shard(shard.sidecar))
-    label_videos, evidence = shard.label_videos, shard.evidence
-    return FolderFindings(
-        damages=shard.damages,
-        counts=counts,
-        label_videos={} if label_videos is None else {key.split: label_videos},
-        evidence={} if evidence is None else {f"{key.split}/{key.group}": evidence},
-    )
-
-
-def add_findings(findings: Iterable[FolderFindings]) -> FolderFindings:
-    """Add findings."""
+def add_findings(findings: Iterable[Findings]) -> Findings:
+    """Add findings, without the fingerprints."""
     findings = list(findings)
-    return FolderFindings(
+    return Findings(
         damages=tuple(damage for part in findings for damage in part.damages),
-        counts=_add_values((part.counts for part in findings), lambda a, b: a + b),
-        label_videos=_add_values((part.label_videos for part in findings), np.add),
-        evidence=_add_values((part.evidence for part in findings), add_evidence),
+        counts=_add_values(part.counts for part in findings),
+        label_videos=_add_values(part.label_videos for part in findings),
+        evidence=_add_values(part.evidence for part in findings),
     )
 
 
-def _add_values(
-    parts: Iterable[Mapping[_Key, _Value]], add: Callable[[_Value, _Value], _Value]
-) -> dict[_Key, _Value]:
-    total: dict[_Key, _Value] = {}
+def _add_values(parts: Iterable[Mapping]) -> dict:
+    total: dict = {}
     for part in parts:
         for key, value in part.items():
-            total[key] = add(total[key], value) if key in total else value
+            total[key] = total[key] + value if key in total else value
     return total
 
 
 def make_document(
-    features: Features, made_by: MadeBy, findings: FolderFindings, duplicates: DuplicateTotals
+    features: Features, made_by: MadeBy, findings: Findings, duplicates: DuplicateTotals
 ) -> Audit:
     """Make `audit.json`.
 

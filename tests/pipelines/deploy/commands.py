@@ -1,4 +1,4 @@
-"""Commands as schedulers give them, read by the parsers of the jobs themselves."""
+"""Commands of schedulers, parsed by the parsers of the jobs."""
 
 import argparse
 import importlib
@@ -12,7 +12,7 @@ WORKER_POOL = "apache_beam.runners.worker.worker_pool_main"
 
 
 def parse_command(words: Sequence[str]) -> argparse.Namespace:
-    """The job's own flags of `python -m MODULE FLAGS`; fails where the job would refuse one."""
+    """Parse the flags of `python -m MODULE FLAGS`; fails if the job would refuse a flag."""
     assert list(words[:2]) == ["python", "-m"]
     module, flags = words[2], list(words[3:])
     try:

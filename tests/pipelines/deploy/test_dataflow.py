@@ -1,6 +1,4 @@
-"""What is shipped to Dataflow: the image's recipe, as far as it can be checked without building it,
-and the parameters of the templates.
-"""
+"""Files for Dataflow: the Dockerfile, without a build, and the parameters of the templates."""
 
 import importlib
 import json
@@ -48,7 +46,7 @@ EXAMPLES = {
 
 
 def parameters(template: Path) -> dict[str, dict[str, Any]]:
-    return {one["name"]: one for one in json.loads(template.read_text())["parameters"]}
+    return {field["name"]: field for field in json.loads(template.read_text())["parameters"]}
 
 
 def job_of(template: Path) -> str:

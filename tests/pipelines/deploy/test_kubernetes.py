@@ -145,12 +145,12 @@ def test_container_runs_a_command_that_its_job_accepts(container: dict[str, Any]
 
 
 def test_every_container_but_those_of_flink_is_ours() -> None:
-    (main,) = (one for one in containers(SESSION) if "command" not in one)
+    (main,) = (each for each in containers(SESSION) if "command" not in each)
     others = [
-        one["name"]
+        each["name"]
         for document in MANIFESTS.values()
-        for one in containers(document)
-        if "command" not in one
+        for each in containers(document)
+        if "command" not in each
     ]
 
     assert others == ["flink-main-container"]
@@ -161,7 +161,7 @@ def test_every_container_but_those_of_flink_is_ours() -> None:
 def test_submission_fits_the_session() -> None:
     (submission,) = containers(SUBMISSION)
     args = dict(arg.removeprefix("--").partition("=")[::2] for arg in submission["args"])
-    (pool,) = (one for one in containers(SESSION["spec"]["taskManager"]) if "command" in one)
+    (pool,) = (each for each in containers(SESSION["spec"]["taskManager"]) if "command" in each)
 
     # The operator names the service of a deployment's REST interface so.
     assert args["flink_master"] == f"{SESSION['metadata']['name']}-rest:8081"
@@ -199,7 +199,7 @@ def test_no_exit_code_is_tried_again_in_vain() -> None:
 def test_processes_of_training_find_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     service = MANIFESTS["training/Service/soundtrack-training"]
     (port,) = service["spec"]["ports"]
-    jobs = [one for name, one in MANIFESTS.items() if name.startswith("training/Job/")]
+    jobs = [job for name, job in MANIFESTS.items() if name.startswith("training/Job/")]
     clusters, pods, commands = [], {}, set()
     for job in jobs:
         assert job["spec"]["completionMode"] == "Indexed"
@@ -224,7 +224,7 @@ def test_processes_of_training_find_each_other(monkeypatch: pytest.MonkeyPatch) 
             pods.setdefault(cluster.role, []).append(cluster.index)
 
     assert len(commands) == 1  # all processes are given the same
-    assert all(one == clusters[0] for one in clusters)
+    assert all(cluster == clusters[0] for cluster in clusters)
     assert pods == {"chief": [0], "worker": [0, 1, 2, 3], "ps": [0, 1], "evaluator": [0]}
     assert {role: len(at) for role, at in clusters[0].items()} == {
         role: len(indices) for role, indices in pods.items() if role != "evaluator"
