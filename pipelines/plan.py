@@ -24,9 +24,9 @@ from pipelines.runtime import process_pool
 _DESCRIPTION = """\
 Extract a sample of a corpus on all cores of this machine, into a folder that is
 deleted afterwards, and predict the cost of the whole corpus: CPU hours, wall
-time, output and dollars, with 90 % intervals. No extraction is started. The exit
-code is 1 if the dollars may exceed --max-cost, so that a command after && does
-not start.
+time, output and dollars, with 90 % intervals. No extraction is started. The
+exit code is 1 if the dollars may exceed --max-cost, so that a command after &&
+does not start.
 """
 _EPILOG = f"""\
 A core of this machine counts as a virtual CPU of the platform. The prediction
