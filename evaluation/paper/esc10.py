@@ -13,7 +13,8 @@ import scipy.stats
 
 from evaluation.paper import corpus, experiment
 from evaluation.paper.corpus import FOLDS
-from evaluation.paper.experiment import Experiment, Run, RunResults
+from evaluation.paper.experiment import CURE, RESULTS, Experiment
+from evaluation.paper.runs import Run, RunResults
 from evaluation.paper.steps import Step
 from features.errors import OK, run_command
 from features.paper import REPORTED
@@ -64,7 +65,7 @@ class ClipResults:
     def from_plain(cls, document: Mapping[str, Any]) -> "ClipResults":
         """The inverse of `to_plain`."""
         recipes = {
-            name: convert(value, RecipeAccuracy, where=name, cure="run the experiment again")
+            name: convert(value, RecipeAccuracy, where=f"{RESULTS}: {name}", cure=CURE)
             for name, value in document.items()
             if isinstance(value, dict)
         }

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from evaluation.paper import corpus, experiment, table
 from evaluation.paper.corpus import EVALUATION_FOLD, Corpus
 from evaluation.paper.experiment import Experiment
+from evaluation.paper.runs import measure
 from evaluation.paper.scales import PAPER
 from evaluation.paper.steps import Step
 from evaluation.paper.table import Finding, Row, Table
@@ -59,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     soundtracks = corpus.corpus_of(args, setup)
     dataset, events = _events(args, setup)
     best = setup.run_of(_BEST, soundtracks.features)
-    experiment.measure([best], setup.folder)
+    measure([best], setup.folder)
     # Table 2 scores and evaluates this run.
     training, *_ = best.steps(recipe_steps=REPORTED[_BEST].steps, subset=None, evaluation_patches=0)
     short, embeddings = (f"{events.features}-{name}" for name in ("short", "embeddings"))
@@ -85,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     scale = dataclasses.replace(
         setup.scale, evaluated=None, evaluation_patches=num_clips * _PATCHES_PER_CLIP
     )
-    return table.run(TABLE, runs, dataclasses.replace(setup, scale=scale), data)
+    return table.run_table(TABLE, runs, dataclasses.replace(setup, scale=scale), data)
 
 
 def _events(args: argparse.Namespace, setup: Experiment) -> tuple[str, Corpus]:

@@ -1,30 +1,22 @@
-"""A recipe as steps of an experiment: measure, train, score, evaluate; and the results."""
+"""What all experiments share: their flags, how they are run, and the file of their results."""
 
 import argparse
 import dataclasses
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from evaluation.paper import steps
+from evaluation.paper.runs import Run, measure
 from evaluation.paper.scales import SCALES, Scale, Settings
-from evaluation.paper.steps import START_SECONDS, Step
-from features import terminal, typed_json
-from features.contracts import folders
-from features.contracts.documents import Features, Metrics
-from features.contracts.documents import Run as RunDocument
-from features.errors import InputError
-from features.fingerprint import fingerprint
+from evaluation.paper.steps import Step
+from features import terminal
+from features.errors import ContractError, InputError
 from features.storage import files
 
 RESULTS = "results.json"
-# A network infers about three times as fast as it trains.
-_INFERENCE_OVER_TRAINING = 3
-# Building the graphs of a network, exporting and loading it.
-_SECONDS_AROUND_TRAINING = 30.0
-# Fields of a recipe that change the speed of training.
-_SPEED_FIELDS = ("num_labels", "batch_size", "precision", "width", "bottleneck_units", "pooling")
-_BATCH_SIZE = "128"  # of all recipes
+# For messages about an invalid results.json.
+CURE = "delete the file and run the experiments again"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,7 +59,7 @@ class Experiment:
         *,
         name: str | None = None,
         settings: Settings | None = None,
-    ) -> "Run":
+    ) -> Run:
         """A run of a recipe at this scale, with more settings, under another name."""
         return Run(
             name=name or recipe,
@@ -77,7 +69,7 @@ class Experiment:
             folder=self.folder,
         )
 
-    def run(self, title: str, runs: Iterable["Run"], plan: Callable[[], list[Step]]) -> bool:
+    def run(self, title: str, runs: Iterable[Run], plan: Callable[[], list[Step]]) -> bool:
         """Measure the speed of the runs, print the cost of the plan, and execute the plan.
 
         Args:
@@ -111,202 +103,21 @@ class Experiment:
 
 
 def read_results(folder: str) -> dict[str, Any]:
-    """Read results.json: experiment -> its results, which only the experiment itself interprets."""
+    """Read results.json: experiment -> its results, which only the experiment itself interprets.
+
+    Raises:
+      ContractError: the file is not a JSON object.
+    """
+    path = files.join(folder, RESULTS)
     try:
-        return json.loads(files.read_bytes(files.join(folder, RESULTS)))
+        results = json.loads(files.read_bytes(path))
     except FileNotFoundError:
         return {}
-
-
-@dataclasses.dataclass(frozen=True)
-class MetricIntervals:
-    """95 % intervals of the metrics of `RunResults`."""
-
-    auc: tuple[float, float] | None
-    d_prime: tuple[float, float] | None
-    map: tuple[float, float] | None
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class RunResults:
-    """What results.json has of a run.
-
-    Attributes:
-      auc, d_prime, map, accuracy, prior_map, intervals: metrics, as in metrics.json.
-      num_videos, num_labels: evaluated.
-      labels_trained, videos_trained: seen in training.
-      steps, patches: trained, those of earlier commands included.
-      patches_per_second, seconds: of training.
-      width: of the network.
-      run: fingerprint of the network.
-      command: of the training.
-    """
-
-    auc: float
-    d_prime: float | None
-    map: float
-    accuracy: float
-    prior_map: float
-    intervals: MetricIntervals
-    num_videos: int
-    num_labels: int
-    labels_trained: int
-    videos_trained: int
-    steps: int
-    patches: int
-    patches_per_second: float | None
-    seconds: float | None
-    width: float
-    run: str | None
-    command: str
-
-
-@dataclasses.dataclass(frozen=True)
-class NetworkDescription:
-    """What `training.describe --json` prints of a recipe, as far as experiments need it."""
-
-    weights: int
-    multiplies: int
-    patches_per_second: float | None
-
-
-@dataclasses.dataclass(frozen=True)
-class _Model:
-    width: float
-
-
-@dataclasses.dataclass(frozen=True)
-class _TrainedRecipe:
-    batch_size: int
-    training_subset: str | None
-    model: _Model
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Run:
-    """A recipe that is trained on features, scored and evaluated.
-
-    Attributes:
-      name: of the folders `runs/NAME`, `scores/NAME` and `reports/NAME`.
-      recipe: of training.train.
-      settings: fields of the recipe.
-      features: folder.
-      folder: of the experiment.
-    """
-
-    name: str
-    recipe: str
-    settings: Settings
-    features: str
-    folder: str
-
-    @property
-    def output(self) -> str:
-        """The RUN folder."""
-        return files.join(self.folder, "runs", self.name)
-
-    @property
-    def scores(self) -> str:
-        """The SCORES folder."""
-        return files.join(self.folder, "scores", self.name)
-
-    def measurement(self) -> Step:
-        """The step that measures how fast this machine trains the network."""
-        settings = {name: self.settings[name] for name in _SPEED_FIELDS if name in self.settings}
-        return description([self.recipe, "--speed"], self.folder, settings)
-
-    @property
-    def patches_per_second(self) -> float:
-        """The result of the measurement."""
-        speed = read_descriptions(self.measurement())[self.recipe].patches_per_second
-        assert speed is not None  # describe --speed
-        return speed
-
-    def seconds_to_infer(self, num_patches: int) -> float:
-        """Expected duration of a command that infers so many patches."""
-        return START_SECONDS + num_patches / self.patches_per_second / _INFERENCE_OVER_TRAINING
-
-    def num_patches(self, recipe_steps: int) -> int:
-        """Patches to train on; `recipe_steps` are the mini-batches of the recipe itself."""
-        steps_to_train = int(self.settings.get("steps", recipe_steps))
-        return steps_to_train * int(self.settings.get("batch_size", _BATCH_SIZE))
-
-    def steps(
-        self, *, recipe_steps: int, subset: str | None, evaluation_patches: int
-    ) -> list[Step]:
-        """Train, score and evaluate, once the speed has been measured.
-
-        Args:
-          recipe_steps: mini-batches of the recipe.
-          subset: subset of the evaluation split to score; None for the whole split.
-          evaluation_patches: approximate number of patches to score.
-        """
-        train = ["training.train", self.recipe, "--features", self.features]
-        train += ["--output", self.output, *_assignments(self.settings)]
-        score = ["evaluation.score_videos", "--features", self.features, "--run", self.output]
-        score += ["--output", self.scores]
-        score += ["--subset", subset] if subset is not None else []
-        seconds_to_train = self.num_patches(recipe_steps) / self.patches_per_second
-        return [
-            Step(
-                name=f"runs/{self.name}",
-                command=tuple(train),
-                seconds=START_SECONDS + _SECONDS_AROUND_TRAINING + seconds_to_train,
-            ),
-            Step(
-                name=f"scores/{self.name}",
-                command=tuple(score),
-                seconds=self.seconds_to_infer(evaluation_patches),
-            ),
-            self.evaluation(),
-        ]
-
-    def evaluation(self, suffix: str = "", flags: Sequence[str] = ()) -> Step:
-        """Evaluate the scores into `reportsSUFFIX`, with more flags of evaluation.evaluate."""
-        name = f"reports{suffix}/{self.name}"
-        command = ["evaluation.evaluate", "--scores", self.scores, "--examples", "0"]
-        command += ["--output", files.join(self.folder, name), *flags]
-        return Step(name=name, command=tuple(command))
-
-    def results(self, suffix: str = "") -> RunResults:
-        """Read the results of a finished run, evaluated in `reportsSUFFIX`."""
-        run = folders.read_document(self.output, RunDocument)
-        report = files.join(self.folder, self.evaluation(suffix).name)
-        metrics = folders.read_document(report, Metrics)
-        recipe = typed_json.convert(
-            run.recipe, _TrainedRecipe, where=self.output, cure="train the run again"
-        )
-        speed = run.metrics["patches_per_second"]
-        patches = run.steps * recipe.batch_size
-        return RunResults(
-            auc=metrics.mean_auc,
-            d_prime=metrics.d_prime,
-            map=metrics.mean_ap,
-            accuracy=metrics.accuracy_1best,
-            prior_map=metrics.prior_mean_ap,
-            intervals=MetricIntervals(
-                auc=metrics.intervals.mean_auc,
-                d_prime=metrics.intervals.d_prime,
-                map=metrics.intervals.mean_ap,
-            ),
-            num_videos=metrics.num_videos,
-            num_labels=metrics.num_labels,
-            labels_trained=run.vocabulary.num_labels,
-            videos_trained=self._num_videos(recipe.training_subset),
-            steps=run.steps,
-            patches=patches,
-            patches_per_second=speed,
-            seconds=patches / speed if speed else None,
-            width=recipe.model.width,
-            run=metrics.fingerprints["model"],
-            command=steps.command_of(f"runs/{self.name}", self.folder),
-        )
-
-    def _num_videos(self, subset: str | None) -> int:
-        """Videos of the training split, or of a subset, whose name is the number of videos."""
-        if subset is not None:
-            return int(subset)
-        return folders.read_document(self.features, Features).splits["train"].num_videos
+    except ValueError as error:
+        raise ContractError(f"{path} is not JSON ({error}); {CURE}") from error
+    if not isinstance(results, dict):
+        raise ContractError(f"{path} is not a JSON object; {CURE}")
+    return results
 
 
 def parser(module: str, description: str) -> argparse.ArgumentParser:
@@ -331,41 +142,3 @@ def parser(module: str, description: str) -> argparse.ArgumentParser:
         help="a field of every recipe, as in training.train",
     )
     return made
-
-
-def _assignments(settings: Settings) -> list[str]:
-    """The arguments of training.train and training.describe."""
-    assignments = [f"{field}={value}" for field, value in settings.items()]
-    return ["--set", *assignments] if assignments else []
-
-
-def description(arguments: Sequence[str], folder: str, settings: Settings | None = None) -> Step:
-    """A step that describes networks; runs with equal networks and settings share the step."""
-    command = ["training.describe", *arguments, "--json", *_assignments(settings or {})]
-    name = "networks/" + fingerprint(command)
-    path = files.join(folder, name + ".json")
-    return Step(name=name, command=tuple(command), seconds=20.0, printed_to=path)
-
-
-def measure(runs: Iterable[Run], folder: str) -> None:
-    """Measure the speed of the networks of runs that have not been measured yet."""
-    steps.execute([run.measurement() for run in runs], folder)
-
-
-def read_descriptions(step: Step) -> dict[str, NetworkDescription]:
-    """Read what a finished `description` has printed, by recipe."""
-    assert step.printed_to is not None
-    return typed_json.convert(
-        json.loads(files.read_bytes(step.printed_to)),
-        dict[str, NetworkDescription],
-        where=step.printed_to,
-        cure="delete the folder and run the experiment again",
-    )
-
-
-def comparison(better: Run, worse: Run, suffix: str = "", flags: Sequence[str] = ()) -> Step:
-    """Compare two runs, paired by video."""
-    name = f"comparisons{suffix}/{better.name}-{worse.name}"
-    command = ["evaluation.compare", better.scores, worse.scores]
-    command += ["--output", files.join(better.folder, name), *flags]
-    return Step(name=name, command=tuple(command))

@@ -1,23 +1,27 @@
-"""A table of the paper at some scale: our results beside the paper's, and which findings hold."""
+"""A table of the paper at some scale: its rows, and the steps to our results beside the paper's."""
 
 import argparse
 import dataclasses
-import itertools
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
 
 from evaluation.metrics.comparison import Comparison
 from evaluation.paper import corpus, experiment, steps
-from evaluation.paper.experiment import Experiment, Run, RunResults
+from evaluation.paper.experiment import Experiment
+from evaluation.paper.runs import Run, comparison, description, read_descriptions
 from evaluation.paper.scales import Scale, Settings
 from evaluation.paper.steps import Step
+from evaluation.paper.table_results import (
+    FindingResults,
+    RowResults,
+    TableResults,
+    outcome_of,
+    render,
+    rounded,
+)
 from features.contracts import folders
 from features.errors import OK, InputError
 from features.paper import REPORTED, Reported
 from features.storage import files
-from features.typed_json import to_plain
-
-Outcome = Literal["holds", "does not hold", "open"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,63 +85,6 @@ class Table:
     band_statistics: bool = False
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Labelled:
-    label: str
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class RowResults(RunResults, _Labelled):
-    """What results.json has of a row, the label first.
-
-    Attributes:
-      weights, multiplies: of the network at full width.
-      paper: what the paper reports, by field of `Reported`.
-    """
-
-    weights: int
-    multiplies: int
-    paper: Mapping[str, int | float | None]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class FindingResults:
-    """What results.json has of a pair of rows.
-
-    Attributes:
-      claim: of the paper.
-      better, worse: keys of the rows, by the claim.
-      map_difference, interval: ours, with its 95 % interval.
-      paper_map_difference: of the paper; None if it does not report both rows.
-      verdict: whether the claim holds.
-    """
-
-    claim: str
-    better: str
-    worse: str
-    map_difference: float
-    interval: tuple[float, float] | None
-    paper_map_difference: float | None
-    verdict: Outcome
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TableResults:
-    """What results.json has of a table, with the rows by key."""
-
-    scale: str
-    rows: Mapping[str, RowResults]
-    findings: tuple[FindingResults, ...]
-
-    def to_plain(self) -> dict[str, Any]:
-        """The results as in results.json, where the rows lie beside the other fields."""
-        return {
-            "scale": self.scale,
-            **to_plain(self.rows),
-            "findings": to_plain(self.findings),
-        }
-
-
 def main(table: Table, argv: Sequence[str] | None = None) -> int:
     """Run the command of a table; returns its exit code."""
     args = _parser(table).parse_args(argv)
@@ -151,10 +98,12 @@ def main(table: Table, argv: Sequence[str] | None = None) -> int:
         for row in table.rows
     }
     kept = [key for key in runs if key in requested or _is_done(table, runs[key], setup.scale)]
-    return run(table, {key: runs[key] for key in kept}, setup, source.steps)
+    return run_table(table, {key: runs[key] for key in kept}, setup, source.steps)
 
 
-def run(table: Table, runs: Mapping[str, Run], setup: Experiment, data: Sequence[Step]) -> int:
+def run_table(
+    table: Table, runs: Mapping[str, Run], setup: Experiment, data: Sequence[Step]
+) -> int:
     """Run rows of a table and keep the results, or print the cost; returns the exit code.
 
     Args:
@@ -225,14 +174,14 @@ def _plan(
         )
         plan += [run.evaluation(suffix, flags)] if suffix else []
     for _, better, worse in _pairs(table, runs):
-        plan.append(experiment.comparison(runs[better], runs[worse], suffix, flags))
+        plan.append(comparison(runs[better], runs[worse], suffix, flags))
     return plan
 
 
 def _networks(rows: Sequence[Row], runs: Mapping[str, Run]) -> Step:
     """Count the weights and multiplies of the networks at full width."""
     recipes = list(dict.fromkeys(row.recipe for row in rows))
-    return experiment.description(recipes, runs[rows[0].key].folder)
+    return description(recipes, runs[rows[0].key].folder)
 
 
 def _pairs(table: Table, runs: Mapping[str, Run]) -> list[tuple[str, str, str]]:
@@ -260,8 +209,8 @@ def _speeds(rows: Sequence[Row], runs: Mapping[str, Run]) -> str:
     width = max(len(row.key) for row in rows)
     return "\n".join(
         f"  {row.key:{width}}  "
-        f"{_rounded(runs[row.key].num_patches(row.reported.steps)):>7} patches, "
-        f"{_rounded(round(runs[row.key].patches_per_second)):>7} a second"
+        f"{rounded(runs[row.key].num_patches(row.reported.steps)):>7} patches, "
+        f"{rounded(round(runs[row.key].patches_per_second)):>7} a second"
         for row in rows
     )
 
@@ -270,11 +219,11 @@ def _collect(
     table: Table, rows: Sequence[Row], runs: Mapping[str, Run], scale: Scale
 ) -> TableResults:
     suffix, _ = _evaluated(table, scale)
-    networks = experiment.read_descriptions(_networks(rows, runs))
+    networks = read_descriptions(_networks(rows, runs))
     paper_map = {row.key: row.reported.map for row in rows}
     findings = []
     for claim, better, worse in _pairs(table, runs):
-        step = experiment.comparison(runs[better], runs[worse], suffix)
+        step = comparison(runs[better], runs[worse], suffix)
         folder = files.join(runs[better].folder, step.name)
         compared = folders.read_document(folder, Comparison)
         higher, lower = paper_map[better], paper_map[worse]
@@ -315,78 +264,3 @@ def paper_results(reported: Reported) -> dict[str, int | float | None]:
     if reported.map is not None:
         results |= {"auc": reported.auc, "d_prime": reported.d_prime, "map": reported.map}
     return {**results, "steps": reported.steps, "hours": reported.hours}
-
-
-def outcome_of(interval: Sequence[float] | None) -> Outcome:
-    """Whether a claim holds by the interval of a difference that is above 0 in the paper."""
-    if interval is None or interval[0] <= 0 <= interval[1]:
-        return "open"
-    return "holds" if interval[0] > 0 else "does not hold"
-
-
-def render(results: TableResults) -> str:
-    """Markdown: a line for each row and for each finding.
-
-    A cell is ours / the paper's.
-    """
-    lines = [
-        "| | weights | multiplies | here | steps | time | AUC | d' | mAP | 95 % |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for row in results.rows.values():
-        paper, hours = row.paper, row.paper["hours"]
-        cells = [
-            row.label,
-            _beside(row.weights, paper.get("weights"), _rounded),
-            _beside(row.multiplies, paper.get("multiplies"), _rounded),
-            f"width {row.width:g}, {row.labels_trained:,} labels, {row.videos_trained:,} videos",
-            _beside(row.steps, paper["steps"], _rounded),
-            _beside(row.seconds, hours and hours * 3600, _time),
-            _beside(row.auc, paper.get("auc"), _metric),
-            _beside(row.d_prime, paper.get("d_prime"), _metric),
-            _beside(row.map, paper.get("map"), _metric),
-            _interval(row.intervals.map, "{:.3f}"),
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    first = next(iter(results.rows.values()))
-    lines += [
-        "",
-        f"{first.num_videos:,} videos, {first.num_labels:,} labels; a constant score has mAP "
-        f"{first.prior_map:.3f}.",
-        "",
-    ]
-    for claim, findings in itertools.groupby(results.findings, lambda finding: finding.claim):
-        lines.append(f"- {claim}:")
-        for finding in findings:
-            of_paper = finding.paper_map_difference
-            lines.append(
-                f"  - **{finding.verdict}** for {results.rows[finding.better].label} over "
-                f"{results.rows[finding.worse].label}, mAP {finding.map_difference:+.3f} "
-                f"{_interval(finding.interval, '{:+.3f}')}"
-                + ("" if of_paper is None else f" (paper {of_paper:+.3f})")
-            )
-    return "\n".join(lines) + "\n"
-
-
-def _beside(ours: float | None, paper: float | None, layout: Callable[[float], str]) -> str:
-    return " / ".join("-" if number is None else layout(number) for number in (ours, paper))
-
-
-def _metric(number: float) -> str:
-    return f"{number:.3f}"
-
-
-def _interval(ends: Sequence[float] | None, layout: str) -> str:
-    return "" if ends is None else f"[{', '.join(layout.format(end) for end in ends)}]"
-
-
-def _rounded(number: float) -> str:
-    """Three digits, in millions or billions if the number is so large."""
-    for unit, name in ((1e9, "B"), (1e6, "M")):
-        if number >= 0.9995 * unit:
-            return f"{number / unit:.3g}{name}"
-    return f"{number:,}"
-
-
-def _time(seconds: float) -> str:
-    return f"{seconds / 3600:.0f} h" if seconds > 10 * 3600 else f"{seconds / 60:.1f} min"

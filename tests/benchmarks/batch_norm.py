@@ -19,6 +19,7 @@ import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from typing import Any
 
 import numpy as np
 
@@ -83,13 +84,12 @@ def build_in_tensorflow(case: Case) -> np.ndarray:
     return step()[1].numpy()
 
 
-def build_in_pytorch(case: Case) -> np.ndarray:
-    """`build_in_tensorflow` for the ResNet-50 of `training.models.resnet`."""
+def resnet50_in_pytorch() -> tuple[Any, list[Any]]:
+    """The ResNet-50 of `training.models.resnet`, and its convolutions in order of construction."""
     import torch
     from torch import nn
     from torch.nn import functional
 
-    torch.set_num_threads(os.cpu_count() or 1)
     convolutions: list[nn.Conv2d] = []
 
     class ConvBatchNorm(nn.Module):
@@ -136,7 +136,17 @@ def build_in_pytorch(case: Case) -> np.ndarray:
             x = functional.max_pool2d(functional.pad(x, (0, 1, 0, 1)), 3, 2)
             return self.blocks(x).mean((2, 3))
 
-    model = ResNet50().to(memory_format=torch.channels_last)
+    return ResNet50(), convolutions
+
+
+def build_in_pytorch(case: Case) -> np.ndarray:
+    """`build_in_tensorflow` with PyTorch."""
+    import torch
+    from torch.nn import functional
+
+    torch.set_num_threads(os.cpu_count() or 1)
+    network, convolutions = resnet50_in_pytorch()
+    model = network.to(memory_format=torch.channels_last)
     shapes = [(*c.kernel_size, c.in_channels, c.out_channels) for c in convolutions]
     shapes.append((model.logits.in_features, NUM_LABELS))
     *of_convolutions, of_logits = (torch.from_numpy(kernel) for kernel in kernels(shapes))

@@ -34,72 +34,76 @@ def run(lane: Lane, dataset: Path, output: Path, *flags: str, larger: bool) -> t
     return time.monotonic() - start, cpu
 
 
+def make_datasets(lane: Lane, folder: Path, num_large: int) -> tuple[Path, Path]:
+    """Make data sets of the smaller and of the larger corpus."""
+    media = folder / f"soundtrack{KIND.suffix}"
+    write = functools.partial(write_soundtrack, minutes=VIDEO_SECONDS / 60)
+    lane(write, media, KIND)
+    small, large = (
+        lane(
+            functools.partial(job.make_dataset, num_few=NUM_FEW, num_more=size - NUM_FEW),
+            folder / str(size),
+            media,
+        )[1]
+        for size in (NUM_SMALL, num_large)
+    )
+    return small, large
+
+
+def measure(
+    lane: Lane, small: Path, large: Path, output: Path, num_rounds: int
+) -> tuple[dict[str, float], dict[str, float]]:
+    """The best wall seconds by workers and size, and the median CPU seconds by size."""
+    for workers in (ONE, TWO):  # warm-up
+        run(lane, small, output, workers, larger=False)
+    walls: dict[str, list[float]] = {"1 few": [], "1 all": [], "2 few": [], "2 all": []}
+    cpus: dict[str, list[float]] = {"few": [], "small": [], "large": []}
+    for _ in range(num_rounds):
+        for _ in range(3):
+            cpus["few"].append(run(lane, small, output, ONE, larger=False)[1])
+            cpus["small"].append(run(lane, small, output, ONE, larger=True)[1])
+        wall, seconds = run(lane, large, output, ONE, larger=True)
+        walls["1 all"].append(wall)
+        cpus["large"].append(seconds)
+        walls["1 few"].append(run(lane, large, output, ONE, larger=False)[0])
+        walls["2 all"].append(run(lane, large, output, TWO, larger=True)[0])
+        walls["2 few"].append(run(lane, large, output, TWO, larger=False)[0])
+    best = {name: min(seconds) for name, seconds in walls.items()}
+    return best, {name: statistics.median(seconds) for name, seconds in cpus.items()}
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark."""
     num_large, num_rounds = (1_000, 1) if is_quick(__doc__, argv) else (10_000, 3)
-    hours = VIDEO_SECONDS / 3_600
     with tempfile.TemporaryDirectory() as temporary, Lane() as making, Lane() as lane:
         folder = Path(temporary)
-        media, output = folder / f"soundtrack{KIND.suffix}", folder / "features"
-        write = functools.partial(write_soundtrack, minutes=VIDEO_SECONDS / 60)
-        making(write, media, KIND)
-        datasets = []
-        for size in (NUM_SMALL, num_large):
-            make = functools.partial(job.make_dataset, num_few=NUM_FEW, num_more=size - NUM_FEW)
-            datasets.append(making(make, folder / str(size), media)[1])
-        small, large = datasets
-        for workers in (ONE, TWO):  # imports and caches
-            run(lane, small, output, workers, larger=False)
-
-        walls: dict[str, list[float]] = {"1 few": [], "1 all": [], "2 few": [], "2 all": []}
-        cpus: dict[str, list[float]] = {"few": [], "small": [], "large": []}
-        for _ in range(num_rounds):
-            for _ in range(3):
-                cpus["few"].append(run(lane, small, output, ONE, larger=False)[1])
-                cpus["small"].append(run(lane, small, output, ONE, larger=True)[1])
-            wall, seconds = run(lane, large, output, ONE, larger=True)
-            walls["1 all"].append(wall)
-            cpus["large"].append(seconds)
-            walls["1 few"].append(run(lane, large, output, ONE, larger=False)[0])
-            walls["2 all"].append(run(lane, large, output, TWO, larger=True)[0])
-            walls["2 few"].append(run(lane, large, output, TWO, larger=False)[0])
+        small, large = make_datasets(making, folder, num_large)
+        best, cpu = measure(lane, small, large, folder / "features", num_rounds)
         command = [sys.executable, "-m", "pipelines.extract_features", "--force"]
         command += ["--dataset", str(large), "--output", str(folder / "again"), "--splits", "train"]
         memory = {number: peak_memory([*command, f"--workers={number}"]) for number in (1, 2, 4)}
-    best = {name: min(seconds) for name, seconds in walls.items()}
-    cpu = {name: statistics.median(seconds) for name, seconds in cpus.items()}
     num_more = num_large - NUM_FEW
     wall_slopes = [best[f"{workers} all"] - best[f"{workers} few"] for workers in (1, 2)]
-    small_cost = (cpu["small"] - cpu["few"]) / (NUM_SMALL - NUM_FEW)
-    large_cost = (cpu["large"] - cpu["few"]) / num_more
-    print(
-        markdown(
-            ["workers", f"wall s of {num_more:,} soundtracks", "wall s of the start"],
-            [
-                [workers, slope, best[f"{workers} few"] - NUM_FEW * slope / num_more]
-                for workers, slope in zip((1, 2), wall_slopes, strict=True)
-            ],
-        )
-    )
-    print()
-    print(
-        markdown(
-            ["corpus", "CPU ms a soundtrack", "CPU s per audio hour"],
-            [
-                [f"{size:,}", 1e3 * cost, cost / hours]
-                for size, cost in ((NUM_SMALL, small_cost), (num_large, large_cost))
-            ],
-        )
-    )
-    print()
-    rows = [[number, megabytes] for number, megabytes in memory.items()]
-    print(markdown(["workers", "peak MB, all processes together"], rows))
+    costs = {
+        NUM_SMALL: (cpu["small"] - cpu["few"]) / (NUM_SMALL - NUM_FEW),
+        num_large: (cpu["large"] - cpu["few"]) / num_more,
+    }
+    starts = [
+        [workers, slope, best[f"{workers} few"] - NUM_FEW * slope / num_more]
+        for workers, slope in zip((1, 2), wall_slopes, strict=True)
+    ]
+    header = ["workers", f"wall s of {num_more:,} soundtracks", "wall s of the start"]
+    print(markdown(header, starts), end="\n\n")
+    header = ["corpus", "CPU ms a soundtrack", "CPU s per audio hour"]
+    rows = [[f"{size:,}", 1e3 * cost, cost * 3_600 / VIDEO_SECONDS] for size, cost in costs.items()]
+    print(markdown(header, rows), end="\n\n")
+    print(markdown(["workers", "peak MB, all processes together"], list(memory.items())))
     report(
         {
             "speedup_2_workers": wall_slopes[0] / wall_slopes[1],
-            "growth": large_cost / small_cost,
+            "growth": costs[num_large] / costs[NUM_SMALL],
             "num_large": num_large,
-            "cpu_ms_per_video": 1e3 * large_cost,
+            "cpu_ms_per_video": 1e3 * costs[num_large],
             "mb_per_worker": (memory[4] - memory[2]) / 2,
         }
     )

@@ -22,12 +22,13 @@ from evaluation.paper import (
     table2,
     table3,
     table4,
+    table_results,
 )
-from evaluation.paper import table as table_module
 from evaluation.paper.experiment import Experiment
 from evaluation.paper.scales import PAPER, SMALL, TINY, Scale
 from evaluation.paper.steps import Step
-from evaluation.paper.table import FindingResults, RowResults, Table, TableResults
+from evaluation.paper.table import Table, paper_results
+from evaluation.paper.table_results import FindingResults, RowResults, TableResults
 from features.errors import INTERRUPTED, ContractError, InputError, JobFailedError
 from features.typed_json import convert
 from training import overrides, recipes
@@ -183,10 +184,10 @@ def test_findings_are_the_papers() -> None:
 
 
 def test_a_finding_needs_an_interval_without_0() -> None:
-    assert table_module.outcome_of((0.01, 0.05)) == "holds"
-    assert table_module.outcome_of((-0.01, 0.05)) == "open"
-    assert table_module.outcome_of((-0.05, -0.01)) == "does not hold"
-    assert table_module.outcome_of(None) == "open"
+    assert table_results.outcome_of((0.01, 0.05)) == "holds"
+    assert table_results.outcome_of((-0.01, 0.05)) == "open"
+    assert table_results.outcome_of((-0.05, -0.01)) == "does not hold"
+    assert table_results.outcome_of(None) == "open"
 
 
 def results_of(document: Mapping[str, Any]) -> TableResults:
@@ -211,10 +212,10 @@ def read_table(name: str) -> str:
 def test_the_published_table_is_what_the_published_results_say(table: Table) -> None:
     document = PUBLISHED[table.name]
     published = results_of(document)
-    assert table_module.render(published) == read_table(table.name)
+    assert table_results.render(published) == read_table(table.name)
     assert json.dumps(published.to_plain()) == json.dumps(document)  # the keys in order, too
     for row in table.rows:
-        assert published.rows[row.key].paper == table_module.paper_results(row.reported)
+        assert published.rows[row.key].paper == paper_results(row.reported)
 
 
 def test_the_published_accuracy_on_clips_is_what_the_published_results_say() -> None:
@@ -224,6 +225,13 @@ def test_the_published_accuracy_on_clips_is_what_the_published_results_say() -> 
     for recipe in published.recipes.values():
         accuracies = [fold.accuracy for fold in recipe.folds.values()]
         assert math.isclose(recipe.accuracy, sum(accuracies) / 4)
+
+
+@pytest.mark.parametrize("content", ["{", "[]"])
+def test_invalid_results_are_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "results.json").write_text(content)
+    with pytest.raises(ContractError, match=r"results\.json is not .*; delete the file and run"):
+        results.main([str(tmp_path), f"--output={tmp_path}"])
 
 
 def test_what_cannot_be_run_is_refused_at_once(tmp_path: Path) -> None:
