@@ -10,7 +10,6 @@ import contextlib
 import dataclasses
 import datetime
 import importlib.metadata
-import json
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +17,7 @@ from typing import Any, TypeVar
 
 from features.errors import ContractError, InputError
 from features.storage import files
-from features.typed_json import FORMAT_VERSION, Document, to_plain
+from features.typed_json import Document
 
 DATASET = "dataset.json"
 FEATURES = "features.json"
@@ -111,53 +110,6 @@ def read_document(folder: str, document: type[_Document]) -> _Document:
 def write_document(folder: str, document: Document) -> None:
     """Write a document of a folder; the one at the root comes last and finishes the folder."""
     files.write_bytes(files.join(folder, document.FILE), document.to_json())
-
-
-# The next three are for callers that do not have typed documents yet.
-
-
-def write_root(folder: str, name: str, content: Mapping[str, Any]) -> None:
-    """Write the root JSON of a finished folder."""
-    document = to_plain({"format_version": FORMAT_VERSION, **content})
-    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-    files.write_bytes(files.join(folder, name), text.encode())
-
-
-def find_root(folder: str, name: str) -> dict[str, Any] | None:
-    """The root JSON of a folder, or None where the folder is unfinished or not there."""
-    try:
-        content = files.read_bytes(files.join(folder, name))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    try:
-        document = json.loads(content)
-    except ValueError as error:
-        raise ContractError(
-            f"{files.join(folder, name)} is no JSON ({error}); make the folder anew with "
-            f"`{MAKERS[name]}`"
-        ) from error
-    if document.get("format_version") != FORMAT_VERSION:
-        raise ContractError(
-            f"{files.join(folder, name)}: format_version is "
-            f"{document.get('format_version')!r}, this version reads {FORMAT_VERSION}; "
-            f"make the folder anew with `{MAKERS[name]}`"
-        )
-    return document
-
-
-def read_root(folder: str, name: str) -> dict[str, Any]:
-    """The root JSON of a finished folder.
-
-    Raises:
-      ContractError: the folder is missing or unfinished, or of another format version.
-    """
-    document = find_root(folder, name)
-    if document is None:
-        raise ContractError(
-            f"{folder} has no {name}: it is not there or was not finished; "
-            f"run `{MAKERS[name]}` (again: it goes on where it stopped)"
-        )
-    return document
 
 
 def claim_output(folder: str, name: str, inputs: Sequence[str]) -> None:

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from features.contracts import folders, record, tfrecord
+from features.contracts import folders
+from features.contracts.documents import Features, record, tfrecord
 from features.sound.outcome import Outcome
 from pipelines import extract_features, prepare_dataset
 from pipelines.corpus.encoding import write_media
@@ -313,12 +314,12 @@ def test_each_bad_file_has_its_outcome(
 
 
 def test_accounts_add_up(jobs: tuple[Path, Path]) -> None:
-    document = folders.read_root(str(jobs[1]), folders.FEATURES)
+    document = folders.read_document(str(jobs[1]), Features)
     num_ok = sum(outcome == Outcome.OK for outcome, _ in PLANTED.values())
 
-    assert document["num_videos"] == NUM_GOOD + len(PLANTED)
-    assert document["num_written"] == NUM_GOOD + num_ok
-    assert sum(document["rejects"].values()) == len(PLANTED) - num_ok
+    assert document.num_videos == NUM_GOOD + len(PLANTED)
+    assert document.num_written == NUM_GOOD + num_ok
+    assert sum(document.rejects.values()) == len(PLANTED) - num_ok
 
 
 def test_patches_are_on_the_clock_of_the_medium(jobs: tuple[Path, Path]) -> None:

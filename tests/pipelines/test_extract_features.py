@@ -156,7 +156,9 @@ def test_killed_extraction_resumes_to_the_same_bytes(
     features: Path, dataset: Path, tmp_path: Path
 ) -> None:
     """Five kills, each after one more shard and a random moment, by turns with 1 and 2 workers."""
-    moments = np.random.default_rng(time.time_ns()).uniform(0.0, 0.05, 5)
+    seed = time.time_ns()
+    print(f"seed of the moments: {seed}")
+    moments = np.random.default_rng(seed).uniform(0.0, 0.05, 5)
     num_shards = len(list(features.rglob("patches-*.json")))
     for number, moment in enumerate(moments):
         done = finished(tmp_path)

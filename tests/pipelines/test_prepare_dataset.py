@@ -26,7 +26,7 @@ def write_manifest(path: Path, rows: list[tuple[str, ...]], header: str = "id,ur
 def prepare(manifest: str, output: Path, *flags: str) -> dict[str, Any]:
     code = prepare_dataset.main(["--manifest", manifest, "--output", str(output), *flags])
     assert code == 0
-    return folders.read_root(str(output), folders.DATASET)
+    return json.loads((output / folders.DATASET).read_bytes())
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import dataclasses
 import datetime
 import importlib.metadata
-import json
 import os
 import subprocess
 import sys
@@ -13,29 +12,20 @@ import msgspec
 import pytest
 
 from features.contracts import folders
+from features.contracts.documents import Dataset, Features, Metrics, Run, Scores
 from features.contracts.folders import ContractError
 from features.errors import InputError
 from features.fingerprint import canonical_json, fingerprint
+from features.typed_json import Document
 
 ROOT = Path(__file__).parents[3]
-ROOTS = {
-    folders.DATASET: "pipelines.prepare_dataset",
-    folders.FEATURES: "pipelines.extract_features",
-    folders.RUN: "training.train",
-    folders.SCORES: "evaluation.score_videos",
-    folders.METRICS: "evaluation.evaluate",
+ROOTS: dict[str, tuple[type[Document], str]] = {
+    folders.DATASET: (Dataset, "pipelines.prepare_dataset"),
+    folders.FEATURES: (Features, "pipelines.extract_features"),
+    folders.RUN: (Run, "training.train"),
+    folders.SCORES: (Scores, "evaluation.score_videos"),
+    folders.METRICS: (Metrics, "evaluation.evaluate"),
 }
-
-
-def test_reads_back_what_it_wrote(tmp_path: Path) -> None:
-    content = {"labels": 3, "rate": 0.1, "name": "naïve ☃", "nested": {"none": None}}
-    folders.write_root(str(tmp_path / "new" / "folder"), folders.FEATURES, content)
-    path = tmp_path / "new" / "folder" / "features.json"
-    expected = {"format_version": 1, **content}
-    assert json.loads(path.read_text(encoding="utf-8")) == expected
-    assert folders.read_root(str(path.parent), folders.FEATURES) == expected
-    assert folders.find_root(str(path.parent), folders.FEATURES) == expected
-    assert list(path.parent.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("name", ROOTS)
@@ -43,47 +33,21 @@ def test_an_unfinished_folder_is_refused_with_the_command_that_finishes_it(
     tmp_path: Path, name: str
 ) -> None:
     (tmp_path / "shard-00000").write_bytes(b"half the work")
-    assert folders.find_root(str(tmp_path), name) is None
+    assert folders.find_document(str(tmp_path), ROOTS[name][0]) is None
     with pytest.raises(ContractError) as refusal:
-        folders.read_root(str(tmp_path), name)
+        folders.read_document(str(tmp_path), ROOTS[name][0])
     message = str(refusal.value)
     assert f"{tmp_path} has no {name}" in message
-    assert f"python -m {ROOTS[name]}`" in message
-
-
-def test_a_missing_folder_and_a_file_in_its_place_are_unfinished_too(tmp_path: Path) -> None:
-    file = tmp_path / "file"
-    file.write_text("not a folder")
-    for folder in (tmp_path / "missing", file):
-        assert folders.find_root(str(folder), folders.RUN) is None
-        with pytest.raises(ContractError, match=r"has no run\.json"):
-            folders.read_root(str(folder), folders.RUN)
-
-
-@pytest.mark.parametrize(
-    ("document", "received"), [({"format_version": 2}, "2"), ({}, "None")], ids=["newer", "absent"]
-)
-@pytest.mark.parametrize("read", [folders.read_root, folders.find_root])
-def test_another_format_version_is_refused(
-    tmp_path: Path, read: object, document: dict[str, int], received: str
-) -> None:
-    (tmp_path / folders.SCORES).write_text(json.dumps(document))
-    assert callable(read)
-    with pytest.raises(ContractError) as refusal:
-        read(str(tmp_path), folders.SCORES)
-    message = str(refusal.value)
-    assert str(tmp_path / folders.SCORES) in message
-    assert f"format_version is {received}, this version reads 1" in message
-    assert "python -m evaluation.score_videos" in message
+    assert f"python -m {ROOTS[name][1]}`" in message
 
 
 class TestRequireEqual:
     def test_names_the_field_both_values_the_place_and_the_cure(self) -> None:
         with pytest.raises(ContractError) as refusal:
             folders.require_equal(
-                "front end", expected="aa11", received="bb22", where="/data/x", cure="extract anew"
+                "front end", expected="aa11", received="bb22", where="/data/x", cure="extract again"
             )
-        for word in ("front end", "'aa11'", "'bb22'", "/data/x", "extract anew"):
+        for word in ("front end", "'aa11'", "'bb22'", "/data/x", "extract again"):
             assert word in str(refusal.value)
 
     def test_says_nothing_where_they_are_equal(self) -> None:
