@@ -34,10 +34,10 @@ _PATCH_FRAMES = "20"
 _PATCHES_PER_CLIP = 10  # of 10 s
 _DESCRIPTION = """\
 Train a fully connected network for event detection twice: on log-mel patches of
-64 x 20, and on the embeddings of the best ResNet, which was trained on many more
-soundtracks with labels of the whole. Prints our results beside the paper's.
-After an interruption run the same command again. Outputs of other experiments
-in the same folder are used.
+64 x 20, and on the embeddings of the best ResNet, which was trained on many
+more soundtracks with labels of the whole. Prints our results beside the
+paper's. After an interruption run the same command again. Outputs of other
+experiments in the same folder are used.
 """
 
 
