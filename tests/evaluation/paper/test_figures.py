@@ -19,7 +19,7 @@ def test_figure_1_has_a_point_for_each_class_that_has_a_d_prime():
     figure = Figure()
     figure1.fill(figure, per_class)
 
-    (axes,) = [one for one in figure.axes if one.get_xscale() == "log"]
+    (axes,) = [axes for axes in figure.axes if axes.get_xscale() == "log"]
     finite, above, below = (scatter.get_offsets().data for scatter in axes.collections[:3])
     np.testing.assert_allclose(finite[:, 0], [0.5, 0.01, 0.25])
     np.testing.assert_allclose(finite[:, 1], [1.8124, 0.9539, -0.9539])
