@@ -14,7 +14,6 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 import scipy.special
-import scipy.stats
 
 from features import ranking
 from features.ranking import Block, Positives, Ranks
@@ -190,6 +189,6 @@ def _interval(
     centre, moved = stretch(value), stretch(left_out)
     if len(moved) < 2 or not (np.isfinite(centre) and np.isfinite(moved).all()):
         return None
-    quantile = scipy.stats.t.ppf((1 + CONFIDENCE) / 2, len(moved) - 1)
+    quantile = scipy.special.stdtrit(len(moved) - 1, (1 + CONFIDENCE) / 2)  # of Student's t
     half = float(quantile) * standard_error(moved, num_videos)
     return float(shrink(centre - half)), float(shrink(centre + half))

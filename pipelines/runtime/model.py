@@ -1,17 +1,11 @@
 """An exported network, loaded once per process: stored patches in, scores and embeddings out."""
 
-# ruff: noqa: E402 - TensorFlow is imported quietly first
-from features.quiet import import_tensorflow
-
-import_tensorflow()
-
 import dataclasses
 import functools
 import threading
 from collections.abc import Iterable, Iterator
 
 import numpy as np
-import tensorflow as tf
 
 from features.contracts.export import (
     EMBEDDING,
@@ -20,6 +14,7 @@ from features.contracts.export import (
     read_exported_vocabulary,
     read_front_end,
 )
+from features.quiet import import_tensorflow
 
 # Patches per call of the network; a constant, so that TensorFlow compiles one shape.
 _BATCH_SIZE = 128
@@ -71,6 +66,11 @@ class ExportedModel:
     """A SavedModel of `training.train`, which includes its labels and its front end."""
 
     def __init__(self, export: str):
+        # Imported here, since commands that only build a graph of stages do without its 5 s.
+        import_tensorflow()
+        import tensorflow as tf
+
+        self._to_tensor = tf.constant
         self._model = tf.saved_model.load(export)
         self._patches = self._model.signatures[PATCHES]
         self.front_end = read_front_end(export)
@@ -91,7 +91,7 @@ class ExportedModel:
         for batch in _batches(chunks):
             patches = np.zeros((_BATCH_SIZE, *self.front_end.patch_shape), np.float32)
             patches[: len(batch)] = self.front_end.storage.decode(batch.stored)
-            outputs = self._patches(tf.constant(patches))
+            outputs = self._patches(self._to_tensor(patches))
             yield (
                 batch,
                 Outputs(

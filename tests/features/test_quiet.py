@@ -62,3 +62,17 @@ def test_nothing_is_held_back_where_the_log_level_is_set(tmp_path: Path) -> None
     )
     assert finished.stderr == ""
     assert finished.stdout == "False\n"
+
+
+def test_commands_that_run_no_network_in_their_own_process_do_not_import_tensorflow() -> None:
+    """TensorFlow costs 5 s of CPU at every start of a command."""
+    modules = (
+        "pipelines.extract_features",
+        "pipelines.audit_features",
+        "evaluation.score_videos",
+        "evaluation.evaluate",
+        "evaluation.compare",
+        "evaluation.paper.table2",
+    )
+    script = f"import sys, {', '.join(modules)}; sys.exit('tensorflow' in sys.modules)"
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
