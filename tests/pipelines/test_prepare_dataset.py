@@ -14,6 +14,7 @@ import pytest
 from features.contracts import folders, sharding
 from features.contracts.labels import FILE_NAME, Vocabulary, read_vocabulary
 from features.errors import InputError, JobFailedError
+from features.typed_json import FORMAT_VERSION
 from pipelines import prepare_dataset
 
 
@@ -47,15 +48,22 @@ def read_videos(output: Path) -> list[dict[str, Any]]:
     ]
 
 
-def test_vocabulary_splits_and_shards(tmp_path: Path) -> None:
-    labels = ["Music;Piano", "Music;Guitar", "Speech", "Music;Piano;Speech", "Rain, heavy"]
-    rows = [(f"v{i}", f"{i}.wav", labels[i % 5]) for i in range(100)]
-    manifest = write_manifest(tmp_path / "m.csv", [*rows, ("bad", "bad.wav", "")])
+LABELS = ["Music;Piano", "Music;Guitar", "Speech", "Music;Piano;Speech", "Rain, heavy;Äther\nline"]
+ROWS = [(f"v{i}", f"{i}.wav", LABELS[i % 5]) for i in range(100)]
 
-    document = prepare(manifest, tmp_path / "out")
 
-    counts = collections.Counter(label for _, _, cell in rows for label in cell.split(";"))
-    vocabulary = read_vocabulary(str(tmp_path / "out"))
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set of 100 videos and a reject, beside its manifest m.csv."""
+    folder = tmp_path_factory.mktemp("prepared")
+    prepare(write_manifest(folder / "m.csv", [*ROWS, ("bad", "bad.wav", "")]), folder / "out")
+    return folder / "out"
+
+
+def test_vocabulary_splits_and_shards(prepared: Path) -> None:
+    document = json.loads((prepared / folders.DATASET).read_bytes())
+    counts = collections.Counter(label for _, _, cell in ROWS for label in cell.split(";"))
+    vocabulary = read_vocabulary(str(prepared))
     # Falling count, ties by falling label.
     expected = sorted(counts.items(), key=lambda item: item[0], reverse=True)
     expected.sort(key=lambda item: item[1], reverse=True)
@@ -63,12 +71,12 @@ def test_vocabulary_splits_and_shards(tmp_path: Path) -> None:
     assert vocabulary.priors[0] == 60 / 100
     assert document["vocabulary"]["fingerprint"] == vocabulary.fingerprint
 
-    videos = read_videos(tmp_path / "out")
-    assert sorted(video["id"] for video in videos) == sorted(row[0] for row in rows)
+    videos = read_videos(prepared)
+    assert sorted(video["id"] for video in videos) == sorted(row[0] for row in ROWS)
     by_id = {video["id"]: video for video in videos}
-    for video_id, uri, cell in rows:
+    for video_id, uri, cell in ROWS:
         video = by_id[video_id]
-        assert video["uri"] == f"{tmp_path}/{uri}"
+        assert video["uri"] == f"{prepared.parent}/{uri}"
         assert {vocabulary.ids[label] for label in video["labels"]} == set(cell.split(";"))
         assert video["split"] == sharding.split_of(video_id)
         key = sharding.shard_of(video_id, video["split"], video["num_shards"])
@@ -78,24 +86,29 @@ def test_vocabulary_splits_and_shards(tmp_path: Path) -> None:
     assert document["rejects"] == {"no_labels": 1}
     splits = collections.Counter(video["split"] for video in videos)
     assert {name: split["num_videos"] for name, split in document["splits"].items()} == splits
-    (reject,) = pq.read_table(next((tmp_path / "out").glob("rejects/*.parquet"))).to_pylist()
+    (reject,) = pq.read_table(next(prepared.glob("rejects/*.parquet"))).to_pylist()
     assert (reject["id"], reject["reason"]) == ("bad", "no_labels")
-    assert not list((tmp_path / "out").glob("transform_temp*"))
+    assert not list(prepared.glob("transform_temp*"))
 
 
-def test_transform_graph_gives_the_same_indices(tmp_path: Path) -> None:
-    rows = [("a", "a.wav", "Rain;Wind"), ("b", "b.wav", "Wind"), ("c", "c.wav", "Äther\nline")]
-    manifest = write_manifest(tmp_path / "m.csv", rows)
-    prepare(manifest, tmp_path / "out")
-    vocabulary = read_vocabulary(str(tmp_path / "out"))
+def test_root_says_what_made_it(prepared: Path) -> None:
+    document = json.loads((prepared / folders.DATASET).read_bytes())
+    assert document["format_version"] == FORMAT_VERSION
+    assert document["manifest"] == str(prepared.parent / "m.csv")
+    assert document["made_by"]["versions"]["apache-beam"].startswith("2.")
+
+
+def test_transform_graph_gives_the_same_indices(prepared: Path) -> None:
     import tensorflow as tf
     import tensorflow_transform as tft
 
-    transform = tft.TFTransformOutput(str(tmp_path / "out" / "transform"))
+    vocabulary = read_vocabulary(str(prepared))
+    assert "Äther\nline" in vocabulary.ids
+    transform = tft.TFTransformOutput(str(prepared / "transform"))
     strings = tf.sparse.from_dense([[*vocabulary.ids, "never seen"]])
     indices = transform.transform_raw_features({"labels": strings})["label_indices"]
 
-    assert indices.values.numpy().tolist() == [0, 1, 2, -1]
+    assert indices.values.numpy().tolist() == [*range(len(vocabulary.ids)), -1]
 
 
 def test_same_manifest_gives_the_same_data_set(tmp_path: Path, known_labels: str) -> None:
@@ -132,11 +145,13 @@ def test_id_that_occurs_twice_is_refused(
     assert not (tmp_path / "out" / folders.DATASET).exists()
 
 
-def test_manifest_without_one_usable_row_fails_with_the_counts(tmp_path: Path) -> None:
+def test_manifest_without_one_usable_row_fails_with_the_counts(
+    tmp_path: Path, known_labels: str
+) -> None:
     manifest = write_manifest(tmp_path / "m.csv", [("a", "a.wav", ""), ("", "b.wav", "x")])
 
     with pytest.raises(JobFailedError, match=r"none of the 2 rows.*missing_id.*no_labels"):
-        prepare(manifest, tmp_path / "out")
+        prepare(manifest, tmp_path / "out", known_labels)
 
 
 @pytest.mark.parametrize(
@@ -159,17 +174,6 @@ def test_unknown_flag_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
     assert exit_info.value.code == 2
     assert "unknown flags: --shards=7" in capsys.readouterr().err
-
-
-def test_root_says_what_made_it(tmp_path: Path) -> None:
-    manifest = write_manifest(tmp_path / "m.csv", [("a", "a.wav", "x")])
-    prepare(manifest, tmp_path / "out")
-
-    document = json.loads((tmp_path / "out" / folders.DATASET).read_text())
-
-    assert document["format_version"] == folders.FORMAT_VERSION
-    assert document["manifest"] == manifest
-    assert document["made_by"]["versions"]["apache-beam"].startswith("2.")
 
 
 def test_files_of_the_user_in_the_output_folder_stay(tmp_path: Path) -> None:
