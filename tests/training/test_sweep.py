@@ -17,7 +17,7 @@ from training import train
 from training.sweep import Sweep, main
 from training.sweep_table import Result, plot, table
 
-LIMIT_SECONDS = 120
+LIMIT_SECONDS = 300
 GOOD, SLOW, BAD = "3e-3", "1e-7", "1e30"
 
 

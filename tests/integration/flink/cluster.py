@@ -20,7 +20,7 @@ _TASK_MANAGER = "org.apache.flink.runtime.taskexecutor.TaskManagerRunner"
 _JOB_SERVER = "org.apache.beam.runners.flink.FlinkJobServerDriver"
 # These live for a minute: compiling much and collecting in threads would not pay.
 _JAVA = ("java", "-Xmx384m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
-_LIMIT_SECONDS = 120.0
+_LIMIT_SECONDS = 300.0
 
 
 class FlinkCluster:

@@ -23,7 +23,7 @@ from training import train
 
 ROOT = Path(__file__).parents[3]
 JAR = Path(os.environ.get("FLINK_JOB_SERVER_JAR", ROOT / ".flink" / "job-server.jar"))
-LIMIT_SECONDS = 180
+LIMIT_SECONDS = 400
 
 
 @pytest.fixture(scope="module")

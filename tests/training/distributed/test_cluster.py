@@ -119,7 +119,7 @@ def test_no_process_waits_for_ever(
         env={**os.environ, VARIABLE: json.dumps(config)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
     assert done.returncode == 4, done.stderr

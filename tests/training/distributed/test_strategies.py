@@ -67,7 +67,7 @@ def test_devices_and_processes_that_share_a_batch_learn_as_one_device_does(
         start(features_folder, tmp_path / way, *flags, *OPTIONS) for way, flags in ways.items()
     ]
     for process in processes:
-        text, _ = process.communicate(timeout=120)
+        text, _ = process.communicate(timeout=300)
         assert process.returncode == 0, text
     single, mirrored, workers = (curve(tmp_path / way) for way in ways)
     assert list(single) == list(mirrored) == list(workers) == list(range(1, STEPS + 1))
@@ -81,7 +81,7 @@ def test_devices_and_processes_that_share_a_batch_learn_as_one_device_does(
 
 def test_all_options_train_on_parameter_servers(features_folder: Path, tmp_path: Path) -> None:
     process = start(features_folder, tmp_path, "--cluster=local", "--workers=1", *OPTIONS)
-    text, _ = process.communicate(timeout=120)
+    text, _ = process.communicate(timeout=300)
     assert process.returncode == 0, text
     losses = curve(tmp_path)
     assert losses[STEPS] < losses[1]
@@ -97,7 +97,7 @@ def test_a_network_with_batch_normalization_trains_on_two_devices(
 ) -> None:
     flags = ["--devices=2", "--steps=3", "--batch-size=8", "--set", "average_decay=0.9"]
     process = start(features_folder, tmp_path, *flags, recipe="alexnet")
-    text, _ = process.communicate(timeout=120)
+    text, _ = process.communicate(timeout=300)
     assert process.returncode == 0, text
     assert "validation mAP" in text
 

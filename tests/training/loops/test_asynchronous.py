@@ -54,7 +54,7 @@ def placement() -> dict[str, list[tuple[list[int], list[str]]]]:
 
 def test_moments_live_beside_their_variable_and_the_output_layer_is_spread() -> None:
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        pieces = pool.submit(placement).result(timeout=60)
+        pieces = pool.submit(placement).result(timeout=180)
     for name, of_variable in pieces.items():
         assert len(of_variable) == (2 if name == "logits/kernel" else 1), name
         for _, devices in of_variable:
