@@ -97,7 +97,7 @@ def _repair(
     repair.require_same_plans(features, folder)
     repair.remove_shards(folder, damaged)
     module, *flags = repair.extraction_command(features, folder, timeout_seconds)
-    # Imported only if needed: extract_embeddings imports TensorFlow.
+    # By its name, because the folder decides which of two commands made it.
     importlib.import_module(module).main([*flags, *runner_flags])
     # The command that made the folder is still the recorded one, not this audit.
     repaired = folders.read_document(folder, Features)
