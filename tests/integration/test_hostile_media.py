@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from features.contracts import folders
-from features.contracts.documents import Features, record, tfrecord
+from features.contracts import folders, record, tfrecord
+from features.contracts.documents import Features
 from features.sound.outcome import Outcome
 from pipelines import extract_features, prepare_dataset
 from pipelines.corpus.encoding import write_media
