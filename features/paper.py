@@ -19,7 +19,7 @@ class Reported:
       auc, d_prime, map: means over classes; in Table 3, over the 400 most frequent labels.
       weights, multiplies: of the network (sections 3.3.1 to 3.3.5 and 4.2); multiplies of a patch.
       hours: of training.
-      gpus: on which the run trained.
+      gpus, parameter_servers: that trained the network (sections 3.3.1 to 3.3.5).
       steps: mini-batches. Section 4.4 does not give them: those of Table 2.
     """
 
@@ -31,22 +31,28 @@ class Reported:
     multiplies: float | None = None
     hours: float | None = None
     gpus: int | None = None
+    parameter_servers: int | None = None
     steps: int = _STEPS
 
 
 _RESNET50 = (30e6, 1.9e9)
-_TABLE_4 = (*_RESNET50, 380, None, 16_000_000)
+_RESNET50_CLUSTER = (20, 10)
+_TABLE_4 = (*_RESNET50, 380, *_RESNET50_CLUSTER, 16_000_000)
 
 # By recipe of training.train.
 REPORTED: Mapping[str, Reported] = {
-    "fully_connected": Reported("Table 2, row 1", 0.851, 1.471, 0.058, 11.2e6, 11.2e6, 35, 10),
-    "alexnet": Reported("Table 2, row 2", 0.894, 1.764, 0.115, 37.3e6, 767e6, 82, 20),
-    "vgg": Reported("Table 2, row 3", 0.911, 1.909, 0.161, 62e6, 2.4e9, 184, 10),
-    "inception_v3": Reported("Table 2, row 4", 0.918, 1.969, 0.181, 28e6, 4.7e9, 137, 40),
+    "fully_connected": Reported("Table 2, row 1", 0.851, 1.471, 0.058, 11.2e6, 11.2e6, 35, 10, 5),
+    "alexnet": Reported("Table 2, row 2", 0.894, 1.764, 0.115, 37.3e6, 767e6, 82, 20, 10),
+    "vgg": Reported("Table 2, row 3", 0.911, 1.909, 0.161, 62e6, 2.4e9, 184, 10, 5),
+    "vgg_reduced_strides": Reported("section 3.3.3"),  # "faster training" without
+    "inception_v3": Reported("Table 2, row 4", 0.918, 1.969, 0.181, 28e6, 4.7e9, 137, 40, 20),
     "inception_v3_lean_stem": Reported("section 3.3.4", weights=28e6, multiplies=4.7e9),
-    "resnet50": Reported("Table 2, row 5", 0.916, 1.952, 0.182, *_RESNET50, 119, 20),
+    "inception_v3_whole_stem": Reported("section 3.3.4"),  # "performed worse"
+    "resnet50": Reported(
+        "Table 2, row 5", 0.916, 1.952, 0.182, *_RESNET50, 119, *_RESNET50_CLUSTER
+    ),
     "resnet50_17m": Reported(
-        "Table 2, row 6", 0.926, 2.041, 0.212, *_RESNET50, 356, 20, steps=17_000_000
+        "Table 2, row 6", 0.926, 2.041, 0.212, *_RESNET50, 356, *_RESNET50_CLUSTER, 17_000_000
     ),
     # "Would have taken several months to train" (section 4.2).
     "resnet50_30k": Reported("Table 3, row 1", weights=80e6),

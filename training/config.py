@@ -53,6 +53,7 @@ class Vgg(_Convolutional):
     """Section 3.3.3, configuration E."""
 
     network: Literal["vgg"] = dataclasses.field(default="vgg", init=False)
+    reduced_strides: Annotated[bool, "stride of 2 x 1 instead of 2 x 2 in the first pool"] = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,7 +62,13 @@ class InceptionV3(_Convolutional):
 
     network: Literal["inception_v3"] = dataclasses.field(default="inception_v3", init=False)
     lean_stem: Annotated[bool, "leave out the 1 x 1 convolution that the text keeps"] = False
+    whole_stem: Annotated[bool, "keep the first three convolutions, with a stride of 1"] = False
     pooling: Annotated[Pooling, "how the last maps become one vector"] = "average"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.lean_stem and self.whole_stem:
+            raise InputError("lean_stem and whole_stem are both true; set one of them to false")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -135,8 +135,10 @@ def _reported(name: str) -> str:
     metrics = {"AUC": reported.auc, "d-prime": reported.d_prime, "mAP": reported.map}
     numbers = [f"{name} {value:.3f}" for name, value in metrics.items() if value is not None]
     if reported.hours is not None:
-        gpus = f" on {reported.gpus} GPUs" if reported.gpus else ""
-        numbers.append(f"{reported.hours:.0f} h{gpus}")
+        numbers.append(
+            f"{reported.hours:.0f} h on {reported.gpus} GPUs and {reported.parameter_servers} "
+            "parameter servers"
+        )
     return f"{reported.where} of the paper: {', '.join(numbers) or 'no metrics'}"
 
 

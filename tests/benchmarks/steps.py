@@ -38,6 +38,7 @@ def training_step(model: Any, optimizer: Any, size: int) -> Callable[[], tuple[A
     import tensorflow as tf
 
     from training.loops.loss import sigmoid_cross_entropy
+    from training.models.layers import move_statistics
 
     patches, label_ids = (tf.constant(array) for array in batch(size))
     # Keras 3 wraps TensorFlow's variables.
@@ -52,6 +53,7 @@ def training_step(model: Any, optimizer: Any, size: int) -> Callable[[], tuple[A
             logits = model(patches, training=True)["logits"]
             loss = sigmoid_cross_entropy(logits, label_ids)
         gradients = tape.gradient(loss, variables)
+        move_statistics(model, tf.constant(100))
         optimizer.apply_gradients(zip(gradients, variables, strict=True))
         return loss, logits
 

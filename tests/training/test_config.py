@@ -79,6 +79,8 @@ def test_fields_of_the_network_and_of_the_options_are_set_by_name_alone_or_with_
     assert again.model.bottleneck_units is None
     lean = overrides.override(recipes.inception_v3(), {"lean_stem": "true"})
     assert lean.model == recipes.inception_v3_lean_stem().model
+    with pytest.raises(InputError, match="lean_stem and whole_stem are both true"):
+        overrides.override(lean, {"whole_stem": "true"})
 
     settings = {"mixup": "0.3", "masks": "2", "options.cosine": "true", "average_decay": "0"}
     recipe = overrides.override(recipes.modern(), settings)

@@ -28,6 +28,9 @@ def descriptions() -> dict[str, Any]:
         ("inception_v3", 28_039_760, 5_437_980_672, (28e6, 4.7e9), (0.02, 0.16)),
         ("inception_v3_lean_stem", 27_903_168, 4_641_897_216, (28e6, 4.7e9), (0.02, 0.013)),
         ("resnet50", 29_770_816, 1_856_403_456, (30e6, 1.9e9), (0.02, 0.03)),
+        # Tried in the paper, which does not count them.
+        ("vgg_reduced_strides", 74_605_120, 4_587_974_656, None, None),
+        ("inception_v3_whole_stem", 28_072_736, 5_099_985_024, None, None),
     ],
 )
 def test_weights_and_multiplies_are_the_papers(
@@ -35,11 +38,14 @@ def test_weights_and_multiplies_are_the_papers(
     name: str,
     weights: int,
     multiplies: int,
-    paper: tuple[float, float],
-    tolerances: tuple[float, float],
+    paper: tuple[float, float] | None,
+    tolerances: tuple[float, float] | None,
 ) -> None:
     described = descriptions[name]
     assert (described["weights"], described["multiplies"]) == (weights, multiplies)
+    if paper is None or tolerances is None:
+        assert described["paper"] is None
+        return
     assert tuple(described["paper"].values()) == paper
     assert weights == pytest.approx(paper[0], rel=tolerances[0])
     assert multiplies == pytest.approx(paper[1], rel=tolerances[1])
@@ -88,7 +94,8 @@ def test_fields_are_listed_with_what_the_paper_reports(capsys: pytest.CaptureFix
     _, text = capsys.readouterr().out.split("\n\n")
     lines = text.splitlines()
     assert lines[0] == (
-        "alexnet: Table 2, row 2 of the paper: AUC 0.894, d-prime 1.764, mAP 0.115, 82 h on 20 GPUs"
+        "alexnet: Table 2, row 2 of the paper: AUC 0.894, d-prime 1.764, mAP 0.115, 82 h on 20 "
+        "GPUs and 10 parameter servers"
     )
     fields = overrides.fields_of(recipes.alexnet())
     assert [line.split("=")[0].strip() for line in lines[1::2]] == list(fields)

@@ -64,7 +64,6 @@ def train_asynchronously(
     with watchdog.waiting_for("the connection of the cluster"):
         with strategy.scope():
             model = fresh_model(recipe, features)
-            slow_moving_statistics(model, cluster.num_workers)
             optimizer = adam(recipe, model.trainable_variables)
             next_stream = tf.Variable(0, dtype=tf.int64, trainable=False)
         average = average_model(recipe, features)
@@ -163,20 +162,6 @@ def _fetch_metrics(step: tf.distribute.experimental.coordinator.RemoteValue) -> 
         if _OF_WORKER in str(error) and _FROM_SERVER not in str(error):
             return None
         raise
-
-
-def slow_moving_statistics(model: tf_keras.Model, num_workers: int) -> None:
-    """Divide the step of the moving statistics of batch normalization by the number of workers.
-
-    All workers move the same mean and variance, each by a value that it read about one step of
-    every other worker ago. At a momentum of 0.9 this is unstable beyond 15 workers: a mean that
-    moves by a share a of its distance, seen t moves late, converges only if
-    a < 2 sin(pi / (4 t + 2)). The smaller share converges for any number of workers, and averages
-    over as many seconds of training as a single worker does.
-    """
-    for layer in model.layers:
-        if isinstance(layer, tf_keras.layers.BatchNormalization):
-            layer.momentum = 1 - (1 - layer.momentum) / num_workers
 
 
 def output_layer_partitioner(

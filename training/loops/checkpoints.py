@@ -164,6 +164,8 @@ def claim(output: str, recipe: Recipe, features: FeatureSet) -> None:
         _write_json(wanted, output, _RECORD)
         return
     for field in {**wanted, **recorded}:  # the most telling field first
+        if field not in recorded and wanted[field] is False:
+            continue  # a switch that is off, as it was before there was such a switch
         folders.require_equal(
             field,
             expected=recorded.get(field),

@@ -16,6 +16,7 @@ from training.input.augmentation import Examples, augment
 from training.input.batches import Batch, FeatureSet, decode_patches
 from training.loops.loss import sigmoid_cross_entropy
 from training.models.build import build_model
+from training.models.layers import move_statistics
 
 # Mark the text of a failed step within the message of TensorFlow.
 _OPEN, _CLOSE = "<<", ">>"
@@ -107,6 +108,7 @@ def replica_step(
         )
         with tf.control_dependencies([check]):
             gradients = [tf.identity(gradient) for gradient in gradients]
+            move_statistics(model, optimizer.iterations)
         optimizer.apply_gradients(zip(gradients, weights, strict=True))
         return loss
 

@@ -60,6 +60,8 @@ def _module_b(filters: int) -> _Module:
     )
 
 
+# Filters and padding of the 3 x 3 convolutions at the start of the published stem.
+_FIRST_CONVOLUTIONS = ((32, "valid"), (32, "valid"), (64, "same"))
 _FORK = _Fork(_Conv(384, (1, 3)), _Conv(384, (3, 1)))
 _MODULE_C: _Module = (
     (_Conv(320, (1, 1)),),
@@ -98,15 +100,19 @@ def inception_v3(config: InceptionV3, patches: tf.Tensor) -> tf.Tensor:
     """
     momentum, width = config.batch_norm_momentum, config.width
     x = as_image(patches)  # [batch, 96, 64, 1]
-    # The paper removed the first three convolutions of the stem and its max pool.
+    # The paper removed the first three convolutions of the stem and its max pool. It also tried to
+    # keep the convolutions, without the first stride of 2: then x is [batch, 92, 60, 64].
+    if config.whole_stem:
+        for filters, padding in _FIRST_CONVOLUTIONS:
+            x = conv_batch_norm(x, scaled(filters, width), 3, padding=padding, momentum=momentum)
     if not config.lean_stem:
         x = conv_batch_norm(x, scaled(80, width), 1, momentum=momentum)
     x = conv_batch_norm(x, scaled(192, width), 3, padding="valid", momentum=momentum)
-    x = layers.MaxPooling2D(3, 2)(x)  # [batch, 46, 30, 192]
+    x = layers.MaxPooling2D(3, 2)(x)  # [batch, 46, 30, 192], or [batch, 44, 28, 192]
     for module in _MODULES:
         branches = [_branch(x, branch, config) for branch in module]
         x = layers.Concatenate()(branches)
-    # The average pool of 10 x 6 in the paper covers the whole map.
+    # The average pool of 10 x 6 in the paper covers the whole map, with the whole stem too.
     return pooled(x, config.pooling)
 
 

@@ -8,12 +8,14 @@ from training.distributed.watchdog import LostPeerError
 from training.input.batches import Batch
 from training.loops.optimizer import adam
 from training.loops.step import NotFiniteError, failure_of, replica_step
+from training.models.layers import as_image, conv_batch_norm
 from training.recipes import fully_connected
 
 
 def test_a_step_that_fails_names_its_videos_and_changes_no_weight() -> None:
     patches = tf_keras.Input((2, 2))
-    embedding = tf_keras.layers.Flatten(name="embedding")(patches)
+    normalised = conv_batch_norm(as_image(patches), 2, 1, momentum=0.9, relu=False)
+    embedding = tf_keras.layers.Flatten(name="embedding")(normalised)
     logits = tf_keras.layers.Dense(3, name="logits")(embedding)
     model = tf_keras.Model(patches, {"embedding": embedding, "logits": logits})
     optimizer = adam(fully_connected(), model.trainable_variables)

@@ -11,7 +11,7 @@ from training import overrides, recipes
 from training.config import ModelConfig, ResNet50
 from training.loops.loss import sigmoid_cross_entropy
 from training.models.build import build_model
-from training.models.layers import pooled
+from training.models.layers import BatchNormalization, move_statistics, pooled
 
 PATCH_SHAPE = (96, 64)
 NETWORKS = ("fully_connected", "alexnet", "vgg", "inception_v3", "resnet50")
@@ -53,6 +53,13 @@ def kernel_shapes(model: tf_keras.Model) -> list[tuple[int, ...]]:
             [(3, 3, 3, 64), (7 * 7 * 512, 4096)],
             [(3, 3, 1, 64), (3 * 2 * 512, 4096)],
         ),
+        (
+            "vgg_reduced_strides",
+            "VGG19",
+            [(3, 3, 3, 64), (7 * 7 * 512, 4096)],
+            [(3, 3, 1, 64), (3 * 4 * 512, 4096)],
+        ),
+        ("inception_v3_whole_stem", "InceptionV3", [(3, 3, 3, 32)], [(3, 3, 1, 32)]),
     ],
 )
 def test_all_other_layers_are_those_of_the_published_network(
@@ -78,8 +85,10 @@ def test_alexnet_has_the_published_convolutions() -> None:
     [
         ("resnet50", tf_keras.layers.GlobalAveragePooling2D, -1, (6, 4, 2048)),
         ("inception_v3", tf_keras.layers.GlobalAveragePooling2D, -1, (10, 6, 2048)),
+        ("inception_v3_whole_stem", tf_keras.layers.GlobalAveragePooling2D, -1, (10, 6, 2048)),
         ("alexnet", tf_keras.layers.MaxPooling2D, 0, (43, 54, 96)),
         ("vgg", tf_keras.layers.Flatten, -1, (3, 2, 512)),
+        ("vgg_reduced_strides", tf_keras.layers.MaxPooling2D, 1, (48, 64, 128)),
     ],
 )
 def test_feature_maps_have_the_papers_size(
@@ -167,6 +176,39 @@ def test_poolings_are_the_average_at_first_and_more_than_it_later() -> None:
     for power, limit in ((1.0, mean), (500.0, greatest)):
         generalised.set_weights([np.float32(power)])
         np.testing.assert_allclose(generalised(maps), limit, rtol=0.01, atol=1e-5)
+
+
+@pytest.mark.parametrize(("policy", "error"), [("float32", 0.01), ("mixed_bfloat16", 0.1)])
+def test_moving_statistics_are_the_mean_of_the_first_batches_and_then_exponential(
+    policy: str, error: float
+) -> None:
+    layer = BatchNormalization(momentum=0.8, dtype=tf_keras.mixed_precision.Policy(policy))
+    inputs = tf_keras.Input((3, 2, 2))
+    model = tf_keras.Model(inputs, layer(inputs))
+
+    @tf.function
+    def step(images: tf.Tensor, num_moves: tf.Tensor) -> tf.Tensor:
+        outputs = model(images, training=True)
+        move_statistics(model, num_moves)
+        return outputs
+
+    rng = np.random.default_rng(5)
+    batches = rng.normal([3, -1], [2, 0.5], (12, 4, 3, 2, 2)).astype(np.float32)
+    batches += np.arange(12, dtype=np.float32)[:, None, None, None, None]
+    of_batches = np.stack([batches.mean((1, 2, 3)), batches.var((1, 2, 3))])  # [2, batches, 2]
+    expected = np.zeros((2, 2))
+    for index, images in enumerate(batches):
+        outputs = step(tf.constant(images), tf.constant(index))
+        normalised = (images - images.mean((0, 1, 2))) / images.std((0, 1, 2))
+        np.testing.assert_allclose(outputs, normalised, atol=error)
+        if index < 5:
+            expected = of_batches[:, : index + 1].mean(axis=1)
+        else:
+            expected = 0.8 * expected + 0.2 * of_batches[:, index]
+        moving = np.stack([layer.moving_mean.numpy(), layer.moving_variance.numpy()])
+        np.testing.assert_allclose(moving, expected, rtol=error / 5)
+    inferred = (batches[0] - expected[0]) / np.sqrt(expected[1] + layer.epsilon)
+    np.testing.assert_allclose(model(batches[0], training=False), inferred, atol=error)
 
 
 @pytest.mark.parametrize("name", ["resnet50", "inception_v3"])
