@@ -15,22 +15,20 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
 
 from features.contracts import folders
-from features.contracts.documents import Run
-from features.contracts.folders import MadeBy
+from features.contracts.documents import Run, Sweep, SweptRun
 from features.errors import OK, InputError, JobFailedError, run_command
 from features.storage import files
 from features.terminal import StatusLine, usage
-from features.typed_json import Document
 from training import overrides, train
 from training.config import Recipe
 from training.distributed.processes import POLL_SECONDS, TrainingProcess, kill, sigterm_as_interrupt
 from training.input.batches import FeatureSet, open_features
 from training.loops.checkpoints import claim
 from training.loops.recorder import InterruptedRunError
-from training.sweep_table import Result, plot, table
+from training.loops.step import NOT_FINITE
+from training.sweep_table import plot, table
 
 PLOT = "sweep.svg"
 _DESCRIPTION = """\
@@ -45,27 +43,6 @@ are, others resume from their last checkpoint. Watch all runs with
 # Flags of training.train beside the recipe; its help explains them.
 _FLAGS = ("devices", "workers", "parameter-servers", "skip-damaged-shards", "wait-seconds")
 _FLAGS_OF_CLUSTERS = ("workers", "parameter-servers")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Sweep(Document):
-    """`sweep.json` beside the runs of a sweep.
-
-    Attributes:
-      made_by: the command.
-      features, features_fingerprint: what the runs were trained on.
-      recipe: name of the recipe.
-      runs: in the order of the grid.
-    """
-
-    FILE: ClassVar[str] = folders.SWEEP
-    MAKER: ClassVar[str] = folders.MAKERS[FILE]
-
-    made_by: MadeBy
-    features: str
-    features_fingerprint: str
-    recipe: str
-    runs: tuple[Result, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,9 +68,9 @@ class _Run:
         document = folders.find_document(self.output, Run)
         return document is not None and document.steps >= self.recipe.steps
 
-    def result(self, error: str | None) -> Result:
+    def result(self, error: str | None) -> SweptRun:
         document = folders.find_document(self.output, Run) if error is None else None
-        return Result(
+        return SweptRun(
             folder=self.output,
             values=self.values,
             steps=document.steps if document else None,
@@ -117,6 +94,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--features", required=True, help="folder made by pipelines.extract_features")
     add("--output", required=True, help="folder of the runs")
     add("--jobs", type=int, default=1, help="runs at a time, which share the cores (default 1)")
+    add(
+        "--accept-diverged",
+        action="store_true",
+        help="runs whose loss is not finite any more do not count as failed, unless all are",
+    )
     overrides.add_arguments(parser, several=True)
     add = parser.add_argument_group("of training.train, one or several values").add_argument
     for flag in _FLAGS:
@@ -153,7 +135,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if svg:
         files.write_bytes(files.join(output, PLOT), svg)
     print(f"wrote {args.output}")
-    if errors:
+    diverged = [error for error in errors.values() if error.startswith(NOT_FINITE)]
+    num_accepted = len(diverged) if args.accept_diverged else 0
+    if len(errors) > num_accepted or len(errors) == len(runs):
         raise JobFailedError(
             f"{len(errors)} of {len(runs)} runs failed, see above; the same command resumes them"
         )

@@ -1,19 +1,19 @@
 """The metrics of the runs of a sweep, side by side: a table for the terminal, and a plot."""
 
-import dataclasses
 import io
 import itertools
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-_MAP = "validation_mean_average_precision"
+from features.contracts.documents import VALIDATION_MAP, SweptRun
+
 _COLUMNS = {
-    "mAP": _MAP,
+    "mAP": VALIDATION_MAP,
     "accuracy": "validation_accuracy",
     "loss": "validation_loss",
     "patches/s": "patches_per_second",
@@ -27,37 +27,12 @@ _LINEAR_RANGE = 8
 _PANEL_INCHES = (4.2, 3.4)
 
 
-@dataclasses.dataclass(frozen=True)
-class Result:
-    """A run of a sweep.
-
-    Attributes:
-      folder: of the run.
-      values: of the swept fields and flags, as given.
-      steps: of the run; None if it failed.
-      metrics: of run.json; empty if the run failed.
-      error: None if the run did not fail.
-    """
-
-    folder: str
-    values: Mapping[str, str]
-    steps: int | None
-    metrics: Mapping[str, int | float | None]
-    error: str | None
-
-    @property
-    def mean_average_precision(self) -> float:
-        """The mAP of the validation subset; NaN if there is none."""
-        value = self.metrics.get(_MAP)
-        return math.nan if value is None else value
-
-
-def table(results: Sequence[Result]) -> str:
+def table(results: Sequence[SweptRun]) -> str:
     """The lines of the table, the highest mAP first, failed runs last."""
     quantities = list(results[0].values)
     rows = [[*quantities, *_COLUMNS, "steps"]]
 
-    def rank(result: Result) -> tuple[bool, float]:
+    def rank(result: SweptRun) -> tuple[bool, float]:
         precision = result.mean_average_precision
         return result.error is not None, math.inf if math.isnan(precision) else -precision
 
@@ -80,7 +55,7 @@ def table(results: Sequence[Result]) -> str:
     )
 
 
-def plot(results: Sequence[Result]) -> bytes | None:
+def plot(results: Sequence[SweptRun]) -> bytes | None:
     """Plot mAP against each swept quantity, with a line for each combination of the others.
 
     Returns:
@@ -102,17 +77,17 @@ def plot(results: Sequence[Result]) -> bytes | None:
     return buffer.getvalue()
 
 
-def _draw(panel: Axes, quantity: str, results: Sequence[Result]) -> None:
+def _draw(panel: Axes, quantity: str, results: Sequence[SweptRun]) -> None:
     """A line for each combination of the other quantities."""
 
-    def others(result: Result) -> str:
+    def others(result: SweptRun) -> str:
         rest = {name: value for name, value in result.values.items() if name != quantity}
         return ", ".join(f"{name} {value}" for name, value in rest.items())
 
     numbers = [_number(result.values[quantity]) for result in results]
     is_numeric = None not in numbers
 
-    def place(result: Result) -> float | str:
+    def place(result: SweptRun) -> float | str:
         value = result.values[quantity]
         return float(value) if is_numeric else value
 

@@ -10,6 +10,7 @@ root of a folder; `shards` reads and writes sidecars.
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
@@ -438,6 +439,61 @@ class Run(Document):
     skipped_shards: tuple[str, ...]
     steps: int
     metrics: Mapping[str, int | float | None]
+
+
+VALIDATION_MAP = "validation_mean_average_precision"  # in `Run.metrics`
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SweptRun:
+    """A run of a sweep.
+
+    Attributes:
+      folder: of the run.
+      values: of the swept fields and flags, as given.
+      steps: of the run; None if it failed.
+      metrics: of run.json; empty if the run failed.
+      error: None if the run did not fail.
+    """
+
+    folder: str
+    values: Mapping[str, str]
+    steps: int | None
+    metrics: Mapping[str, int | float | None]
+    error: str | None
+
+    @property
+    def mean_average_precision(self) -> float:
+        """The mAP of the validation subset; NaN if there is none."""
+        value = self.metrics.get(VALIDATION_MAP)
+        return math.nan if value is None else value
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sweep(Document):
+    """`sweep.json` beside the runs of a sweep.
+
+    Attributes:
+      made_by: the command.
+      features, features_fingerprint: what the runs were trained on.
+      recipe: name of the recipe.
+      runs: in the order of the grid.
+    """
+
+    FILE: ClassVar[str] = folders.SWEEP
+    MAKER: ClassVar[str] = folders.MAKERS[FILE]
+
+    made_by: MadeBy
+    features: str
+    features_fingerprint: str
+    recipe: str
+    runs: tuple[SweptRun, ...]
+
+    @property
+    def best(self) -> SweptRun | None:
+        """The first run with the highest validation mAP; None if no run has one."""
+        measured = [run for run in self.runs if not math.isnan(run.mean_average_precision)]
+        return max(measured, key=lambda run: run.mean_average_precision, default=None)
 
 
 # SCORES

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from features.contracts import folders
+from features.contracts.documents import Sweep, SweptRun
 from features.contracts.folders import ContractError
 from features.errors import InputError, JobFailedError
 from training import train
-from training.sweep import Sweep, main
-from training.sweep_table import Result, plot, table
+from training.sweep import main
+from training.sweep_table import plot, table
 
 LIMIT_SECONDS = 300
 GOOD, SLOW, BAD = "3e-3", "1e-7", "1e30"
@@ -74,6 +75,11 @@ def test_a_sweep_resumes_and_a_failed_run_leaves_the_others_alone(
     assert runs[2]["error"].startswith("not finite in step")
     assert "learning rate" in (tmp_path / "sweep.svg").read_text()
 
+    assert sweep.best is not None
+    assert sweep.best.values == {"learning_rate": GOOD}
+    assert main([*flags, "--accept-diverged"]) == 0
+    capsys.readouterr()
+
     # Fewer values: nothing is left to train.
     assert main(command(features_folder, tmp_path, "--learning-rate", GOOD, SLOW)) == 0
     assert "2 runs, 2 of them finished before" in capsys.readouterr().out
@@ -130,23 +136,29 @@ def test_every_flag_of_training_can_be_given(capsys: pytest.CaptureFixture) -> N
         assert max(map(len, text.splitlines())) <= 80
         flags.append(set(re.findall(r"^  (--[a-z-]+)", text, re.MULTILINE)))
     assert flags[0] - flags[1] == {"--cluster"}
-    assert flags[1] - flags[0] == {"--jobs"}
+    assert flags[1] - flags[0] == {"--jobs", "--accept-diverged"}
 
 
-def result(mean_average_precision: float | None, **values: str) -> Result:
+def result(mean_average_precision: float | None, **values: str) -> SweptRun:
     metrics = {
         "validation_mean_average_precision": mean_average_precision,
         "validation_accuracy": 0.5,
         "validation_loss": 0.01,
         "patches_per_second": 1234.5,
     }
-    return Result(folder="run", values=values, steps=10, metrics=metrics, error=None)
+    return SweptRun(folder="run", values=values, steps=10, metrics=metrics, error=None)
 
 
-def grid() -> Sequence[Result]:
+def grid() -> Sequence[SweptRun]:
     return [
         result(0.1, num_layers="2", units="500"),
-        Result("run", {"num_layers": "2", "units": "4000"}, None, {}, "a shard is damaged"),
+        SweptRun(
+            folder="run",
+            values={"num_layers": "2", "units": "4000"},
+            steps=None,
+            metrics={},
+            error="a shard is damaged",
+        ),
         result(None, num_layers="4", units="500"),
         result(0.3, num_layers="4", units="4000"),
     ]

@@ -20,6 +20,7 @@ from training.models.layers import move_statistics
 
 # Mark the text of a failed step within the message of TensorFlow.
 _OPEN, _CLOSE = "<<", ">>"
+NOT_FINITE = "not finite in"  # start of the message of `NotFiniteError`
 # Errors of TensorFlow when a process that it needs is gone, or was replaced and lost its state.
 _LOST = (
     tf.errors.UnavailableError,
@@ -149,6 +150,6 @@ def failure_of(error: tf.errors.OpError, saved_step: int) -> Exception:
     if found is None:
         return error
     return NotFiniteError(
-        f"not finite in {found[1]}; {saved}; train into another folder with a lower "
+        f"{NOT_FINITE} {found[1]}; {saved}; train into another folder with a lower "
         "--learning-rate, or look at these videos"
     )

@@ -3,6 +3,7 @@
 import dataclasses
 import enum
 import json
+import math
 import re
 import types
 import typing
@@ -26,13 +27,13 @@ from features.contracts.documents import (
     Run,
     Scores,
     ScoreShard,
+    Sweep,
 )
 from features.errors import ContractError
 from features.sound.outcome import Outcome
 from features.typed_json import Document, to_plain
 from pipelines.audit.document import Audit
 from pipelines.cost.prediction import Prediction
-from training.sweep import Sweep
 
 ROOT = Path(__file__).parents[3]
 PAGE = ROOT / "docs" / "data_contracts.md"
@@ -47,6 +48,7 @@ SAMPLES: Mapping[str, type[Document]] = {
     "band_statistics.json": BandStatistics,
     "patches-00000-of-00001.json": PatchShard,
     "run.json": Run,
+    "sweep.json": Sweep,
     "scores.json": Scores,
     "scores_of_tables.json": Scores,
     "scores-00000-of-00001.json": ScoreShard,
@@ -58,7 +60,7 @@ SAMPLES: Mapping[str, type[Document]] = {
 }
 DOCUMENTS = sorted(set(SAMPLES.values()), key=lambda document: document.__name__)
 # With those that are declared beside their only owner.
-ON_PAGE = [*DOCUMENTS, Comparison, Localisation, Sweep]
+ON_PAGE = [*DOCUMENTS, Comparison, Localisation]
 
 
 def sample(name: str) -> bytes:
@@ -95,6 +97,13 @@ def test_values_are_typed() -> None:
     shard = PatchShard.from_json(sample("patches-00000-of-00001.json"), "")
     assert shard.key.path("patches") == "evaluation/3/patches-00000-of-00001"
     assert {video.outcome for video in shard.videos} == {Outcome.OK, Outcome.CORRUPT}
+
+
+def test_the_best_run_of_a_sweep_has_the_highest_map() -> None:
+    sweep = Sweep.from_json(sample("sweep.json"), "")
+    assert sweep.best == sweep.runs[0]
+    assert math.isnan(sweep.runs[1].mean_average_precision)
+    assert dataclasses.replace(sweep, runs=sweep.runs[1:]).best is None
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.__name__)
