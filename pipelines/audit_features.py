@@ -19,6 +19,7 @@ from pipelines.audit import repair, summary
 from pipelines.audit.document import Audit
 from pipelines.audit.shard import ShardRules
 from pipelines.audit.stages import AuditFolder
+from pipelines.extraction.patches import Settings
 from pipelines.runtime import launch
 
 _DESCRIPTION = """\
@@ -74,7 +75,14 @@ def _audit(folder: str, features: Features, options: PipelineOptions) -> Audit:
         where=files.join(folder, labels.FILE_NAME),
         cure="run `python -m pipelines.extract_features` again: it copies the file again",
     )
-    rules = ShardRules(features.front_end, len(vocabulary))
+    settings = Settings(
+        features.front_end,
+        features.seed,
+        features.keep_partial,
+        features.patches_per_video,
+        features.sampled_splits,
+    )
+    rules = ShardRules(settings, len(vocabulary))
     audit = AuditFolder(folder, features, rules, folders.made_by())
     launch.run(
         lambda pipeline: pipeline | audit,

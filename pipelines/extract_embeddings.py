@@ -108,6 +108,7 @@ def _request(source: str, features: Features, run: str, front_end: FrontEnd) -> 
         seed=features.seed,
         keep_partial=features.keep_partial,
         patches_per_video=features.patches_per_video,
+        sampled_splits=features.sampled_splits,
         only_subset=features.only_subset,
         subsets=features.subsets,
         num_videos_planned=features.num_videos,

@@ -17,12 +17,18 @@ from features.front_end.params import LogMelParams
 from features.sound.waveform import RESAMPLER
 from features.storage import files
 from pipelines.extraction import stages
+from pipelines.extraction.flags import add_sample_flags, choose_sampled_splits, parse_splits
 from pipelines.extraction.patches import Mode, Settings
 from pipelines.extraction.totals import FeaturesJob
 from pipelines.runtime import launch, process_pool
 
 # Fields of the plan; a change of these decodes every soundtrack again.
-_DECIDES_PATCHES = ("front_end_fingerprint", "keep_partial", "patches_per_video")
+_DECIDES_PATCHES = (
+    "front_end_fingerprint",
+    "keep_partial",
+    "patches_per_video",
+    "sampled_splits",
+)
 
 # Split -> group -> number of shards.
 _NumShards = Mapping[str, Mapping[str, int]]
@@ -70,12 +76,7 @@ def _parser() -> argparse.ArgumentParser:
         help="frames of 10 ms in a patch; default: 96; 20 for the baseline of section 4.4",
     )
     add("--seed", type=int, default=0, help="seed of the order within training shards; default: 0")
-    add(
-        "--patches-per-video",
-        metavar="K",
-        type=int,
-        help="only K patches of each soundtrack, drawn at random and reached by seeking",
-    )
+    add_sample_flags(parser)
     add("--keep-partial", action="store_true", help="keep the start of a truncated soundtrack")
     add(
         "--timeout-seconds",
@@ -125,6 +126,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         front_end_fingerprint=settings.front_end.fingerprint,
         keep_partial=settings.keep_partial,
         patches_per_video=settings.patches_per_video,
+        sampled_splits=settings.sampled_splits,
         seed=settings.seed,
         dataset_fingerprint=dataset.fingerprint,
     )
@@ -150,8 +152,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _settings(args: argparse.Namespace) -> Settings:
     if args.patch_frames < 1:
         raise InputError(f"--patch-frames: received {args.patch_frames}; give 1 or more")
-    if args.patches_per_video is not None and args.patches_per_video < 1:
-        raise InputError(f"--patches-per-video: received {args.patches_per_video}; give 1 or more")
     return Settings(
         front_end=FrontEnd(
             resampler=RESAMPLER,
@@ -161,6 +161,7 @@ def _settings(args: argparse.Namespace) -> Settings:
         seed=args.seed,
         keep_partial=args.keep_partial,
         patches_per_video=args.patches_per_video,
+        sampled_splits=choose_sampled_splits(args),
     )
 
 
@@ -195,6 +196,7 @@ def _request(
         seed=settings.seed,
         keep_partial=settings.keep_partial,
         patches_per_video=settings.patches_per_video,
+        sampled_splits=settings.sampled_splits,
         only_subset=tuple(args.subset),
         subsets=complete,
         num_videos_planned=num_videos,
@@ -203,12 +205,7 @@ def _request(
 
 def _choose_splits(text: str, dataset: Dataset) -> list[str]:
     """`"train,validation"` to the splits of these that the data set has."""
-    wanted = text.split(",")
-    for split in wanted:
-        if split not in sharding.SPLITS:
-            raise InputError(
-                f"--splits: received {split!r}; expected some of {','.join(sharding.SPLITS)}"
-            )
+    wanted = parse_splits("--splits", text)
     splits = sorted(set(wanted) & set(dataset.splits))
     if not splits:
         raise InputError(

@@ -18,6 +18,7 @@ from features.storage import files
 from pipelines.cost import prediction, report, sample
 from pipelines.cost.prediction import PlannedJob, Prediction
 from pipelines.cost.prices import Prices, read_prices
+from pipelines.extraction.flags import add_sample_flags, choose_sampled_splits
 from pipelines.extraction.patches import Mode, Settings
 from pipelines.runtime import process_pool
 
@@ -64,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--sample", metavar="K", type=int, default=64, help="videos to measure; default: 64")
     add("--seed", type=int, default=0, help="seed of the sample; default: 0")
-    add("--patches-per-video", metavar="K", type=int, help="as in pipelines.extract_features")
+    add_sample_flags(parser)
     add("--prices", metavar="FILE", help="table of prices; default: pipelines/cost/prices.json")
     add("--platform", metavar="NAME", help="for --max-cost; default: the most expensive one")
     add(
@@ -100,15 +101,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _predict(args: argparse.Namespace, prices: Prices) -> Prediction:
     """Measure, print the prediction, and keep it in the data set."""
+    front_end = FrontEnd(resampler=RESAMPLER, storage=PatchStorage())
+    splits = choose_sampled_splits(args)
+    settings = Settings(front_end, 0, False, args.patches_per_video, splits)
     with tempfile.TemporaryDirectory() as temporary:
         source = files.absolute(args.dataset or _prepare(args.manifest, temporary))
         dataset = folders.read_document(source, Dataset)
         num_shards = {name: split.num_shards for name, split in dataset.splits.items()}
-        corpus = sample.read_corpus(files.list_files(source, VIDEO_FILES), num_shards)
+        corpus = sample.read_corpus(files.list_files(source, VIDEO_FILES), num_shards, settings)
     if not corpus.videos:
         raise InputError(f"{source}: none of the files of {corpus.num_videos} videos exists")
-    front_end = FrontEnd(resampler=RESAMPLER, storage=PatchStorage())
-    settings = Settings(front_end, 0, False, args.patches_per_video)
     cores = process_pool.default_workers()
     measured = sample.measure(
         corpus, settings, Mode(), num_sampled=args.sample, num_workers=cores, seed=args.seed
@@ -117,6 +119,7 @@ def _predict(args: argparse.Namespace, prices: Prices) -> Prediction:
         made_by=folders.made_by(),
         dataset_fingerprint=dataset.fingerprint,
         patches_per_video=args.patches_per_video,
+        sampled_splits=splits,
         num_videos=corpus.num_videos,
         num_workers=args.workers or cores,
         num_shards=sum(sum(groups.values()) for groups in num_shards.values()),
@@ -175,7 +178,7 @@ def _compare(folder: str) -> Iterator[str]:
             f"{features.dataset} has no {Prediction.FILE}; run "
             f"`{Prediction.MAKER} --dataset {features.dataset}` before an extraction"
         )
-    for field in ("dataset_fingerprint", "patches_per_video"):
+    for field in ("dataset_fingerprint", "patches_per_video", "sampled_splits"):
         folders.require_equal(
             field,
             expected=getattr(predicted, field),

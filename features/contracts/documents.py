@@ -192,11 +192,14 @@ class FeaturesSplit(PatchCounts):
     """A split of features.
 
     Attributes:
+      num_drawn_from: patches of the soundtracks that the patches were drawn from; None if all
+        patches were taken, and in older folders.
       num_shards: by group.
       groups: by group.
       fingerprint: of the records.
     """
 
+    num_drawn_from: int | None = dataclasses.field(default=None, metadata=OMIT_NONE)
     num_shards: Mapping[str, int]
     groups: Mapping[str, PatchCounts]
     fingerprint: str
@@ -233,6 +236,7 @@ class FeaturesRequest:
       seed: of the order of records and of the choice of patches.
       keep_partial: whether the good part of a truncated soundtrack is kept.
       patches_per_video: patches drawn of each soundtrack; None for all.
+      sampled_splits: the splits that patches are drawn in; None for all.
       only_subset: `--subset` of the command; older folders do not have it.
       subsets: split -> subset -> its groups, the complete ones; older folders do not have it.
       num_videos_planned: videos of the extracted groups.
@@ -250,9 +254,16 @@ class FeaturesRequest:
     seed: int
     keep_partial: bool
     patches_per_video: int | None = None
+    sampled_splits: tuple[str, ...] | None = dataclasses.field(default=None, metadata=OMIT_NONE)
     only_subset: tuple[str, ...] = ()
     subsets: Mapping[str, Mapping[str, tuple[str, ...]]] = dataclasses.field(default_factory=dict)
     num_videos_planned: int
+
+    def is_sampled(self, split: str) -> bool:
+        """Whether a split has only a few patches of each soundtrack."""
+        return self.patches_per_video is not None and (
+            self.sampled_splits is None or split in self.sampled_splits
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -313,14 +324,15 @@ class PatchesPlan(EmbeddingsPlan):
     apart.
 
     Attributes:
-      front_end_fingerprint, keep_partial, patches_per_video, seed, dataset_fingerprint: as in
-        `Features`.
+      front_end_fingerprint, keep_partial, patches_per_video, sampled_splits, seed,
+        dataset_fingerprint: as in `Features`.
     """
 
     MAKER: ClassVar[str] = folders.MAKERS[folders.FEATURES]
 
     keep_partial: bool = False
     patches_per_video: int | None = None
+    sampled_splits: tuple[str, ...] | None = dataclasses.field(default=None, metadata=OMIT_NONE)
     seed: int | None = None
     dataset_fingerprint: str | None = None
 
@@ -366,6 +378,8 @@ class ExtractedVideo:
       outcome: whether there are patches, or why not.
       detail: words of the library about a reject; else empty.
       num_patches: of the video.
+      drawn_from: patches of the whole soundtrack, if patches were drawn; else None. Older folders
+        do not have it.
       source: fingerprint of everything that decides the patches of the video.
       timeout_seconds: time limit that a reject of the outcome `timeout` exceeded; else None. Older
         folders do not have it.
@@ -376,6 +390,7 @@ class ExtractedVideo:
     outcome: Outcome
     detail: str
     num_patches: int
+    drawn_from: int | None = dataclasses.field(default=None, metadata=OMIT_NONE)
     source: str
     timeout_seconds: float | None = dataclasses.field(default=None, metadata=OMIT_NONE)
 

@@ -204,6 +204,36 @@ def declared_seconds(
     return whole if len(container.streams) == 1 else None
 
 
+def demux_packets(
+    container: av.container.InputContainer, stream: av.AudioStream
+) -> Iterator[av.Packet]:
+    """Read the packets of a stream, without decoding them.
+
+    Raises:
+      AudioError: the container is damaged.
+    """
+    try:
+        for packet in container.demux(stream):
+            if packet.size:  # the last packet is empty and flushes the decoder
+                yield packet
+    except av.error.FFmpegError:
+        raise  # some of its classes are ValueErrors too
+    except _PYAV_ERRORS as error:
+        raise AudioError(Outcome.CORRUPT, str(error)) from error
+
+
+def decode_packet(context: av.AudioCodecContext, packet: av.Packet) -> list[av.AudioFrame]:
+    """Decode one packet.
+
+    Raises:
+      AudioError: the packet is bad.
+    """
+    try:
+        return context.decode(packet)
+    except (av.error.FFmpegError, *_PYAV_ERRORS) as error:
+        raise AudioError(Outcome.CORRUPT, str(error)) from error
+
+
 def decode_frames(
     container: av.container.InputContainer, stream: av.AudioStream
 ) -> Iterator[av.AudioFrame]:

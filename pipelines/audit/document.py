@@ -101,7 +101,8 @@ class AuditedSplit:
       num_shards: shards of the split, readable or not.
       num_videos, num_patches, num_bytes: from the sidecars.
       num_constant: patches of one value, such as silence.
-      num_incomparable: videos that are only recognised in exact duplicates.
+      num_incomparable: videos that are not recognised in another encoding: they are short or
+        steady, or only a few patches of them are stored.
       label_videos: number of videos by label index.
     """
 

@@ -8,7 +8,7 @@ import argparse
 import shlex
 from collections.abc import Iterable
 
-from features.contracts import folders, shards
+from features.contracts import folders, sharding, shards
 from features.contracts.documents import Dataset, Features
 from features.contracts.shards import RECORDS_SUFFIX
 from features.errors import JobFailedError
@@ -50,6 +50,8 @@ def extraction_command(
         flags.append("--keep-partial")
     if features.patches_per_video:
         flags.append(f"--patches-per-video={features.patches_per_video}")
+        sampled = sharding.SPLITS if features.sampled_splits is None else features.sampled_splits
+        flags.append(f"--sampled-splits={','.join(sampled)}")
     if timeout_seconds is None:
         timeout_seconds = _recorded_timeout(features.made_by.command)
     if timeout_seconds is not None:

@@ -6,12 +6,12 @@ findings are counts, for example of constant patches, such as digital silence.
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
 
 from features.contracts import record, sharding, shards, tfrecord
-from features.contracts.documents import PatchShard
+from features.contracts.documents import ExtractedVideo, PatchShard
 from features.contracts.record import PatchRecord
 from features.contracts.sharding import TRAIN, ShardKey
 from features.contracts.shards import PATCHES, RECORDS_SUFFIX
@@ -23,14 +23,46 @@ from pipelines.audit.document import Damage, Problem
 from pipelines.audit.duplicates import VideoFingerprint
 from pipelines.audit.shuffle_tests import Evidence
 from pipelines.extraction import totals
+from pipelines.extraction.patches import Settings
 
 
 @dataclasses.dataclass(frozen=True)
 class ShardRules:
-    """What the records of a folder have to comply with."""
+    """What the records of a folder have to comply with.
 
-    front_end: FrontEnd
+    Attributes:
+      settings: of the extraction: the front end, and which patches are drawn of a video.
+      num_labels: size of the vocabulary.
+    """
+
+    settings: Settings
     num_labels: int
+
+    @property
+    def front_end(self) -> FrontEnd:
+        """From samples to stored patches."""
+        return self.settings.front_end
+
+    def patch_indices(self, split: str, video: ExtractedVideo, found: Collection[int]) -> list[int]:
+        """Indices of the patches that a video should have, in ascending order.
+
+        Args:
+          split: of the video.
+          video: its entry in the sidecar.
+          found: indices of the patches that it has. They are right if older code drew them without
+            recording how many the soundtrack has, and if they are as many as in the sidecar.
+        """
+        sample = self.settings.for_split(split).sample(video.id)
+        if sample is None:
+            return list(range(video.num_patches))
+        if video.drawn_from is not None:
+            return sample.draw(video.drawn_from).tolist()
+        return sorted(found) if len(found) == video.num_patches else list(range(video.num_patches))
+
+    def is_whole(self, split: str, video: ExtractedVideo) -> bool:
+        """Whether all patches of the soundtrack are stored."""
+        is_sampled = self.settings.for_split(split).patches_per_video is not None
+        return video.num_patches == video.drawn_from or not is_sampled
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -41,7 +73,7 @@ class Findings:
       damages: what is wrong.
       counts: (split, name) -> sum: those of `totals.count_shard`, `num_constant` patches of one
         value, and `num_incomparable` videos with too few marks to be recognised in another
-        encoding.
+        encoding, all videos that patches were drawn of among them.
       label_videos: split -> int64 [labels], number of videos.
       evidence: group of training shards -> evidence for the shuffle tests.
       fingerprints: of the videos; not in sums.
@@ -125,13 +157,21 @@ def _examine_records(sidecar: PatchShard, path: str, rules: ShardRules) -> Findi
             order.append((index_of[patch.video_id], patch_index))
 
     key = sidecar.key
-    problems = _compare_with_sidecar(sidecar, order, num_bytes, digest.hexdigest())
+    expected = [
+        (index, patch)
+        for index, video in enumerate(sidecar.videos)
+        for patch in rules.patch_indices(
+            key.split, video, found[video.id].digests if video.id in found else ()
+        )
+    ]
+    problems = _compare_with_sidecar(sidecar, order, expected, num_bytes, digest.hexdigest())
     label_videos = np.zeros(rules.num_labels, np.int64)
     for video in found.values():
         label_videos[list(video.labels)] += 1
     fingerprints = tuple(
-        _compute_fingerprint(key.split, name, found[name], rules.front_end)
-        for name in sorted(found)
+        _compute_fingerprint(key.split, video.id, found[video.id], rules.front_end)
+        for video in sidecar.videos
+        if video.id in found and rules.is_whole(key.split, video)
     )
     evidence = {}
     if key.split == TRAIN:
@@ -141,13 +181,13 @@ def _examine_records(sidecar: PatchShard, path: str, rules: ShardRules) -> Findi
             videos, patches, labels, rules.num_labels
         )
     num_constant = sum(video.num_constant for video in found.values())
-    num_incomparable = sum(not fingerprint.is_comparable(video.marks) for video in fingerprints)
+    num_comparable = sum(fingerprint.is_comparable(video.marks) for video in fingerprints)
     return Findings(
         damages=tuple(Damage(key.path(PATCHES), *problem) for problem in problems),
         counts={
             **dict(totals.count_shard(sidecar)),
             (key.split, "num_constant"): num_constant,
-            (key.split, "num_incomparable"): num_incomparable,
+            (key.split, "num_incomparable"): len(found) - num_comparable,
         },
         label_videos={key.split: label_videos},
         evidence=evidence,
@@ -204,22 +244,22 @@ def _add_patch(
 
 
 def _compare_with_sidecar(
-    sidecar: PatchShard, order: list[tuple[int, int]], num_bytes: int, digest: str
+    sidecar: PatchShard,
+    order: list[tuple[int, int]],
+    expected: list[tuple[int, int]],
+    num_bytes: int,
+    digest: str,
 ) -> Iterator[tuple[Problem, str]]:
     """Compare records that are allowed with the sidecar.
 
     Args:
       sidecar: of the shard.
       order: (index of the video, index of the patch) of every record.
+      expected: the same of the records that there should be, in order of video and time.
       num_bytes: size of the record file.
       digest: SHA-256 of the records.
     """
     key = sidecar.key
-    expected = [
-        (index, patch)
-        for index, video in enumerate(sidecar.videos)
-        for patch in range(video.num_patches)
-    ]
     num_missing = len(set(expected) - set(order))
     num_extra = len(set(order) - set(expected))
     if num_missing or num_extra:

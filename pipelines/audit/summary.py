@@ -26,7 +26,7 @@ def describe(
     sections = [
         _describe_counts(audit),
         _describe_damages(audit),
-        _describe_leaks(audit),
+        _describe_leaks(audit, features),
         _describe_shuffle(audit),
     ]
     if audit.damages:
@@ -74,7 +74,7 @@ def _describe_damages(audit: Audit) -> Iterator[str]:
     yield from _describe_rest(len(audit.damages))
 
 
-def _describe_leaks(audit: Audit) -> Iterator[str]:
+def _describe_leaks(audit: Audit, features: Features) -> Iterator[str]:
     yield (
         f"leaks     {audit.num_leaks or 'none'} between splits, "
         f"{audit.num_copies_within_splits} duplicates within a split"
@@ -92,7 +92,16 @@ def _describe_leaks(audit: Audit) -> Iterator[str]:
             "one id of each pair from the manifest, or give both the same split; then prepare and "
             "extract again."
         )
-    num_incomparable = sum(split.num_incomparable for split in audit.splits.values())
+    sampled = [split for split in audit.splits if features.is_sampled(split)]
+    if sampled:
+        yield from _wrap(
+            f"note: no leak is looked for in {' and '.join(sampled)}, which have "
+            f"{features.patches_per_video} patches of each video: two ids of a soundtrack have "
+            "different patches; audit an extraction of all patches to find leaks"
+        )
+    num_incomparable = sum(
+        split.num_incomparable for name, split in audit.splits.items() if name not in sampled
+    )
     if num_incomparable:
         yield from _wrap(
             f"note: {num_incomparable} videos are too short or too steady to be recognised in "

@@ -6,7 +6,7 @@ from typing import ClassVar
 from features.contracts import sharding
 from features.contracts.folders import MadeBy
 from features.front_end.params import LogMelParams
-from features.typed_json import Document
+from features.typed_json import OMIT_NONE, Document
 from pipelines.cost.estimate import Range, estimate_total, scale
 from pipelines.cost.sample import Sample
 
@@ -25,7 +25,7 @@ class PlannedJob:
     Attributes:
       made_by: the command.
       dataset_fingerprint: of the data set.
-      patches_per_video: as in `Features`.
+      patches_per_video, sampled_splits: as in `Features`.
       num_videos: of the data set.
       num_workers: processes that the wall time is for.
       num_shards: of all splits.
@@ -34,6 +34,7 @@ class PlannedJob:
     made_by: MadeBy
     dataset_fingerprint: str
     patches_per_video: int | None
+    sampled_splits: tuple[str, ...] | None = dataclasses.field(default=None, metadata=OMIT_NONE)
     num_videos: int
     num_workers: int
     num_shards: int

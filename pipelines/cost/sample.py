@@ -25,6 +25,8 @@ from pipelines.cost.estimate import Stratum
 from pipelines.extraction.patches import Mode, Settings, ShardPlan, ShardResult, extract_shard
 from pipelines.runtime import process_pool
 
+# Suffix of kinds of splits that are extracted whole while patches are drawn in others.
+_WHOLE = ", whole"
 # The sample is extracted so many times by each worker; the mean counts.
 _NUM_ROUNDS = 3
 
@@ -72,19 +74,22 @@ class Sample:
     wall_seconds: float
 
 
-def read_corpus(video_files: Sequence[str], num_shards: Mapping[str, Mapping[str, int]]) -> Corpus:
+def read_corpus(
+    video_files: Sequence[str], num_shards: Mapping[str, Mapping[str, int]], settings: Settings
+) -> Corpus:
     """Read the videos of a data set, and the sizes of their files by one listing for each folder.
 
     Args:
       video_files: the files of `videos/`.
       num_shards: split -> group -> number of shards.
+      settings: of the extraction, which may draw patches in some splits only.
     """
-    videos = [
-        Video(*row)
+    videos = {
+        Video(*row): key[0]
         for path in video_files
-        for _, rows in read_videos(path, num_shards)
+        for key, rows in read_videos(path, num_shards)
         for row in rows
-    ]
+    }
     num_bytes: dict[str, int] = {}
     for folder in {files.parent(video.uri) for video in videos}:
         num_bytes |= files.list_sizes(folder, "*")
@@ -92,6 +97,8 @@ def read_corpus(video_files: Sequence[str], num_shards: Mapping[str, Mapping[str
     for video in sorted(videos, key=lambda video: video.id):
         if video.uri in num_bytes:
             kind = PurePosixPath(video.uri).suffix.lower().removeprefix(".") or "no suffix"
+            if settings.for_split(videos[video]) != settings:
+                kind += _WHOLE
             by_kind[kind].append(video)
     kinds = dict(sorted(by_kind.items()))
     sizes = {kind: _measure_sizes(present, num_bytes) for kind, present in kinds.items()}
@@ -121,10 +128,41 @@ def measure(
     """Extract a sample of a corpus, several times on all workers at once."""
     start = time.monotonic()
     strata = draw_sample(corpus.sizes, num_sampled, seed)
-    videos = [
-        corpus.videos[kind][index] for kind, stratum in strata.items() for index in stratum.sampled
-    ]
-    results = _extract_on_workers(videos, settings, mode, num_workers)
+    cpu_seconds: dict[str, np.ndarray] = {}
+    num_patches: dict[str, np.ndarray] = {}
+    sidecars = []
+    for whole in (False, True):
+        chosen = {
+            kind: [corpus.videos[kind][index] for index in stratum.sampled]
+            for kind, stratum in strata.items()
+            if kind.endswith(_WHOLE) == whole
+        }
+        if not chosen:
+            continue
+        used = dataclasses.replace(settings, patches_per_video=None) if whole else settings
+        videos = [video for kind in chosen for video in chosen[kind]]
+        results = _extract_on_workers(videos, used, mode, num_workers)
+        sidecars.append(results[0].sidecar)
+        ends = np.cumsum([len(present) for present in chosen.values()])[:-1]
+        for values, measured in zip(
+            (cpu_seconds, num_patches), _costs(videos, results), strict=True
+        ):
+            values.update(zip(chosen, np.split(measured, ends), strict=True))
+    outcomes = (video.outcome for sidecar in sidecars for video in sidecar.videos)
+    return Sample(
+        strata=strata,
+        cpu_seconds=cpu_seconds,
+        num_patches=num_patches,
+        bytes_per_patch=sum(sidecar.num_bytes for sidecar in sidecars)
+        / max(1, sum(sidecar.num_patches for sidecar in sidecars)),
+        rejects=collections.Counter(str(found) for found in outcomes if found not in WRITTEN),
+        num_workers=num_workers,
+        wall_seconds=time.monotonic() - start,
+    )
+
+
+def _costs(videos: Sequence[Video], results: Sequence[ShardResult]) -> tuple[np.ndarray, ...]:
+    """CPU seconds and patches of each video: two of float64 [videos]."""
     sidecar = results[0].sidecar
     patches_of = {video.id: video.num_patches for video in sidecar.videos}
     num_patches = np.array([patches_of[video.id] for video in videos], np.float64)
@@ -133,18 +171,8 @@ def measure(
     )
     # A worker writes patches; its time is shared out by their number.
     shares = num_patches / sidecar.num_patches if sidecar.num_patches else 1 / len(videos)
-    cpu_seconds = decoder_seconds + shares * np.mean([result.worker_seconds for result in results])
-    ends = np.cumsum([len(stratum.sampled) for stratum in strata.values()])[:-1]
-    rejects = (video.outcome for video in sidecar.videos if video.outcome not in WRITTEN)
-    return Sample(
-        strata=strata,
-        cpu_seconds=dict(zip(strata, np.split(cpu_seconds, ends), strict=True)),
-        num_patches=dict(zip(strata, np.split(num_patches, ends), strict=True)),
-        bytes_per_patch=sidecar.num_bytes / max(1, sidecar.num_patches),
-        rejects=collections.Counter(map(str, rejects)),
-        num_workers=num_workers,
-        wall_seconds=time.monotonic() - start,
-    )
+    worker_seconds = np.mean([result.worker_seconds for result in results])
+    return decoder_seconds + shares * worker_seconds, num_patches
 
 
 def _extract_on_workers(

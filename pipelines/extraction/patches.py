@@ -47,12 +47,20 @@ class Settings:
       seed: of the order within training shards.
       keep_partial: whether the good part of a truncated soundtrack is kept.
       patches_per_video: how many patches are drawn of each soundtrack; None for all.
+      sampled_splits: the splits that patches are drawn in; None for all splits.
     """
 
     front_end: FrontEnd
     seed: int
     keep_partial: bool
     patches_per_video: int | None = None
+    sampled_splits: tuple[str, ...] | None = None
+
+    def for_split(self, split: str) -> "Settings":
+        """The settings of one split, all patches of which are taken unless some are drawn."""
+        if self.sampled_splits is None or split in self.sampled_splits:
+            return self
+        return dataclasses.replace(self, patches_per_video=None)
 
     def sample(self, video_id: str) -> PatchSample | None:
         """Choice of patches of a video; drawn from its id, independently of other videos."""
@@ -92,6 +100,7 @@ class ShardPlan:
         """Fingerprint of the plan; a sidecar with the same one describes the same work."""
         document = dataclasses.asdict(self)
         document["settings"]["front_end"] = self.settings.front_end.to_json()
+        del document["settings"]["sampled_splits"]  # says nothing about this split
         return fingerprint([_CODE_VERSION, document])
 
     @functools.cached_property
@@ -297,6 +306,7 @@ def _decode(
         outcome=outcome,
         detail=detail,
         num_patches=len(places),
+        drawn_from=decoder.drawn_from if outcome in WRITTEN else None,
         source=plan.sources[video.id],
         timeout_seconds=mode.timeout_seconds if outcome == Outcome.TIMEOUT else None,
     )

@@ -6,6 +6,7 @@ Only rows of videos (about 200 bytes) are grouped; patches never leave the eleme
 import dataclasses
 import functools
 import math
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 
 import apache_beam as beam
@@ -92,6 +93,13 @@ def _report(document: Features, shown_output: str) -> None:
         dict(document.rejects),
         shown_output,
     )
+    for name, split in document.splits.items():
+        if split.num_drawn_from is not None and split.num_drawn_from <= split.num_patches:
+            print(
+                f"note: no soundtrack of {name} has more than --patches-per-video "
+                f"{document.patches_per_video} patches: all were written; give a smaller number",
+                file=sys.stderr,
+            )
 
 
 @dataclasses.dataclass(eq=False)
@@ -153,10 +161,11 @@ def _plan(
 ) -> tuple[ShardPlan, int | None]:
     """The plan of a shard, and the bytes of its record file in the listing."""
     key, grouped = keyed
+    shard = ShardKey(*key)
     rows = (row for rows in grouped["videos"] for row in rows)
     videos = sorted((Video(*row) for row in rows), key=lambda video: video.id)
     (listed_bytes,) = grouped["listed_bytes"]
-    return ShardPlan(ShardKey(*key), tuple(videos), settings), listed_bytes
+    return ShardPlan(shard, tuple(videos), settings.for_split(shard.split)), listed_bytes
 
 
 def _extract(planned: tuple[ShardPlan, int | None], output: str, mode: Mode) -> ShardResult:

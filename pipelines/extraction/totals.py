@@ -59,6 +59,9 @@ def count_shard(sidecar: PatchShard) -> Iterator[tuple[tuple[str, str], int]]:
     for field in _COUNTS:
         yield (split, field), getattr(sidecar, field)
         yield (split, f"{group}/{field}"), getattr(sidecar, field)
+    drawn_from = [video.drawn_from for video in sidecar.videos if video.drawn_from is not None]
+    if drawn_from:
+        yield (split, "num_drawn_from"), sum(drawn_from)
     # A sum of digests does not depend on the order in which shards are finished. It is summed in
     # halves, because Beam's integers have 64 bits.
     digest = fingerprint([dataclasses.asdict(sidecar.key), sidecar.sha256])
@@ -147,6 +150,7 @@ def _total_split(totals: Totals, split: str, num_shards: Mapping[str, int]) -> F
 
     return FeaturesSplit(
         **counts(),
+        num_drawn_from=totals.get((split, "num_drawn_from")),
         num_shards=num_shards,
         groups={group: PatchCounts(**counts(f"{group}/")) for group in num_shards},
         fingerprint=fingerprint_split(totals, split),

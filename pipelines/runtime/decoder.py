@@ -24,7 +24,7 @@ import numpy as np
 
 from features.front_end.front_end import FrontEnd
 from features.sound.outcome import AudioError, Outcome
-from features.sound.soundtrack import PatchSample, soundtrack_patches
+from features.sound.soundtrack import PatchChunk, PatchSample, soundtrack_patches
 from pipelines.runtime.spool import PatchSpool, write_patches
 
 _START_SECONDS = 120.0  # for a child to import what it needs on a busy machine
@@ -62,6 +62,8 @@ class DecoderProcess:
 
     def __init__(self) -> None:
         self.cpu_seconds = 0.0  # of all files, good or bad, that were decoded without a kill
+        # Patches of the last file, if a sample of them was drawn.
+        self.drawn_from: int | None = None
         self._start()
 
     def _start(self) -> None:
@@ -109,6 +111,7 @@ class DecoderProcess:
         """
         if self._process.poll() is not None:
             self._start()
+        self.drawn_from = None
         deadline = time.monotonic() + timeout_seconds
         self._connection.send((uri, front_end, start_seconds, end_seconds, sample, spool.num_bytes))
         send_handle(self._connection, spool.fileno(), self._process.pid)
@@ -123,6 +126,8 @@ class DecoderProcess:
             if isinstance(answer, np.ndarray):
                 spool.extend(len(answer))
                 yield answer
+            elif isinstance(answer, int):
+                self.drawn_from = answer
             elif isinstance(answer, float):
                 self.cpu_seconds += answer
             elif isinstance(answer, AudioError | OSError):
@@ -171,8 +176,8 @@ def _answer(connection: Connection) -> None:
         chunks = soundtrack_patches(
             uri, front_end, start_seconds=start, end_seconds=end, sample=sample
         )
-        for indices in _written(chunks, file, offset):
-            connection.send(indices)
+        for written in _written(chunks, file, offset):
+            connection.send(written)
     except (BrokenPipeError, ConnectionResetError):
         raise
     except (AudioError, OSError) as error:
@@ -185,13 +190,17 @@ def _answer(connection: Connection) -> None:
     connection.send(answer)
 
 
-def _written(
-    chunks: Iterator[tuple[np.ndarray, np.ndarray]], file: int, offset: int
-) -> Iterator[np.ndarray]:
-    """Write patches to a file from `offset` on; yields their indices in larger arrays."""
+def _written(chunks: Iterator[PatchChunk], file: int, offset: int) -> Iterator[np.ndarray | int]:
+    """Write patches to a file from `offset` on.
+
+    Yields:
+      Their indices in larger arrays; of a sample, before them, the number it was drawn from.
+    """
     unsent: list[np.ndarray] = []
     try:
-        for indices, patches in chunks:
+        for indices, patches, drawn_from in chunks:
+            if drawn_from is not None:
+                yield drawn_from
             offset += write_patches(file, patches, offset)
             unsent.append(indices)
             if sum(map(len, unsent)) >= _PATCHES_PER_MESSAGE:

@@ -25,6 +25,7 @@ from pipelines.corpus.encoding import MediaFormat, write_media
 from pipelines.corpus.mixing import Soundtrack, mix
 from pipelines.corpus.synthetic_corpus import plan_soundtracks
 from pipelines.corpus.writer import write_soundtrack
+from pipelines.extraction.patches import Settings
 
 # A folder `data/esc10` in any folder beside this repository.
 MANIFESTS = sorted(Path(__file__).parents[3].glob("*/data/esc10/clips.csv"))
@@ -263,7 +264,8 @@ def test_damage_is_named(
     path = biggest_shard(features, split)
     damage(path)
     root = features_of(features)
-    rules = ShardRules(root.front_end, root.vocabulary.num_labels)
+    settings = Settings(root.front_end, root.seed, root.keep_partial)
+    rules = ShardRules(settings, root.vocabulary.num_labels)
     index, num_shards = map(int, re.findall(r"\d+", path.stem))
     key = ShardKey(split, "all", index, num_shards)
 

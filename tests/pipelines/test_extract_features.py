@@ -24,7 +24,7 @@ from features.contracts.labels import read_vocabulary
 from features.errors import InputError, JobFailedError, TooManyRejectsError
 from features.front_end.logmel import log_mel_patches
 from features.front_end.params import LogMelParams
-from pipelines import extract_features, prepare_dataset
+from pipelines import audit_features, extract_features, prepare_dataset
 from tests.conftest import Corpus
 
 PARAMS = LogMelParams()
@@ -451,6 +451,15 @@ def test_sparse_extraction_draws_patches_of_the_dense_one(
 ) -> None:
     document = extract(dataset, tmp_path, "--patches-per-video=2")
 
+    assert document.sampled_splits == ("train",)
+    whole = folders.read_document(str(features), Features)
+    drawn_from = document.splits["train"].num_drawn_from
+    assert drawn_from == whole.splits["train"].num_patches
+    for split in ("validation", "evaluation"):
+        assert document.splits[split].num_drawn_from is None
+        assert document.splits[split].fingerprint == whole.splits[split].fingerprint
+    assert audit_features.main(["--features", str(tmp_path)]) == 0
+
     storage = document.front_end.storage
     dense = {
         (one.video_id, one.start_seconds): one
@@ -458,18 +467,17 @@ def test_sparse_extraction_draws_patches_of_the_dense_one(
         for one in read_records(features, split)
     }
     num_patches: dict[str, int] = {}
-    for split in document.splits:
-        for one in read_records(tmp_path, split):
-            num_patches[one.video_id] = num_patches.get(one.video_id, 0) + 1
-            same = dense[one.video_id, one.start_seconds]
-            sparse_patch, dense_patch = (
-                storage.decode(np.frombuffer(record.patch, np.uint8)) for record in (one, same)
-            )
-            # Half a step of storage more than the precision of timestamps.
-            np.testing.assert_allclose(sparse_patch, dense_patch, atol=storage.step * 1.01)
-            assert one.labels == same.labels
+    for one in read_records(tmp_path, "train"):
+        num_patches[one.video_id] = num_patches.get(one.video_id, 0) + 1
+        same = dense[one.video_id, one.start_seconds]
+        sparse_patch, dense_patch = (
+            storage.decode(np.frombuffer(record.patch, np.uint8)) for record in (one, same)
+        )
+        # Half a step of storage more than the precision of timestamps.
+        np.testing.assert_allclose(sparse_patch, dense_patch, atol=storage.step * 1.01)
+        assert one.labels == same.labels
     assert set(num_patches.values()) == {2}
-    assert len(num_patches) == document.num_written
+    assert set(num_patches) == {one.video_id for one in read_records(features, "train")}
 
 
 def test_sparse_extraction_resumes_to_the_same_bytes(dataset: Path, tmp_path: Path) -> None:
@@ -485,6 +493,25 @@ def test_sparse_extraction_resumes_to_the_same_bytes(dataset: Path, tmp_path: Pa
         extract(dataset, tmp_path / "b")
     with pytest.raises(InputError, match="--patches-per-video: received 0"):
         extract(dataset, tmp_path / "c", "--patches-per-video=0")
+    with pytest.raises(InputError, match="--sampled-splits: give --patches-per-video too"):
+        extract(dataset, tmp_path / "c", "--sampled-splits=train")
+    with pytest.raises(InputError, match="--sampled-splits: received 'test'"):
+        extract(dataset, tmp_path / "c", "--patches-per-video=2", "--sampled-splits=test")
+
+
+def test_more_patches_than_any_soundtrack_has_are_noted(
+    features: Path, dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    extract(dataset, tmp_path, "--patches-per-video=1000", "--sampled-splits=train,evaluation")
+
+    printed = capsys.readouterr().err
+    assert "no soundtrack of train has more than --patches-per-video 1000 patches" in printed
+    assert "no soundtrack of evaluation has more" in printed
+    assert "no soundtrack of validation" not in printed
+    records = [path for path in digests(features) if path.endswith(".tfrecord")]
+    assert [digests(tmp_path)[path] for path in records] == [
+        digests(features)[path] for path in records
+    ]
 
 
 @pytest.fixture

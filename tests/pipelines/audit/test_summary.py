@@ -23,7 +23,8 @@ SAMPLES = Path(__file__).parents[2] / "features" / "contracts" / "documents"
 
 @pytest.fixture
 def features() -> Features:
-    return Features.from_json((SAMPLES / "features.json").read_bytes(), "")
+    features = Features.from_json((SAMPLES / "features.json").read_bytes(), "")
+    return dataclasses.replace(features, patches_per_video=None)
 
 
 @pytest.fixture
@@ -48,6 +49,14 @@ def test_a_clean_folder(clean: Audit, features: Features) -> None:
     assert not any(line.startswith(("note", "To extract")) for line in lines)
     (labels,) = (line.split() for line in lines if line.startswith("  labels"))
     assert labels == ["labels", "0", "0", "1", "passed"]  # a chi-square has no deviation
+
+
+def test_sampled_splits_are_not_searched_for_leaks(clean: Audit, features: Features) -> None:
+    sampled = dataclasses.replace(features, patches_per_video=6, sampled_splits=("train",))
+
+    text = " ".join(lines_of(clean, sampled))
+
+    assert "note: no leak is looked for in train, which have 6 patches of each video" in text
 
 
 def test_many_damages_are_listed_in_part(clean: Audit, features: Features) -> None:

@@ -28,6 +28,7 @@ EXAMPLES = {
     "subset": (["train=23000", "evaluation=400"], ["23000", "test=1", "train="]),
     "patch_dtype": (["uint8", "float16"], ["float32", "UINT8"]),
     "patches_per_video": (["9"], ["0", "all"]),
+    "sampled_splits": (["train", "train,validation"], ["test", "train, validation"]),
     "keep_partial": (["true", "false"], ["yes", "1", ""]),
     "timeout_seconds": (["900", "0.5"], ["15m", "-1"]),
     "max_reject_fraction": (["0", "0.05", "1", "1.0"], ["5%", "2", "1.5", "-0.1"]),

@@ -56,7 +56,7 @@ def decode(child: DecoderProcess, uri: str, timeout_seconds: float = 60.0) -> np
 
 
 def test_patches_are_those_of_this_process(child: DecoderProcess, wav: str) -> None:
-    expected = np.concatenate([chunk for _, chunk in soundtrack_patches(wav, FRONT_END)])
+    expected = np.concatenate([chunk.patches for chunk in soundtrack_patches(wav, FRONT_END)])
 
     for _ in range(2):
         np.testing.assert_array_equal(decode(child, wav), expected)
