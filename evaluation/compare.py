@@ -12,7 +12,8 @@ from apache_beam.pvalue import AsSingleton
 from evaluation.metrics import comparison
 from evaluation.metrics.comparison import Comparison
 from evaluation.metrics.passes import MeasureScores, ReadVideos
-from evaluation.metrics.selection import open_scores
+from evaluation.metrics.selection import add_interval_flag, choose_interval, open_scores
+from evaluation.metrics.summary import explain_interval
 from features import terminal
 from features.contracts import folders
 from features.errors import OK, run_command
@@ -40,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="accept labels whose scores have at most two values, as after thresholding",
     )
+    add_interval_flag(parser)
     return parser
 
 
@@ -49,8 +51,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder_a, folder_b = files.absolute(args.a), files.absolute(args.b)
     output = files.absolute(args.output)
     folders.claim_output(output, folders.COMPARISON, inputs=(folder_a, folder_b))
-    a = open_scores(folder_a, flag="A", num_labels=args.labels, subset=args.subset)
-    b = open_scores(folder_b, flag="B")
+    a, b = choose_interval(
+        args.interval_by,
+        open_scores(folder_a, flag="A", num_labels=args.labels, subset=args.subset),
+        open_scores(folder_b, flag="B"),
+    )
     common = comparison.find_common(a, b)
     request = comparison.ComparisonRequest(
         common.overlap, common.vocabulary, args.allow_two_values, output
@@ -98,6 +103,10 @@ def summary(compared: Comparison) -> str:
         f"{compared.num_videos_only_b} only in B; {compared.num_classes_evaluated} classes of "
         f"{compared.num_labels} labels in both"
     )
+    explained, warning = explain_interval(compared.intervals)
+    lines.append(f"intervals {explained}")
+    if warning is not None:
+        lines.append(f"warning: {warning}")
     return "\n".join(lines)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import apache_beam as beam
 
 from evaluation.metrics import examples, passes, summary
-from evaluation.metrics.selection import open_scores
+from evaluation.metrics.selection import add_interval_flag, choose_interval, open_scores
 from evaluation.report import write
 from evaluation.scoring import external
 from features import terminal
@@ -50,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
         "--labels-file",
         metavar="FILE",
         help="for --scores-file: Parquet or CSV with the columns `id` and `labels` (a list, or "
-        "separated by ;)",
+        "separated by ;), and optionally `group`, what the video was taken from",
     )
     add("--output", required=True, help="folder of the report to write")
     add("--labels", metavar="N", type=int, help="only the N most frequent labels, such as 400")
@@ -60,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="accept labels whose scores have at most two values, as after thresholding",
     )
+    add_interval_flag(parser)
     add(
         "--soundtrack",
         metavar="VIDEO_ID",
@@ -82,7 +83,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.examples < 0:
         raise InputError(f"--examples: received {args.examples}; give 0 or more")
     source = _source(args, output)
-    selected = open_scores(source, flag="--scores", num_labels=args.labels, subset=args.subset)
+    (selected,) = choose_interval(
+        args.interval_by,
+        open_scores(source, flag="--scores", num_labels=args.labels, subset=args.subset),
+    )
     if args.soundtrack and not selected.document.frame_scores:
         raise InputError(
             f"--soundtrack: {source} has no frame scores; score with --frame-scores first"
@@ -160,6 +164,10 @@ def headline(metrics: Metrics) -> str:
         ends = "" if interval is None else f"[{interval[0]:.3f}, {interval[1]:.3f}]"
         by_chance = "" if chance is None else f"chance: {chance:.3f}"
         lines.append(f"{name:<16} {number}  {ends:<16} {counts:<24} {by_chance}".rstrip())
+    explained, warning = summary.explain_interval(intervals)
+    lines.append(f"{'intervals':<22}  {explained}")
+    if warning is not None:
+        lines.append(f"{'warning':<22}  {warning}")
     lines.append(
         f"{'classes':<16} {metrics.num_classes_evaluated:>5}  of {metrics.num_labels}; "
         f"{len(metrics.undefined_classes)} without a positive or a negative"

@@ -18,6 +18,8 @@ from features.errors import ContractError
 FORMAT_VERSION = 1
 # Metadata of a field that is left out of the file where the field is None, instead of being null.
 OMIT_NONE: Final[Mapping[str, bool]] = {"omit_none": True}
+# The same for a field that has its default, so that the file is as it was before there was a field.
+OMIT_DEFAULT: Final[Mapping[str, bool]] = {"omit_default": True}
 
 _Value = TypeVar("_Value")
 _PLACE = r"(?: - at `\$\.?(?P<place>.*)`)?"
@@ -107,13 +109,23 @@ def to_plain(value: Any) -> Any:
         return {
             field.name: to_plain(content)
             for field, content in fields
-            if not (content is None and field.metadata.get("omit_none"))
+            if not _is_omitted(field, content)
         }
     if isinstance(value, Mapping):
         return {key: to_plain(content) for key, content in value.items()}
     if isinstance(value, list | tuple):
         return [to_plain(content) for content in value]
     return value
+
+
+def _is_omitted(field: dataclasses.Field, content: Any) -> bool:
+    if content is None and field.metadata.get("omit_none"):
+        return True
+    if not field.metadata.get("omit_default"):
+        return False
+    factory = field.default_factory
+    default = field.default if factory is dataclasses.MISSING else factory()
+    return bool(content == default)
 
 
 def _describe(message: str) -> str:

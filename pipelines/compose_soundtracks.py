@@ -12,7 +12,7 @@ from features.errors import OK, InputError, run_command
 from features.storage import files
 from pipelines.adapters.csv_rows import read_rows, write_rows
 from pipelines.corpus import writer
-from pipelines.corpus.clips import Clip, find_audible, read_clips
+from pipelines.corpus.clips import Clip, check_origins, find_audible, read_clips
 from pipelines.corpus.composition import Composition, add_generic_labels, plan_soundtracks
 from pipelines.corpus.encoding import FORMATS
 from pipelines.runtime.rejects import Reject
@@ -32,7 +32,9 @@ cut from), or of the id if there is no group. Silence within clips is left out.
 
 Written into the output folder:
   media/            the soundtracks
-  manifest.csv      id, uri, labels, split
+  manifest.csv      id, uri, labels, split, group: what its sounds were taken
+                    from, the groups of its clips and of its background, or
+                    their ids; soundtracks that share some are not independent
   events.parquet    id, label, start, end (seconds), labelled, source (id of
                     the clip): a row for each label of each event
   left_out.csv      id, uri, reason, detail of clips that cannot be used
@@ -102,12 +104,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         backgrounds, more = find_audible(recordings, shortest=shortest, executor=executor)
         rejects += more
         _check_clips(audible, rejects, args.clips)
+        check_origins([*audible, *backgrounds])
         if args.generic_labels is not None:
             parents = _read_generic_labels(args.generic_labels)
             audible = add_generic_labels(audible, parents, args.generic_labels)
         soundtracks = plan_soundtracks(audible, backgrounds, composition)
         writer.write_corpus(soundtracks, args.output, executor)
     write_rows(str(args.output / LEFT_OUT), Reject._fields, rejects)
+    num_own = sum(clip.origins == (clip.id,) for clip in audible)
+    if num_own:
+        print(f"  no group: {num_own} of {len(audible)} clips, each its own origin")
     for reason, count in sorted(Counter(reject.reason for reject in rejects).items()):
         print(f"  left out: {count} clips, {reason}")
     splits = Counter(soundtrack.split for soundtrack in soundtracks)

@@ -160,18 +160,19 @@ def finish(request: ComparisonRequest, a: Measurement, b: Measurement) -> None:
     """
     try:
         require_comparable(request, a, b)
+        compared = compare(request, a, b)
     except InputError as error:
         fail(request.output, error)
     with files.atomic_write(files.join(request.output, summary.PER_CLASS)) as file:
         pq.write_table(per_class_table(a, b, request.vocabulary), file)
-    folders.write_document(request.output, compare(request, a, b))
+    folders.write_document(request.output, compared)
 
 
 def require_comparable(request: ComparisonRequest, a: Measurement, b: Measurement) -> None:
-    """Require meaningful scores, and the same labels of the videos in both folders.
+    """Require meaningful scores, and the same labels and origins of the videos in both folders.
 
     Raises:
-      InputError: naming the folder or the label.
+      InputError: naming the folder, the label or the video.
     """
     vocabulary, overlap = request.vocabulary, request.overlap
     for measurement, folder in ((a, overlap.scores_a), (b, overlap.scores_b)):
@@ -186,12 +187,21 @@ def require_comparable(request: ComparisonRequest, a: Measurement, b: Measuremen
             f"{a.classes.positives[label]} and {b.classes.positives[label]} of the common videos; "
             "compare scores of videos with the same labels"
         )
+    if a.left_out.origins != b.left_out.origins or a.left_out.video_ids != b.left_out.video_ids:
+        of_a, of_b = (
+            set(zip(part.left_out.video_ids, part.left_out.origins, strict=True)) for part in (a, b)
+        )
+        video_id = min(name for name, _ in of_a ^ of_b)
+        raise InputError(
+            f"{overlap.scores_a} and {overlap.scores_b}: video {video_id!r} has other origins in "
+            "one than in the other; score the same data set, or give --interval-by video"
+        )
 
 
 def compare(request: ComparisonRequest, a: Measurement, b: Measurement) -> Comparison:
     """The content of `comparison.json`."""
     means_a, means_b = Headline.of(a.classes), Headline.of(b.classes)
-    num_videos = a.coverage.num_videos
+    num_videos, shared = a.coverage.num_videos, a.shared_origins()
     with np.errstate(invalid="ignore"):  # infinite d' of two perfect models
         d_prime = float(np.subtract(means_a.d_prime, means_b.d_prime))
         left_out_d_prime = np.subtract(
@@ -207,11 +217,10 @@ def compare(request: ComparisonRequest, a: Measurement, b: Measurement) -> Compa
         b=_means(means_b.mean_auc, means_b.d_prime, means_b.mean_ap),
         difference=_means(auc, d_prime, ap),
         intervals=Intervals(
-            mean_auc=jackknife.difference_interval(auc, left_out_auc, num_videos),
-            d_prime=jackknife.difference_interval(d_prime, left_out_d_prime, num_videos),
-            mean_ap=jackknife.difference_interval(ap, left_out_ap, num_videos),
-            confidence=jackknife.CONFIDENCE,
-            num_videos_left_out=len(a.left_out.video_ids),
+            mean_auc=jackknife.difference_interval(auc, left_out_auc, num_videos, shared),
+            d_prime=jackknife.difference_interval(d_prime, left_out_d_prime, num_videos, shared),
+            mean_ap=jackknife.difference_interval(ap, left_out_ap, num_videos, shared),
+            **summary.describe_interval(a),
         ),
     )
 

@@ -6,6 +6,10 @@ This costs one look-up of each score of the video among the positives (`features
 sample of the videos gives the standard error to a few percent, so the cost does not grow with the
 evaluation set. The bootstrap, which draws videos with replacement, has the same standard error to
 first order, but overestimates mAP: a positive that is drawn twice improves its own precision.
+
+Videos of one origin are not independent. Average precision does not add up over videos that are
+left out together, so videos are left out one at a time all the same, and their influences are
+added up (`evaluation.metrics.origins`).
 """
 
 import dataclasses
@@ -15,6 +19,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import scipy.special
 
+from evaluation.metrics.origins import SharedOrigins
 from features import ranking
 from features.ranking import Block, Positives, Ranks
 
@@ -31,22 +36,29 @@ class LeftOut:
 
     Attributes:
       video_ids: [videos].
+      origins: [videos], of each; () for a video without any, and if intervals are by video.
       mean_auc, mean_ap: float64 [videos].
     """
 
     video_ids: tuple[str, ...]
+    origins: tuple[tuple[str, ...], ...]
     mean_auc: np.ndarray
     mean_ap: np.ndarray
 
 
 def leave_one_out(
-    block: Block, video_ids: Sequence[str], positives: Positives, ranks: Ranks
+    block: Block,
+    video_ids: Sequence[str],
+    origins: Sequence[tuple[str, ...]],
+    positives: Positives,
+    ranks: Ranks,
 ) -> LeftOut:
     """Compute the means without one video, for each video of a block.
 
     Args:
       block: some of the videos.
       video_ids: [videos], of the block.
+      origins: [videos], of each.
       positives: of all videos.
       ranks: of all videos.
     """
@@ -70,7 +82,7 @@ def leave_one_out(
         num_defined += stays
     with np.errstate(invalid="ignore"):  # 0 / 0 if no class is defined without the video
         mean_auc, mean_ap = sums / num_defined
-    return LeftOut(tuple(video_ids), mean_auc, mean_ap)
+    return LeftOut(tuple(video_ids), tuple(origins), mean_auc, mean_ap)
 
 
 def _videos_by_label(block: Block) -> list[np.ndarray]:
@@ -139,9 +151,11 @@ def merge(parts: Iterable[LeftOut]) -> LeftOut:
     """Merge the results of several blocks; the order of the blocks does not matter."""
     parts = list(parts)
     ids = [video_id for part in parts for video_id in part.video_ids]
+    origins = [found for part in parts for found in part.origins]
     order = sorted(range(len(ids)), key=ids.__getitem__)
     return LeftOut(
         tuple(ids[place] for place in order),
+        tuple(origins[place] for place in order),
         np.concatenate([np.empty(0), *(part.mean_auc for part in parts)])[order],
         np.concatenate([np.empty(0), *(part.mean_ap for part in parts)])[order],
     )
@@ -150,7 +164,24 @@ def merge(parts: Iterable[LeftOut]) -> LeftOut:
 Interval = tuple[float, float]
 
 
-def auc_interval(value: float, left_out: np.ndarray, num_videos: int) -> Interval | None:
+def influences(left_out: np.ndarray, num_videos: int) -> np.ndarray:
+    """Influence of each video: how much it raises the metric, times the number of videos.
+
+    The metric is the mean of the influences of all videos plus a constant, to first order.
+
+    Args:
+      left_out: float64 [videos of the sample], the metric without each.
+      num_videos: number of all videos.
+
+    Returns:
+      float64 [videos of the sample], of mean 0.
+    """
+    return (num_videos - 1) * (left_out.mean() - left_out)
+
+
+def auc_interval(
+    value: float, left_out: np.ndarray, num_videos: int, shared: SharedOrigins | None = None
+) -> Interval | None:
     """95 % confidence interval of a mean AUC over evaluation sets of this size.
 
     The interval is symmetric in d', so it is within [0, 1] and also gives the interval of d'.
@@ -159,36 +190,53 @@ def auc_interval(value: float, left_out: np.ndarray, num_videos: int) -> Interva
       value: mean AUC of all videos.
       left_out: float64 [videos of the sample], mean AUC without each.
       num_videos: number of all videos.
+      shared: which videos of the sample share an origin; None if all videos are independent.
 
     Returns:
       Lower and upper end; None if the AUC is 0 or 1 with or without some video, if it is undefined
-      without some video, or if fewer than two videos were left out.
+      without some video, or if fewer than two videos or origins were left out.
     """
-    return _interval(value, left_out, num_videos, scipy.special.ndtri, scipy.special.ndtr)
+    return _interval(value, left_out, num_videos, shared, scipy.special.ndtri, scipy.special.ndtr)
 
 
-def ap_interval(value: float, left_out: np.ndarray, num_videos: int) -> Interval | None:
+def ap_interval(
+    value: float, left_out: np.ndarray, num_videos: int, shared: SharedOrigins | None = None
+) -> Interval | None:
     """As `auc_interval`, for a mean average precision; symmetric in the log-odds."""
-    return _interval(value, left_out, num_videos, scipy.special.logit, scipy.special.expit)
+    return _interval(value, left_out, num_videos, shared, scipy.special.logit, scipy.special.expit)
 
 
-def difference_interval(value: float, left_out: np.ndarray, num_videos: int) -> Interval | None:
+def difference_interval(
+    value: float, left_out: np.ndarray, num_videos: int, shared: SharedOrigins | None = None
+) -> Interval | None:
     """As `auc_interval`, for the difference between two models on the same videos."""
-    return _interval(value, left_out, num_videos, np.positive, np.positive)
+    return _interval(value, left_out, num_videos, shared, np.positive, np.positive)
 
 
-def standard_error(left_out: np.ndarray, num_videos: int) -> float:
+def standard_error(
+    left_out: np.ndarray, num_videos: int, shared: SharedOrigins | None = None
+) -> float:
     """Standard error by the jackknife, from all videos or from a random sample."""
-    return math.sqrt((num_videos - 1) * left_out.var())
+    if shared is None:
+        return math.sqrt((num_videos - 1) * left_out.var())
+    return shared.standard_error(influences(left_out, num_videos), num_videos)
 
 
 def _interval(
-    value: float, left_out: np.ndarray, num_videos: int, stretch: np.ufunc, shrink: np.ufunc
+    value: float,
+    left_out: np.ndarray,
+    num_videos: int,
+    shared: SharedOrigins | None,
+    stretch: np.ufunc,
+    shrink: np.ufunc,
 ) -> Interval | None:
     """An interval that is symmetric on the scale of `stretch`, whose inverse is `shrink`."""
     centre, moved = stretch(value), stretch(left_out)
-    if len(moved) < 2 or not (np.isfinite(centre) and np.isfinite(moved).all()):
+    freedom = len(moved) - 1 if shared is None else shared.degrees_of_freedom
+    if freedom <= 0 or not (np.isfinite(centre) and np.isfinite(moved).all()):
         return None
-    quantile = scipy.special.stdtrit(len(moved) - 1, (1 + CONFIDENCE) / 2)  # of Student's t
-    half = float(quantile) * standard_error(moved, num_videos)
+    error = standard_error(moved, num_videos, shared)
+    if not math.isfinite(error):
+        return None
+    half = float(scipy.special.stdtrit(freedom, (1 + CONFIDENCE) / 2)) * error  # Student's t
     return float(shrink(centre - half)), float(shrink(centre + half))

@@ -1,8 +1,8 @@
 """Three passes over the score files measure a selection of scores, as Beam stages.
 
 Pass 1 gathers the positives and pass 2 ranks them (`features.ranking`); pass 3 leaves out one video
-at a time of a random sample (`evaluation.metrics.jackknife`). Each pass reads the files, so that
-scores are never shuffled.
+at a time (`evaluation.metrics.jackknife`): all videos of a random sample of the origins, or a
+random sample of the videos. Each pass reads the files, so that scores are never shuffled.
 """
 
 import dataclasses
@@ -15,8 +15,9 @@ import apache_beam as beam
 import numpy as np
 from apache_beam.pvalue import AsSingleton
 
-from evaluation.metrics import jackknife
+from evaluation.metrics import jackknife, origins
 from evaluation.metrics.jackknife import LeftOut
+from evaluation.metrics.origins import SharedOrigins
 from evaluation.metrics.selection import ScoredVideos, Selection, read_block
 from features import ranking
 from features.contracts.labels import Vocabulary
@@ -34,12 +35,14 @@ class Coverage:
       num_videos: videos with scores.
       num_labelled: videos with scores and an evaluated label.
       num_top_correct: videos of which the label with the highest score is a label of the video.
+      num_without_origin: videos with scores and without an origin, if intervals are by origin.
       missing: (id, outcome) of the videos without scores, sorted.
     """
 
     num_videos: int
     num_labelled: int
     num_top_correct: int
+    num_without_origin: int
     missing: tuple[tuple[str, str], ...]
 
     @classmethod
@@ -49,16 +52,24 @@ class Coverage:
             num_videos=sum(part.num_videos for part in parts),
             num_labelled=sum(part.num_labelled for part in parts),
             num_top_correct=sum(part.num_top_correct for part in parts),
+            num_without_origin=sum(part.num_without_origin for part in parts),
             missing=tuple(sorted(video for part in parts for video in part.missing)),
         )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FirstPass:
-    """The result of pass 1 over some videos."""
+    """The result of pass 1 over some videos.
+
+    Attributes:
+      positives: scores of the positives.
+      coverage: counts of videos.
+      origins: float64, distinct hashes of the origins; empty if intervals are by video.
+    """
 
     positives: Positives
     coverage: Coverage
+    origins: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -71,6 +82,7 @@ class Measurement:
       lowest, highest: float32 [classes], of all scores of a class.
       has_between: bool [classes], whether a class has a third score.
       left_out: means over the classes without one video.
+      num_origins: origins of the videos; 0 if intervals are by video.
     """
 
     coverage: Coverage
@@ -79,6 +91,18 @@ class Measurement:
     highest: np.ndarray
     has_between: np.ndarray
     left_out: LeftOut
+    num_origins: int
+
+    def shared_origins(self) -> SharedOrigins | None:
+        """Which of the videos that were left out share an origin; None if intervals are by video.
+
+        Raises:
+          InputError: so many do that their pairs cannot be counted.
+        """
+        if not self.num_origins:
+            return None
+        share = origins.sample_share(self.num_origins)
+        return SharedOrigins.of(self.left_out.video_ids, self.left_out.origins, share)
 
 
 @dataclasses.dataclass(eq=False)
@@ -112,7 +136,8 @@ class MeasureScores(beam.PTransform):
     Attributes:
       selection: the same as that of `ReadVideos`, with at least one video.
       vocabulary: of the selection, for messages.
-      num_videos: number of videos, which decides the share that is left out one at a time.
+      num_videos: number of videos, which decides the share that is left out one at a time if
+        intervals are by video.
       output: the folder of the job, for the message of a failure.
     """
 
@@ -123,11 +148,13 @@ class MeasureScores(beam.PTransform):
 
     def expand(self, videos: beam.PCollection) -> beam.PCollection:
         """Chain the passes."""
-        selection, share = self.selection, min(1.0, jackknife.MAX_VIDEOS / self.num_videos)
+        selection, share = self.selection, 1.0
+        if not selection.by_origin:  # the videos of an origin are in all shards
+            share = min(1.0, jackknife.MAX_VIDEOS / self.num_videos)
         first = (
             videos
             | "GatherPositives"
-            >> beam.Map(_first_pass_or_fail, selection.folder, self.vocabulary, self.output)
+            >> beam.Map(_first_pass_or_fail, selection, self.vocabulary, self.output)
             | "MergePositives" >> beam.CombineGlobally(_MergeAll(merge_first)).without_defaults()
         )
         ranks = (
@@ -148,12 +175,15 @@ class MeasureScores(beam.PTransform):
         return left_out | "Measure" >> beam.Map(measure, **passes)
 
 
-def first_pass(videos: ScoredVideos, folder: str, vocabulary: Vocabulary) -> FirstPass:
+def first_pass(
+    videos: ScoredVideos, folder: str, vocabulary: Vocabulary, *, by_origin: bool
+) -> FirstPass:
     """Pass 1 over one block.
 
     Args:
       videos: the block.
       folder: SCORES, for messages.
+      by_origin: whether intervals are by origin.
       vocabulary: of the scores, for messages.
 
     Raises:
@@ -172,9 +202,11 @@ def first_pass(videos: ScoredVideos, folder: str, vocabulary: Vocabulary) -> Fir
         num_videos=block.num_videos,
         num_labelled=len(np.unique(block.video)),
         num_top_correct=int(np.count_nonzero(top[block.video] == block.label)),
+        num_without_origin=sum(not found for found in videos.origins) if by_origin else 0,
         missing=videos.missing,
     )
-    return FirstPass(ranking.gather_positives(block), coverage)
+    hashes = origins.hash_origins(videos.ids, videos.origins) if by_origin else np.empty(0)
+    return FirstPass(ranking.gather_positives(block), coverage, hashes)
 
 
 def merge_first(parts: Iterable[FirstPass]) -> FirstPass:
@@ -183,6 +215,7 @@ def merge_first(parts: Iterable[FirstPass]) -> FirstPass:
     return FirstPass(
         ranking.merge_positives(part.positives for part in parts),
         Coverage.sum([part.coverage for part in parts]),
+        np.unique(np.concatenate([part.origins for part in parts])),
     )
 
 
@@ -195,14 +228,15 @@ def measure(left_out: LeftOut, first: FirstPass, ranks: Ranks) -> Measurement:
         highest=ranks.highest,
         has_between=ranks.has_between,
         left_out=left_out,
+        num_origins=len(first.origins),
     )
 
 
 def _first_pass_or_fail(
-    videos: ScoredVideos, folder: str, vocabulary: Vocabulary, output: str
+    videos: ScoredVideos, selection: Selection, vocabulary: Vocabulary, output: str
 ) -> FirstPass:
     try:
-        return first_pass(videos, folder, vocabulary)
+        return first_pass(videos, selection.folder, vocabulary, by_origin=selection.by_origin)
     except InputError as error:
         fail(output, error)
 
@@ -218,8 +252,10 @@ def _second_pass(
 def _third_pass(
     keys: Sequence[ShardKey], selection: Selection, share: float, first: FirstPass, ranks: Ranks
 ) -> LeftOut:
+    if selection.by_origin:
+        share = origins.sample_share(len(first.origins))
     videos = read_block(selection, keys, share)
-    return jackknife.leave_one_out(videos.block, videos.ids, first.positives, ranks)
+    return jackknife.leave_one_out(videos.block, videos.ids, videos.origins, first.positives, ranks)
 
 
 @dataclasses.dataclass(eq=False)

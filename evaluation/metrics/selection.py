@@ -1,5 +1,6 @@
 """Select videos and labels of a SCORES folder, and read their scores in blocks."""
 
+import argparse
 import contextlib
 import dataclasses
 import hashlib
@@ -9,12 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from evaluation.scoring.shard import (
-    PARQUET_SUFFIX,
-    SCORES,
-    VOCABULARY,
-    read_vectors,
-)
+from evaluation.metrics.origins import is_sampled
+from evaluation.scoring.shard import PARQUET_SUFFIX, SCORES, VOCABULARY, read_vectors
 from features.contracts import folders, sharding
 from features.contracts.documents import Scores, ScoreShard
 from features.contracts.labels import Vocabulary, read_vocabulary
@@ -68,6 +65,7 @@ class Selection:
       vocabulary_fingerprint: of the columns.
       labels: columns of the selected labels.
       video_hashes: uint64 [videos], hashes of the selected ids; None for all videos.
+      by_origin: whether intervals are by the origins of the videos, which are read then.
     """
 
     folder: str
@@ -78,6 +76,7 @@ class Selection:
     vocabulary_fingerprint: str
     labels: tuple[int, ...]
     video_hashes: np.ndarray | None = None
+    by_origin: bool = False
 
     def blocks(self, share: float = 1.0) -> list[list[ShardKey]]:
         """Divide the shards into blocks that fit into memory.
@@ -107,11 +106,13 @@ class ScoredVideos:
 
     Attributes:
       ids: [videos].
+      origins: [videos], of each; () for a video without any, and if intervals are by video.
       block: scores and labels; labels that are not selected are left out.
       missing: (id, outcome) of the videos without scores.
     """
 
     ids: tuple[str, ...]
+    origins: tuple[tuple[str, ...], ...]
     block: Block
     missing: tuple[tuple[str, str], ...]
 
@@ -125,10 +126,15 @@ class SelectedScores:
     vocabulary: Vocabulary
 
     @property
+    def groups(self) -> tuple[str, ...]:
+        """The selected groups of the split."""
+        return tuple(self.selection.num_shards)
+
+    @property
     def num_videos_expected(self) -> int:
         """Number of videos of the selected groups, with and without scores."""
         groups = self.document.groups
-        return sum(groups[group].num_videos_expected for group in self.selection.num_shards)
+        return sum(groups[group].num_videos_expected for group in self.groups)
 
 
 def open_scores(
@@ -177,13 +183,54 @@ def open_scores(
     return SelectedScores(document, selection, vocabulary.prefix(size))
 
 
+def add_interval_flag(parser: argparse.ArgumentParser) -> None:
+    """Add --interval-by, the first argument of `choose_interval`."""
+    parser.add_argument(
+        "--interval-by",
+        choices=("video", "origin"),
+        help="what is independent: videos, or their origins (the manifest's group column), so that "
+        "videos of one origin count less; default: origin, if videos have some",
+    )
+
+
+def choose_interval(by: str | None, *sources: SelectedScores) -> list[SelectedScores]:
+    """Decide whether intervals are by origin; returns the sources with that decision.
+
+    Args:
+      by: "video" or "origin", as requested; None for origins if all folders have some.
+      sources: the SCORES folders.
+
+    Raises:
+      InputError: origins are requested, and a folder has none.
+    """
+    without = [
+        source.selection.folder
+        for source in sources
+        if not any(source.document.groups[name].num_with_origin for name in source.groups)
+    ]
+    if by == "origin" and without:
+        raise InputError(
+            f"--interval-by origin: no video of {' and '.join(without)} has an origin; name the "
+            "column of origins in the manifest (pipelines.prepare_dataset --group-column), then "
+            "extract and score with the same commands, which keep patches and scores; or give "
+            "--interval-by video"
+        )
+    by_origin = by != "video" and not without
+    return [
+        dataclasses.replace(
+            source, selection=dataclasses.replace(source.selection, by_origin=by_origin)
+        )
+        for source in sources
+    ]
+
+
 def read_block(selection: Selection, keys: Sequence[ShardKey], share: float = 1.0) -> ScoredVideos:
     """Read the selected videos of some shards.
 
     Args:
       selection: of the videos and labels.
       keys: of the shards.
-      share: as in `Selection.blocks`.
+      share: of the videos, as in `Selection.blocks`; of the origins if intervals are by origin.
 
     Raises:
       InputError: a score file belongs to another folder.
@@ -194,18 +241,24 @@ def read_block(selection: Selection, keys: Sequence[ShardKey], share: float = 1.
     # Filled file by file, so that the scores are in memory only once.
     scores = np.empty((num_videos, len(selection.labels)), np.float32)
     ids: list[str] = []
+    origins: list[tuple[str, ...]] = []
     labels: list[np.ndarray] = []
     for path, sidecar in zip(paths, sidecars, strict=True):
         if sidecar.num_videos:
             table = _read_scores(path + PARQUET_SUFFIX, selection)
-            wanted = _wanted(table["video_id"].to_pylist(), selection, share)
+            found = table["video_id"].to_pylist()
+            origins_of = sidecar.origins if selection.by_origin else {}
+            own = [origins_of.get(video_id, ()) for video_id in found]
+            wanted = _wanted(found, own, selection, share)
             table = table.filter(pa.array(wanted))
             rows = slice(len(ids), len(ids) + len(table))
             scores[rows] = _columns(read_vectors(table["scores"]), selection)
             ids += table["video_id"].to_pylist()
+            origins += [own[place] for place in np.flatnonzero(wanted)]
             labels += _labels(table["labels"], selection)
     return ScoredVideos(
         ids=tuple(ids),
+        origins=tuple(origins),
         block=Block.of_lists(scores[: len(ids)], labels),
         missing=tuple(
             (video.id, video.outcome) for sidecar in sidecars for video in sidecar.missing
@@ -213,9 +266,16 @@ def read_block(selection: Selection, keys: Sequence[ShardKey], share: float = 1.
     )
 
 
-def _wanted(ids: Sequence[str], selection: Selection, share: float) -> np.ndarray:
+def _wanted(
+    ids: Sequence[str],
+    origins: Sequence[tuple[str, ...]],
+    selection: Selection,
+    share: float,
+) -> np.ndarray:
     wanted = np.ones(len(ids), bool)
-    if share < 1:
+    if share < 1 and selection.by_origin:
+        wanted &= is_sampled(ids, origins, share)
+    elif share < 1:
         wanted &= np.array([unit_hash("shard", video_id) < share for video_id in ids], bool)
     if selection.video_hashes is not None:
         wanted &= np.isin(video_hashes(ids), selection.video_hashes)

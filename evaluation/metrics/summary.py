@@ -1,13 +1,16 @@
-"""The results of `evaluate`: `metrics.json`, `per_class.parquet` and `missing.parquet`."""
+"""The results of `evaluate`: `metrics.json` and its tables."""
 
 import collections
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from evaluation.metrics import jackknife
+from evaluation.metrics.jackknife import LeftOut
+from evaluation.metrics.origins import MIN_ORIGINS
 from evaluation.metrics.passes import Measurement
 from evaluation.metrics.selection import SelectedScores
 from features import ranking
@@ -20,7 +23,7 @@ from features.ranking import ClassMetrics
 from features.storage import files
 from pipelines.runtime.failure import fail
 
-PER_CLASS, MISSING = "per_class.parquet", "missing.parquet"
+PER_CLASS, MISSING, LEFT_OUT = "per_class.parquet", "missing.parquet", "left_out.parquet"
 _MAX_NAMED = 5  # labels in a message
 
 
@@ -76,15 +79,17 @@ def finish(measurement: Measurement, request: EvaluationRequest) -> None:
             where=selected.selection.folder,
             allow_two_values=request.allow_two_values,
         )
+        metrics = summarise(measurement, request)
     except InputError as error:
         fail(request.output, error)
     for name, table in (
         (PER_CLASS, per_class_table(measurement.classes, selected.vocabulary)),
         (MISSING, missing_table(measurement.coverage.missing)),
+        (LEFT_OUT, left_out_table(measurement.left_out)),
     ):
         with files.atomic_write(files.join(request.output, name)) as file:
             pq.write_table(table, file)
-    folders.write_document(request.output, summarise(measurement, request))
+    folders.write_document(request.output, metrics)
 
 
 def require_rankings(
@@ -125,7 +130,11 @@ def require_rankings(
 
 
 def summarise(measurement: Measurement, request: EvaluationRequest) -> Metrics:
-    """The content of `metrics.json`."""
+    """The content of `metrics.json`.
+
+    Raises:
+      InputError: intervals are by origin, and too many pairs of videos share one.
+    """
     scores, vocabulary = request.scores.document, request.scores.vocabulary
     coverage, classes = measurement.coverage, measurement.classes
     expected, defined = request.scores.num_videos_expected, classes.defined
@@ -176,13 +185,39 @@ def summarise(measurement: Measurement, request: EvaluationRequest) -> Metrics:
 
 def _intervals(headline: Headline, measurement: Measurement) -> Intervals:
     left_out, num_videos = measurement.left_out, measurement.coverage.num_videos
-    auc = jackknife.auc_interval(headline.mean_auc, left_out.mean_auc, num_videos)
+    shared = measurement.shared_origins()
+    auc = jackknife.auc_interval(headline.mean_auc, left_out.mean_auc, num_videos, shared)
     return Intervals(
         mean_auc=auc,
         d_prime=auc and (float(ranking.d_prime(auc[0])), float(ranking.d_prime(auc[1]))),
-        mean_ap=jackknife.ap_interval(headline.mean_ap, left_out.mean_ap, num_videos),
-        confidence=jackknife.CONFIDENCE,
-        num_videos_left_out=len(left_out.video_ids),
+        mean_ap=jackknife.ap_interval(headline.mean_ap, left_out.mean_ap, num_videos, shared),
+        **describe_interval(measurement),
+    )
+
+
+def describe_interval(measurement: Measurement) -> dict[str, Any]:
+    """The fields of `Intervals` that say how the intervals were made."""
+    by_origin = bool(measurement.num_origins)
+    return {
+        "confidence": jackknife.CONFIDENCE,
+        "num_videos_left_out": len(measurement.left_out.video_ids),
+        "by": "origin" if by_origin else "video",
+        "num_origins": measurement.num_origins if by_origin else None,
+        "num_without_origin": measurement.coverage.num_without_origin if by_origin else None,
+    }
+
+
+def explain_interval(intervals: Intervals) -> tuple[str, str | None]:
+    """In words: what the intervals are by, and a warning if there are too few origins."""
+    if intervals.num_origins is None:
+        return "by video, as if all videos were independent", None
+    without = f"{intervals.num_without_origin} videos without an origin count as their own"
+    found = f"by origin: {intervals.num_origins} origins; {without}"
+    if intervals.num_origins >= MIN_ORIGINS:
+        return found, None
+    return found, (
+        f"{intervals.num_origins} origins are too few for reliable intervals, which need "
+        f"{MIN_ORIGINS}: evaluate videos of more origins"
     )
 
 
@@ -211,6 +246,30 @@ def missing_table(missing: tuple[tuple[str, str], ...]) -> pa.Table:
             "video_id": pa.array([video_id for video_id, _ in missing], pa.string()),
             "outcome": pa.array([outcome for _, outcome in missing], pa.string()),
         }
+    )
+
+
+def left_out_table(left_out: LeftOut) -> pa.Table:
+    """The content of `left_out.parquet`: the means over the classes without each of some videos."""
+    return pa.table(
+        {
+            "video_id": pa.array(left_out.video_ids, pa.string()),
+            "origins": pa.array(left_out.origins, pa.list_(pa.string())),
+            "mean_auc": left_out.mean_auc,
+            "mean_ap": left_out.mean_ap,
+        }
+    )
+
+
+def read_left_out(report: str) -> LeftOut:
+    """Read `left_out.parquet` of a REPORT, for intervals of sums and differences of reports."""
+    with files.open_read(files.join(report, LEFT_OUT)) as file:
+        table = pq.read_table(file)
+    return LeftOut(
+        tuple(table["video_id"].to_pylist()),
+        tuple(map(tuple, table["origins"].to_pylist())),
+        table["mean_auc"].to_numpy(),
+        table["mean_ap"].to_numpy(),
     )
 
 

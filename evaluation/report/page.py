@@ -14,6 +14,7 @@ import matplotlib.image
 import numpy as np
 import pyarrow as pa
 
+from evaluation.metrics.summary import explain_interval
 from evaluation.report.clip import Clip
 from evaluation.report.figure import (
     Row,
@@ -90,6 +91,7 @@ def render_report(
         .get_template("report.html")
         .render(
             metrics=metrics,
+            explained_interval=explain_interval(metrics.intervals),
             format_version=Metrics.VERSION,
             best=best,
             worst=worst,

@@ -1,7 +1,8 @@
 """Make a SCORES folder from two tables: the scores of any other model, and the labels.
 
     scores    `id`, and for each label a column of numbers with the name of the label
-    labels    `id`, `labels`: a list, or text with the separator `;`
+    labels    `id`, `labels`, and optionally `group`, the origins of the video: lists, or texts
+              with the separator `;`
 
 The folder is evaluated and compared like the folders of `score_videos`.
 """
@@ -11,7 +12,7 @@ import contextlib
 import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
@@ -27,7 +28,7 @@ from features.contracts.sharding import ALL, EVALUATION
 from features.errors import InputError
 from features.storage import files
 
-_ID, _LABELS, _SEPARATOR = "id", "labels", ";"
+_ID, _LABELS, _GROUP, _SEPARATOR = "id", "labels", "group", ";"
 _NO_SCORE = "no_score"  # the outcome of a video that has labels and no scores
 _MAX_NAMED = 5  # values in a message
 _SHARD_BYTES = 64e6
@@ -46,14 +47,14 @@ def write_scores_folder(scores_file: str, labels_file: str, output: str) -> None
     Raises:
       InputError: a file cannot be read, or the tables do not fit together.
     """
-    labels_of = _read_labels(labels_file)
-    with _open(scores_file, "--scores-file") as batches:
+    labels_of, origins_of = _read_labels(labels_file)
+    with _open(scores_file, "--scores-file", texts=(_ID,)) as batches:
         names = _score_columns(scores_file, batches.schema)
         vocabulary = _vocabulary(labels_of, names, labels_file)
         num_shards = math.ceil(4 * len(names) * len(labels_of) / _SHARD_BYTES)
         files.delete_folder(output)
         scored = _write_shards(scores_file, batches, labels_of, vocabulary, num_shards, output)
-    account = _write_sidecars(scored, labels_of, num_shards, output)
+    account = _write_sidecars(scored, labels_of, origins_of, num_shards, output)
     files.write_bytes(files.join(output, labels.FILE_NAME), vocabulary.to_bytes())
     document = Scores(
         made_by=folders.made_by(),
@@ -95,10 +96,11 @@ class _Batches:
 
 
 @contextlib.contextmanager
-def _open(path: str, flag: str) -> Iterator[_Batches]:
+def _open(path: str, flag: str, texts: Sequence[str]) -> Iterator[_Batches]:
     try:
         with files.open_read(path) as file:
-            yield _batches(path, file)
+            # An id that looks like a number in the first rows may be text in later ones.
+            yield _batches(path, file, texts=texts)
     except (FileNotFoundError, IsADirectoryError) as error:
         raise InputError(f"{flag} {path}: no such file; give a Parquet or CSV file") from error
     except pa.ArrowInvalid as error:
@@ -106,16 +108,15 @@ def _open(path: str, flag: str) -> Iterator[_Batches]:
         raise InputError(f"{flag} {path}: cannot be read as {kind}: {error}") from error
 
 
-def _batches(path: str, file: IO[bytes]) -> _Batches:
+def _batches(path: str, file: IO[bytes], *, texts: Sequence[str]) -> _Batches:
     if not _is_csv(path):
         parquet = pq.ParquetFile(file)
         return _Batches(parquet.schema_arrow, parquet.iter_batches(_ROWS_AT_ONCE))
     reader = pyarrow.csv.open_csv(
         file,
         read_options=pyarrow.csv.ReadOptions(block_size=_CSV_BLOCK_BYTES),
-        # An id that looks like a number in the first rows may be text in later ones.
         convert_options=pyarrow.csv.ConvertOptions(
-            column_types={_ID: pa.string(), _LABELS: pa.string()}, strings_can_be_null=False
+            column_types=dict.fromkeys(texts, pa.string()), strings_can_be_null=False
         ),
     )
     return _Batches(reader.schema, iter(reader))
@@ -125,10 +126,11 @@ def _is_csv(path: str) -> bool:
     return path.lower().endswith(".csv")
 
 
-def _read_labels(path: str) -> dict[str, list[str]]:
-    """Read id -> sorted labels, without repetitions."""
+def _read_labels(path: str) -> tuple[dict[str, list[str]], dict[str, tuple[str, ...]]]:
+    """Read id -> labels, and id -> origins of the videos that have any; sorted and distinct."""
     found: dict[str, list[str]] = {}
-    with _open(path, "--labels-file") as batches:
+    origins_of: dict[str, tuple[str, ...]] = {}
+    with _open(path, "--labels-file", texts=(_ID, _LABELS, _GROUP)) as batches:
         for column in (_ID, _LABELS):
             if column not in batches.schema.names:
                 raise InputError(
@@ -137,17 +139,28 @@ def _read_labels(path: str) -> dict[str, list[str]]:
                 )
         for batch in batches.rows:
             ids = batch[_ID].cast(pa.string()).to_pylist()
-            for video_id, value in zip(ids, batch[_LABELS].to_pylist(), strict=True):
+            groups = [None] * len(ids)
+            if _GROUP in batches.schema.names:
+                groups = batch[_GROUP].to_pylist()
+            for video_id, value, group in zip(ids, batch[_LABELS].to_pylist(), groups, strict=True):
                 if video_id in found:
                     raise InputError(
                         f"--labels-file {path}: column id: {video_id!r} occurs twice; an id may "
                         "occur once: join the labels of its rows"
                     )
-                parts = value.split(_SEPARATOR) if isinstance(value, str) else value or []
-                found[video_id] = sorted({text for part in parts if (text := str(part).strip())})
+                found[video_id] = _texts(value)
+                if origins := _texts(group):
+                    origins_of[video_id] = tuple(origins)
     if not found:
         raise InputError(f"--labels-file {path}: has no rows; expected one row a video")
-    return found
+    return found, origins_of
+
+
+def _texts(value: Any) -> list[str]:
+    """The texts of a cell, sorted and distinct: a list, a text with separators, or a number."""
+    if not isinstance(value, list):
+        value = [] if value is None else str(value).split(_SEPARATOR)
+    return sorted({text for part in value if (text := str(part).strip())})
 
 
 def _score_columns(path: str, schema: pa.Schema) -> list[str]:
@@ -261,7 +274,11 @@ def _rows(
 
 
 def _write_sidecars(
-    shard_of: Mapping[str, int], labels_of: Mapping[str, list[str]], num_shards: int, output: str
+    shard_of: Mapping[str, int],
+    labels_of: Mapping[str, list[str]],
+    origins_of: Mapping[str, tuple[str, ...]],
+    num_shards: int,
+    output: str,
 ) -> Account:
     num_scored = collections.Counter(shard_of.values())
     missing: dict[int, list[MissingVideo]] = collections.defaultdict(list)
@@ -269,6 +286,9 @@ def _write_sidecars(
         if video_id not in shard_of:
             index = sharding.shard_of(video_id, EVALUATION, num_shards).index
             missing[index].append(MissingVideo(id=video_id, outcome=_NO_SCORE))
+    origins: dict[int, dict[str, tuple[str, ...]]] = collections.defaultdict(dict)
+    for video_id in origins_of.keys() & shard_of.keys():
+        origins[shard_of[video_id]][video_id] = origins_of[video_id]
     accounts = []
     for index in range(num_shards):
         sidecar = ScoreShard(
@@ -277,6 +297,7 @@ def _write_sidecars(
             num_videos=num_scored[index],
             num_patches=num_scored[index],
             missing=tuple(missing[index]),
+            origins=dict(sorted(origins[index].items())),
         )
         shards.write_sidecar(_path(index, num_shards, output), sidecar)
         accounts.append(count_shard(sidecar))

@@ -13,7 +13,7 @@ the media.
 import contextlib
 import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -91,18 +91,30 @@ class Network:
 
 @dataclasses.dataclass(frozen=True)
 class ScorePlan:
-    """Everything that decides the scores of one shard."""
+    """Everything that decides the scores of one shard, and the origins of its videos.
+
+    `origins` has id -> origins of the videos that have any.
+    """
 
     key: ShardKey
     source: FeaturesShard | MediaShard
     network: Network
+    origins: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
     @property
     def fingerprint(self) -> str:
         """Fingerprint for the sidecar: a shard with an equal one need not be scored again."""
         # The path of the export does not matter, only its weights.
         network = dataclasses.replace(self.network, export="")
-        return fingerprint([dataclasses.asdict(part) for part in (self.key, self.source, network)])
+        source = dataclasses.asdict(self.source)
+        if isinstance(self.source, MediaShard):
+            source["videos"] = [video.content() for video in self.source.videos]
+        return fingerprint([dataclasses.asdict(self.key), source, dataclasses.asdict(network)])
+
+    def origins_except(self, missing: Iterable[str]) -> dict[str, tuple[str, ...]]:
+        """Id -> origins, without the videos that have no scores."""
+        left_out = set(missing)
+        return {name: found for name, found in self.origins.items() if name not in left_out}
 
 
 def score_shard(plan: ScorePlan, output: str) -> ScoreShard:
@@ -114,6 +126,10 @@ def score_shard(plan: ScorePlan, output: str) -> ScoreShard:
     path = files.join(output, plan.key.path(SCORES))
     done = shards.find_sidecar(path, ScoreShard)
     if done is not None and done.plan == plan.fingerprint:
+        origins = plan.origins_except(video.id for video in done.missing)
+        if origins != done.origins:
+            done = dataclasses.replace(done, origins=origins)
+            shards.write_sidecar(path, done)
         return done
     shards.remove_sidecar(path)
     model = load_model(plan.network.export)
@@ -142,6 +158,7 @@ def score_shard(plan: ScorePlan, output: str) -> ScoreShard:
         num_videos=len(roster.ids),
         num_patches=int(num_patches.sum()),
         missing=tuple(MissingVideo(id=video, outcome=outcome) for video, outcome in roster.missing),
+        origins=plan.origins_except(video for video, _ in roster.missing),
     )
     shards.write_sidecar(path, sidecar)
     return sidecar

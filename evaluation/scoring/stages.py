@@ -44,7 +44,8 @@ def plan_from_features(key: ShardKey, features: str, network: Network) -> ScoreP
     sidecar = read_sidecar(files.join(features, key.path(PATCHES)), PatchShard)
     missing = tuple((reject.id, reject.reason) for reject in list_rejects(sidecar))
     source = FeaturesShard(features, sidecar.sha256, missing, sidecar.num_videos)
-    return ScorePlan(key, source, network)
+    origins = {video.id: video.origins for video in sidecar.videos if video.origins}
+    return ScorePlan(key, source, network, origins)
 
 
 @dataclasses.dataclass(eq=False)
@@ -86,7 +87,8 @@ def _plan_from_media(
     key, grouped = keyed
     videos = [Video(*row) for rows in grouped["videos"] for row in rows]
     videos.sort(key=lambda video: video.id)
-    return ScorePlan(ShardKey(*key), MediaShard(tuple(videos), timeout_seconds), network)
+    origins = {video.id: video.origins for video in videos if video.origins}
+    return ScorePlan(ShardKey(*key), MediaShard(tuple(videos), timeout_seconds), network, origins)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,6 +112,7 @@ def count_shard(sidecar: ScoreShard) -> Account:
         num_videos_expected=sidecar.num_videos + len(sidecar.missing),
         num_videos=sidecar.num_videos,
         num_patches=sidecar.num_patches,
+        num_with_origin=len(sidecar.origins),
     )
     missing = collections.Counter(video.outcome for video in sidecar.missing)
     return Account(1, {sidecar.group: counts}, missing)
@@ -138,6 +141,7 @@ def add_counts(parts: Iterable[ScoreCounts]) -> ScoreCounts:
         num_videos_expected=sum(part.num_videos_expected for part in parts),
         num_videos=sum(part.num_videos for part in parts),
         num_patches=sum(part.num_patches for part in parts),
+        num_with_origin=sum(part.num_with_origin for part in parts),
     )
 
 

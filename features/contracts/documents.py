@@ -19,7 +19,7 @@ from features.contracts.folders import MadeBy
 from features.contracts.sharding import ShardKey
 from features.front_end.front_end import FrontEnd
 from features.sound.outcome import Outcome
-from features.typed_json import OMIT_NONE, Document
+from features.typed_json import OMIT_DEFAULT, OMIT_NONE, Document
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -383,6 +383,7 @@ class ExtractedVideo:
       source: fingerprint of everything that decides the patches of the video.
       timeout_seconds: time limit that a reject of the outcome `timeout` exceeded; else None. Older
         folders do not have it.
+      origins: what the video was taken from, as in the data set; older folders do not have it.
     """
 
     id: str
@@ -393,6 +394,7 @@ class ExtractedVideo:
     drawn_from: int | None = dataclasses.field(default=None, metadata=OMIT_NONE)
     source: str
     timeout_seconds: float | None = dataclasses.field(default=None, metadata=OMIT_NONE)
+    origins: tuple[str, ...] = dataclasses.field(default=(), metadata=OMIT_DEFAULT)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -516,11 +518,15 @@ class Sweep(Document):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ScoreCounts:
-    """Videos of the set, videos that have scores, and patches of the latter."""
+    """Videos of the set, videos that have scores, their patches, and how many have an origin.
+
+    Older folders do not have `num_with_origin`.
+    """
 
     num_videos_expected: int
     num_videos: int
     num_patches: int
+    num_with_origin: int = dataclasses.field(default=0, metadata=OMIT_DEFAULT)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -544,7 +550,8 @@ class Scores(Document):
       subsets: subset -> its groups, the complete ones.
       dtype: of the scores.
       frame_scores, embeddings: whether scores and embeddings of every patch are kept.
-      num_videos_expected, num_videos, num_patches: as in `ScoreCounts`, of all groups.
+      num_videos_expected, num_videos, num_patches, num_with_origin: as in `ScoreCounts`, of all
+        groups.
       groups: by group.
       missing: outcome -> videos without scores.
     """
@@ -576,6 +583,7 @@ class Scores(Document):
     num_videos_expected: int
     num_videos: int
     num_patches: int
+    num_with_origin: int = dataclasses.field(default=0, metadata=OMIT_DEFAULT)
     groups: Mapping[str, ScoreCounts]
     missing: Mapping[str, int]
 
@@ -598,6 +606,8 @@ class ScoreShard(Sidecar):
       num_videos: videos that have scores.
       num_patches: of these videos.
       missing: the other videos.
+      origins: id -> origins, of the videos that have scores and an origin; older folders do not
+        have it.
     """
 
     FILE: ClassVar[str] = "scores-*.json"
@@ -608,6 +618,9 @@ class ScoreShard(Sidecar):
     num_videos: int
     num_patches: int
     missing: tuple[MissingVideo, ...]
+    origins: Mapping[str, tuple[str, ...]] = dataclasses.field(
+        default_factory=dict, metadata=OMIT_DEFAULT
+    )
 
 
 # REPORT
@@ -630,6 +643,10 @@ class Intervals:
       mean_auc, d_prime, mean_ap: of the metrics of these names.
       confidence: probability that an interval holds the value.
       num_videos_left_out: videos of the jackknife.
+      by: what is taken to be independent: videos, or the origins that videos were taken from. Older
+        folders do not have it: theirs are by video.
+      num_origins: origins of the videos; a video without any counts as one. None by video.
+      num_without_origin: videos without any. None by video.
     """
 
     mean_auc: tuple[float, float] | None
@@ -637,6 +654,9 @@ class Intervals:
     mean_ap: tuple[float, float] | None
     confidence: float
     num_videos_left_out: int
+    by: Literal["video", "origin"] = dataclasses.field(default="video", metadata=OMIT_DEFAULT)
+    num_origins: int | None = dataclasses.field(default=None, metadata=OMIT_NONE)
+    num_without_origin: int | None = dataclasses.field(default=None, metadata=OMIT_NONE)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 from collections.abc import Collection, Iterator, Mapping
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv
@@ -24,19 +25,29 @@ VIDEO_SCHEMA = pa.schema(
         ("group", pa.string()),
         ("shard", pa.int32()),
         ("num_shards", pa.int32()),
+        ("origins", pa.list_(pa.string())),
     ]
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class Video:
-    """A soundtrack to extract: a media file, or its part from start to end (seconds)."""
+    """A soundtrack to extract: a media file, or its part from start to end (seconds).
+
+    `origins` are what it was taken from, such as its uploader or the clips that it is composed of.
+    They decide no patch and no score: a plan of work is the same without them.
+    """
 
     id: str
     uri: str
     start: float | None
     end: float | None
     labels: tuple[int, ...]
+    origins: tuple[str, ...] = ()
+
+    def content(self) -> dict[str, Any]:
+        """The fields that decide patches and scores."""
+        return {name: value for name, value in vars(self).items() if name != "origins"}
 
 
 def read_videos(
@@ -54,5 +65,6 @@ def read_videos(
             if row["group"] in groups.get(row["split"], ()):
                 key = (row["split"], row["group"], row["shard"], row["num_shards"])
                 video = (row["id"], row["uri"], row["start"], row["end"], tuple(row["labels"]))
-                rows_by_shard[key].append(video)
+                # Older data sets do not have the origins.
+                rows_by_shard[key].append((*video, tuple(row["origins"] or ())))
     yield from rows_by_shard.items()

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.random import Generator
 
 from features.contracts.sharding import split_of
+from features.errors import InputError
 from features.front_end.params import LogMelParams
 from features.sound.outcome import AudioError
 from features.sound.waveform import read_waveform
@@ -37,6 +38,7 @@ class Clip:
     """A labelled recording, or the part of it from start to end (seconds).
 
     Attributes:
+      origins: what the clip was taken from; the clip itself if that is unknown.
       parts: audible parts, (start, end) in seconds of the medium; empty until `find_audible`.
     """
 
@@ -44,6 +46,7 @@ class Clip:
     uri: str
     labels: tuple[str, ...]
     split: str
+    origins: tuple[str, ...]
     start: float = 0.0
     end: float | None = None
     parts: tuple[tuple[float, float], ...] = ()
@@ -83,20 +86,43 @@ def read_clips(
     if Path(path).is_dir():
         listing = folder_per_label.read(path, pattern=pattern)
         found = match_media(listing, {}, listing.split_values)
-        return [Clip(row.id, row.uri, row.labels, row.split) for row in found.rows], found.left_out
+        clips = [
+            Clip(row.id, row.uri, row.labels, row.split, (row.group or row.id,))
+            for row in found.rows
+        ]
+        return clips, found.left_out
     table, rejects = read_manifest(path)
     clips = [
         Clip(
             id=row["id"],
             uri=row["uri"],
             labels=tuple(row["labels"]),
-            split=row["split"] or split_of(row["origin"] or row["id"]),
+            split=row["split"] or split_of(";".join(row["origins"]) or row["id"]),
+            origins=tuple(row["origins"]) or (row["id"],),
             start=row["start"] or 0.0,
             end=row["end"],
         )
         for row in table.to_pylist()
     ]
     return clips, rejects
+
+
+def check_origins(clips: Sequence[Clip]) -> None:
+    """Check that clips of one origin are in one split.
+
+    Raises:
+      InputError: some are not; `prepare_dataset` would refuse the corpus.
+    """
+    split_of_origin: dict[str, str] = {}
+    for clip in clips:
+        for origin in clip.origins:
+            if split_of_origin.setdefault(origin, clip.split) != clip.split:
+                raise InputError(
+                    f"clip {clip.id!r} in the split {clip.split} is from {origin!r}, of which "
+                    f"another clip is in the split {split_of_origin[origin]}; a network would be "
+                    "evaluated on what it was trained on: put a group into one split, and give "
+                    "clips and backgrounds different ids"
+                )
 
 
 def find_audible(

@@ -115,6 +115,7 @@ def _plan_split(
     seed = (composition.seed, list(SPLITS).index(split))
     rng = np.random.default_rng(seed)
     shuffled = _shuffle_forever(clips, rng)
+    origins_of = {clip.id: clip.origins for clip in clips}
     for index in range(count):
         seconds = rng.uniform(*composition.seconds)
         num_events = int(rng.integers(composition.events[0], composition.events[1] + 1))
@@ -125,14 +126,18 @@ def _plan_split(
             shortest=composition.event_seconds[0],
             rng=rng,
         )
+        background, origins = _draw_background(backgrounds, seconds, rng)
         yield Soundtrack(
             key=f"{split}-{index:05d}",
             split=split,
             media_format=composition.formats[index % len(composition.formats)],
             seconds=seconds,
-            background=_draw_background(backgrounds, seconds, rng),
+            background=background,
             events=tuple(events),
             seed=(*seed, index),
+            origins=tuple(
+                sorted({*origins, *(name for e in events for name in origins_of[e.source])})
+            ),
         )
 
 
@@ -161,10 +166,14 @@ def _draw_excerpt(clip: Clip, longest: float, rng: Generator) -> ClipSound:
     return ClipSound(clip.uri, start, min(last, start + longest))
 
 
-def _draw_background(recordings: Sequence[Clip], seconds: float, rng: Generator) -> Sound:
+def _draw_background(
+    recordings: Sequence[Clip], seconds: float, rng: Generator
+) -> tuple[Sound, tuple[str, ...]]:
+    """A background, and its origins."""
     if not recordings:
-        return Noise(rng.uniform(*NOISE_EXPONENTS))
-    return _draw_excerpt(recordings[int(rng.integers(len(recordings)))], seconds, rng)
+        return Noise(rng.uniform(*NOISE_EXPONENTS)), ()
+    recording = recordings[int(rng.integers(len(recordings)))]
+    return _draw_excerpt(recording, seconds, rng), recording.origins
 
 
 def add_generic_labels(

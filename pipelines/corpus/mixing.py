@@ -84,6 +84,7 @@ class Soundtrack:
       background: a sound from start to end.
       events: sounds over the background; each ends before the soundtrack ends.
       seed: of the random numbers of rendering.
+      origins: what its sounds were taken from; empty for sounds that were made for it alone.
     """
 
     key: str
@@ -93,6 +94,7 @@ class Soundtrack:
     background: Sound
     events: tuple[Event, ...]
     seed: tuple[int, ...]
+    origins: tuple[str, ...] = ()
 
     @property
     def labels(self) -> frozenset[str]:

@@ -2,7 +2,7 @@
 
     FOLDER/media/...        the soundtracks
     FOLDER/events.parquet   id, label, start, end (seconds), labelled, source of each event
-    FOLDER/manifest.csv     id, uri, labels of the whole soundtrack, split
+    FOLDER/manifest.csv     id, uri, labels of the whole soundtrack, split, group: its origins
 
 The same soundtracks give the same bytes with any number of processes.
 """
@@ -23,8 +23,8 @@ from pipelines.corpus.encoding import write_media
 from pipelines.corpus.mixing import Soundtrack, mix
 
 MANIFEST, EVENTS = "manifest.csv", "events.parquet"
-MANIFEST_COLUMNS = ("id", "uri", "labels", "split")
-LABEL_SEPARATOR = ";"
+MANIFEST_COLUMNS = ("id", "uri", "labels", "split", "group")
+LABEL_SEPARATOR = ";"  # of origins too
 # A row per event and label. If `labelled` is false, the event is audible but does not count for the
 # labels of the soundtrack.
 _EVENT_SCHEMA = pa.schema(
@@ -107,7 +107,8 @@ def write_manifest(path: Path, soundtracks: Sequence[Soundtrack]) -> None:
         writer.writerow(MANIFEST_COLUMNS)
         for soundtrack in soundtracks:
             labels = LABEL_SEPARATOR.join(sorted(soundtrack.labels))
-            writer.writerow((soundtrack.key, soundtrack.uri, labels, soundtrack.split))
+            origins = LABEL_SEPARATOR.join(soundtrack.origins)
+            writer.writerow((soundtrack.key, soundtrack.uri, labels, soundtrack.split, origins))
 
 
 def describe(soundtracks: Sequence[Soundtrack], folder: Path) -> str:

@@ -10,8 +10,8 @@ import pyarrow.csv
 from features.contracts.sharding import SPLITS
 from features.errors import InputError
 
-# One row per usable video. Labels are distinct and sorted; `split` is null if the hash decides it,
-# `origin` if it is unknown.
+# One row per usable video. Labels and origins are distinct and sorted; `split` is null if the hash
+# decides it.
 SCHEMA = pa.schema(
     [
         ("id", pa.string()),
@@ -20,7 +20,7 @@ SCHEMA = pa.schema(
         ("end", pa.float64()),
         ("labels", pa.list_(pa.string())),
         ("split", pa.string()),
-        ("origin", pa.string()),
+        ("origins", pa.list_(pa.string())),
     ]
 )
 # The manifest's own columns by name: Arrow arrays, or lists where the types of a column are mixed.
@@ -34,7 +34,7 @@ class ManifestFormat:
     Attributes:
       id, uri, labels: required columns.
       split, start, end, group: optional columns; None uses the column of that name if it exists.
-      label_separator: between the labels of a cell that is a string.
+      label_separator: between the labels, and between the groups, of a cell that is a string.
       split_values: value of the split column -> split.
     """
 

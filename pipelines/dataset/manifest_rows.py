@@ -56,26 +56,26 @@ def _parse_columns(
     absent = pa.nulls(num_rows, pa.string())
     texts = {
         field: _texts(fields.get(field, absent))
-        for field in ("id", "uri", "split", "group")
-        # A column of labels is of texts or of lists.
+        for field in ("id", "uri", "split")
+        # Columns of labels and of groups are of texts or of lists.
     }
     clean = _is_text(texts["id"]) & _is_text(texts["uri"])
-    labels, has_labels = _label_lists(fields.get("labels", absent), num_rows, layout)
-    clean &= has_labels
+    labels, has_texts = _text_lists(fields.get("labels", absent), num_rows, layout)
+    clean &= has_texts & (_numpy(pc.list_value_length(labels)) > 0)
     blank = _numpy(pc.equal(pc.fill_null(texts["split"], ""), ""))
     words = pa.array(list(layout.split_values), pa.string())
     place = pc.index_in(texts["split"], value_set=words)
     split = pa.array(list(layout.split_values.values()), pa.string()).take(place)
     clean &= _numpy(place.is_valid()) | (blank if layout.split is None else False)
-    origin = pc.if_else(pc.equal(texts["group"], ""), None, texts["group"])
-    clean &= _is_text(origin) | _numpy(origin.is_null())
+    origins, has_texts = _text_lists(fields.get("group", absent), num_rows, layout)
+    clean &= has_texts
     start, start_clean = _seconds(fields.get("start", absent))
     end, end_clean = _seconds(fields.get("end", absent))
     first, last = _numpy(start.fill_null(0.0)), _numpy(end.fill_null(math.inf))
     clean &= start_clean & end_clean & (first >= 0) & (first < last)
     clean &= np.isfinite(first) & (np.isfinite(last) | _numpy(end.is_null()))
     batch = pa.RecordBatch.from_arrays(
-        [texts["id"], _resolve(texts["uri"], folder), start, end, labels, split, origin],
+        [texts["id"], _resolve(texts["uri"], folder), start, end, labels, split, origins],
         schema=SCHEMA,
     )
     return (batch if clean.all() else batch.filter(pa.array(clean))), clean
@@ -104,10 +104,10 @@ def _is_text(texts: pa.Array) -> np.ndarray:
     return _numpy(pc.and_not(some, pc.match_substring(texts, "\0")).fill_null(False))
 
 
-def _label_lists(
+def _text_lists(
     column: pa.Array | list[Any], num_rows: int, layout: ManifestFormat
 ) -> tuple[pa.Array, np.ndarray]:
-    """list<string> [rows], distinct and sorted; and bool [rows]: whether a row is usable."""
+    """list<string> [rows], distinct and sorted; and bool [rows]: whether no text has a NUL."""
     if isinstance(column, pa.Array) and (
         pa.types.is_list(column.type) or pa.types.is_large_list(column.type)
     ):
@@ -129,7 +129,7 @@ def _label_lists(
     offsets = np.zeros(num_rows + 1, np.int32)
     np.cumsum(np.bincount(rows, minlength=num_rows), out=offsets[1:])
     values = encoded.dictionary.take(order).take(pa.array(ranks))
-    return pa.ListArray.from_arrays(offsets, values), usable & (np.diff(offsets) > 0)
+    return pa.ListArray.from_arrays(offsets, values), usable
 
 
 def _seconds(column: pa.Array | list[Any]) -> tuple[pa.Array, np.ndarray]:
@@ -171,7 +171,7 @@ def _parse_one_by_one(
                     "uri": files.resolve(_required("missing_uri", "uri", uri), folder),
                     "labels": _labels(raw["labels"], layout.label_separator),
                     "split": _split(raw["split"], layout),
-                    "origin": _text(raw["group"]) or None,
+                    "origins": _texts_of(raw["group"], layout.label_separator),
                     **_times(raw["start"], raw["end"]),
                 }
             )
@@ -215,9 +215,14 @@ def _required(reason: str, field: str, value: str) -> str:
     return value
 
 
-def _labels(value: Any, separator: str) -> list[str]:
+def _texts_of(value: Any, separator: str) -> list[str]:
+    """The texts of a list, or of a text with separators; distinct and sorted, none empty."""
     parts = value if isinstance(value, list) else _text(value).split(separator)
-    labels = sorted({label for part in parts if (label := _text(part))})
+    return sorted({text for part in parts if (text := _text(part))})
+
+
+def _labels(value: Any, separator: str) -> list[str]:
+    labels = _texts_of(value, separator)
     if not labels:
         raise _RejectedRowError("no_labels", f"labels are {value!r}")
     return labels

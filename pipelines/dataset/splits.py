@@ -1,8 +1,8 @@
 """The split of every video, and its position within the split.
 
 Videos of one origin (an uploader, an original recording) sound alike. The split is therefore drawn
-by the hash of the origin if that is known, and an origin that the manifest itself puts into two
-splits is reported.
+by the hash of the origin if that is known, and an origin with videos in two splits is reported. A
+video may have several origins, as a soundtrack that is composed of clips.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ from pipelines.dataset.manifest_format import SCHEMA
 # [0, 1): the order in which subsets take them.
 PLACED_SCHEMA = pa.schema(
     [
-        *(field for field in SCHEMA if field.name not in ("split", "origin")),
+        *(field for field in SCHEMA if field.name != "split"),
         pa.field("split", pa.int8()),
         pa.field("position", pa.float64()),
     ]
@@ -68,8 +68,9 @@ def assign_splits(batch: pa.RecordBatch) -> Iterator[Any]:
     A split that the manifest gives takes precedence over the hash.
     """
     own = pc.index_in(batch.column("split"), value_set=pa.array(list(SPLITS)))
-    origins = batch.column("origin")
-    keys = pc.coalesce(origins, batch.column("id"))
+    origins = batch.column("origins")
+    joined = pc.binary_join(origins, ";")
+    keys = pc.if_else(pc.equal(joined, ""), batch.column("id"), joined)
     splits = own.fill_null(0).to_numpy().astype(np.int8)
     is_drawn = own.is_null().to_numpy(zero_copy_only=False)
     splits[is_drawn] = sharding.splits_of(keys.filter(pa.array(is_drawn)).to_pylist())
@@ -79,7 +80,8 @@ def assign_splits(batch: pa.RecordBatch) -> Iterator[Any]:
     yield pa.RecordBatch.from_arrays(
         [columns[name] for name in PLACED_SCHEMA.names], schema=PLACED_SCHEMA
     )
-    known = pa.table([origins, pa.array(splits)], schema=_ORIGIN_SCHEMA).filter(origins.is_valid())
+    of_origin = splits[pc.list_parent_indices(origins).to_numpy()]
+    known = pa.table([origins.flatten(), pa.array(of_origin)], schema=_ORIGIN_SCHEMA)
     if known.num_rows:
         distinct = known.group_by(["origin", "split"]).aggregate([])
         names = distinct["origin"].to_pylist()

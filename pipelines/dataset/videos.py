@@ -145,6 +145,11 @@ def _digest(videos: pa.Table) -> int:
     """Checksum of the rows of a file as text: their layout in Arrow's memory may change."""
     place = videos.schema.get_field_index("labels")
     indices = pc.cast(videos["labels"], pa.list_(pa.string()))
+    rows = videos.set_column(place, "labels", pc.binary_join(indices, " "))
+    origins = pc.binary_join(videos["origins"], ";")
+    rows = rows.set_column(rows.num_columns - 1, "origins", origins)
+    if not pc.any(pc.not_equal(origins, "")).as_py():
+        rows = rows.drop_columns("origins")  # the checksum of older data sets, which have none
     text = io.BytesIO()
-    pyarrow.csv.write_csv(videos.set_column(place, "labels", pc.binary_join(indices, " ")), text)
+    pyarrow.csv.write_csv(rows, text)
     return int.from_bytes(hashlib.blake2b(text.getbuffer(), digest_size=8).digest(), "big")

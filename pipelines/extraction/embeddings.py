@@ -86,7 +86,10 @@ def embed_shard(key: ShardKey, embedder: Embedder, output: str) -> ShardResult:
     path = files.join(output, key.path(PATCHES))
     present = shards.find_patch_shard(path)
     if present is not None and present.plan == plan:
-        return ShardResult(present)
+        updated = dataclasses.replace(present, videos=source.videos)
+        if updated != present:  # other origins
+            shards.write_sidecar(path, updated)
+        return ShardResult(updated)
     records = _embed(
         shards.read_records(source_path), load_model(embedder.export), embedder.front_end
     )

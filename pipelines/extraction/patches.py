@@ -101,6 +101,7 @@ class ShardPlan:
         document = dataclasses.asdict(self)
         document["settings"]["front_end"] = self.settings.front_end.to_json()
         del document["settings"]["sampled_splits"]  # says nothing about this split
+        document["videos"] = [video.content() for video in self.videos]
         return fingerprint([_CODE_VERSION, document])
 
     @functools.cached_property
@@ -149,7 +150,10 @@ def extract_shard(
     kept = {} if present is None else _keep_videos(plan, present, mode)
     is_planned = present is not None and present.plan == plan.fingerprint
     if present is not None and is_planned and len(kept) == len(plan.videos):
-        return ShardResult(present)
+        updated = dataclasses.replace(present, videos=tuple(kept.values()))
+        if updated != present:  # other origins
+            shards.write_sidecar(path, updated)
+        return ShardResult(updated)
 
     with PatchSpool(plan.settings.front_end.patch_bytes) as spool, decoder_process() as decoder:
         extracted = {
@@ -158,7 +162,7 @@ def extract_shard(
             if video.id not in kept
         }
         if present is not None and is_planned:
-            retried = _replace_videos(present, extracted)
+            retried = _replace_videos(present, kept, extracted)
             if _outcomes(retried) == _outcomes(present):  # then the records are the same
                 if retried != present:
                     shards.write_sidecar(path, retried)
@@ -195,8 +199,9 @@ class _Extracted:
 
 def _keep_videos(plan: ShardPlan, present: PatchShard, mode: Mode) -> dict[str, ExtractedVideo]:
     """The videos of the plan, by id, whose outcome in the present sidecar is still valid."""
+    origins = {video.id: video.origins for video in plan.videos}
     return {
-        video.id: video
+        video.id: dataclasses.replace(video, origins=origins[video.id])
         for video in present.videos
         if plan.sources.get(video.id) == video.source and not _is_retried(video, mode)
     }
@@ -212,11 +217,11 @@ def _is_retried(video: ExtractedVideo, mode: Mode) -> bool:
     return mode.only_rejects or video.outcome in _TRANSIENT
 
 
-def _replace_videos(present: PatchShard, extracted: Mapping[str, _Extracted]) -> PatchShard:
-    videos = (
-        extracted[video.id].video if video.id in extracted else video for video in present.videos
-    )
-    return dataclasses.replace(present, videos=tuple(videos))
+def _replace_videos(
+    present: PatchShard, kept: Mapping[str, ExtractedVideo], extracted: Mapping[str, _Extracted]
+) -> PatchShard:
+    found = {**kept, **{name: entry.video for name, entry in extracted.items()}}
+    return dataclasses.replace(present, videos=tuple(found[video.id] for video in present.videos))
 
 
 def _outcomes(sidecar: PatchShard) -> list[Outcome]:
@@ -309,6 +314,7 @@ def _decode(
         drawn_from=decoder.drawn_from if outcome in WRITTEN else None,
         source=plan.sources[video.id],
         timeout_seconds=mode.timeout_seconds if outcome == Outcome.TIMEOUT else None,
+        origins=video.origins,
     )
     return _Extracted(extracted, places, decoder.cpu_seconds - cpu_before)
 

@@ -108,7 +108,7 @@ def ours(videos: Videos, num_left_out: int = 0) -> Ours:
     metrics = watch(ranking.class_metrics, positives, ranks)
     for block in sample(videos, num_left_out):
         ids = [""] * block.num_videos
-        interval_watch(jackknife.leave_one_out, block, ids, positives, ranks)
+        interval_watch(jackknife.leave_one_out, block, ids, [()] * len(ids), positives, ranks)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
     return Ours(metrics, watch.seconds, interval_watch.seconds, peak)
 

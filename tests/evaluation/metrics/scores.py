@@ -1,5 +1,6 @@
 """Random scores of videos, measured in memory or written as a SCORES folder."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,14 +35,25 @@ def make_vocabulary(truth: np.ndarray) -> Vocabulary:
 
 def scored(scores: np.ndarray, truth: np.ndarray, missing: Sequence = ()) -> ScoredVideos:
     ids = tuple(f"video {row:03d}" for row in range(len(scores)))
-    return ScoredVideos(ids, Block(scores, *np.nonzero(truth)), tuple(missing))
+    return ScoredVideos(ids, ((),) * len(ids), Block(scores, *np.nonzero(truth)), tuple(missing))
 
 
-def measure(scores: np.ndarray, truth: np.ndarray, missing: Sequence = ()) -> Measurement:
+def measure(
+    scores: np.ndarray,
+    truth: np.ndarray,
+    missing: Sequence = (),
+    origins: Sequence[tuple[str, ...]] = (),
+) -> Measurement:
+    """Measure scores in memory; intervals are by origin if `origins` are given."""
     videos = scored(scores, truth, missing)
-    first = passes.first_pass(videos, "/scores", make_vocabulary(truth))
+    if origins:
+        videos = dataclasses.replace(videos, origins=tuple(origins))
+    vocabulary, by_origin = make_vocabulary(truth), bool(origins)
+    first = passes.first_pass(videos, "/scores", vocabulary, by_origin=by_origin)
     ranks = ranking.rank_positives(scores, first.positives)
-    left_out = jackknife.leave_one_out(videos.block, videos.ids, first.positives, ranks)
+    left_out = jackknife.leave_one_out(
+        videos.block, videos.ids, videos.origins, first.positives, ranks
+    )
     return passes.measure(left_out, first, ranks)
 
 
@@ -52,6 +64,7 @@ def write_folder(
     *,
     ids: Sequence[str] | None = None,
     names: Sequence[str] | None = None,
+    origins: Sequence[Sequence[str]] | None = None,
 ) -> str:
     """Write a SCORES folder of all rows of `scores`; further rows of `truth` have no scores."""
     names = names or make_vocabulary(truth).names
@@ -60,7 +73,10 @@ def write_folder(
     columns = {"id": list(ids)[: len(scores)], **dict(zip(names, scores.T, strict=True))}
     folder.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.table(columns), folder / "scores.parquet")
-    pq.write_table(pa.table({"id": list(ids), "labels": labels}), folder / "labels.parquet")
+    table = pa.table({"id": list(ids), "labels": labels})
+    if origins is not None:
+        table = table.append_column("group", pa.array(origins, pa.list_(pa.string())))
+    pq.write_table(table, folder / "labels.parquet")
     output = str(folder / "scores")
     write_scores_folder(str(folder / "scores.parquet"), str(folder / "labels.parquet"), output)
     return output

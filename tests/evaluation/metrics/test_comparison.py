@@ -4,10 +4,11 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import sklearn.metrics
 
-from evaluation.metrics import comparison
+from evaluation.metrics import comparison, summary
 from evaluation.metrics.comparison import Comparison, ComparisonRequest, Overlap
 from evaluation.metrics.selection import SelectedScores, open_scores
 from features import ranking
@@ -164,3 +165,39 @@ def test_table_has_the_metrics_of_both() -> None:
         "label", "label_id", "name", "positives", "negatives", "auc_a", "ap_a", "auc_b", "ap_b",
     ]  # fmt: skip
     assert table["ap_b"].to_pylist() == b.classes.ap.tolist()
+
+
+def test_interval_by_origin_is_wider_where_pairs_of_videos_are_equal() -> None:
+    twice = np.repeat(np.arange(25), 2)
+    truth, a, b = TRUTH[twice], SCORES[twice], OTHER[twice]
+    origins = [(f"origin {name}",) for name in twice]
+
+    by_video = comparison.compare(make_request(), measure(a, truth), measure(b, truth))
+    runs = [measure(scores, truth, origins=origins) for scores in (a, b)]
+    comparison.require_comparable(make_request(), *runs)
+    by_origin = comparison.compare(make_request(), *runs)
+
+    assert by_origin.difference == by_video.difference
+    assert (by_origin.intervals.by, by_origin.intervals.num_origins) == ("origin", 25)
+    widths = [np.diff(found.intervals.mean_ap)[0] for found in (by_origin, by_video)]
+    assert widths[0] / widths[1] == pytest.approx(2**0.5, rel=0.06)
+
+
+def test_videos_with_other_origins_are_refused() -> None:
+    origins = [(f"origin {row}",) for row in range(50)]
+    other = [*origins[:30], ("another",), *origins[31:]]
+    runs = [measure(SCORES, TRUTH, origins=found) for found in (origins, other)]
+
+    with pytest.raises(InputError, match="video 'video 030' has other origins"):
+        comparison.require_comparable(make_request(), *runs)
+
+
+def test_left_out_table_is_read_as_it_was_written(tmp_path: Path) -> None:
+    origins = [("a", "b"), *[()] * 49]
+    left_out = measure(SCORES, TRUTH, origins=origins).left_out
+    pq.write_table(summary.left_out_table(left_out), tmp_path / summary.LEFT_OUT)
+
+    found = summary.read_left_out(str(tmp_path))
+
+    assert (found.video_ids, found.origins) == (left_out.video_ids, left_out.origins)
+    np.testing.assert_array_equal(found.mean_ap, left_out.mean_ap)

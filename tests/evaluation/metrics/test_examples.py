@@ -20,7 +20,9 @@ def make_block(num_videos=60, num_classes=30, seed=3):
 
 
 def found(ids, scores, truth):
-    return examples.find_examples(ScoredVideos(tuple(ids), Block(scores, *np.nonzero(truth)), ()))
+    return examples.find_examples(
+        ScoredVideos(tuple(ids), ((),) * len(ids), Block(scores, *np.nonzero(truth)), ())
+    )
 
 
 def parts(ids, scores, truth, cuts):

@@ -41,7 +41,7 @@ def test_equals_the_figures_without_each_video(rounded: bool) -> None:
 
     block, positives, ranks = passes(scores, truth)
     ids = [f"{row:02d}" for row in range(40)]
-    left_out = jackknife.leave_one_out(block, ids, positives, ranks)
+    left_out = jackknife.leave_one_out(block, ids, [()] * len(ids), positives, ranks)
 
     for row in range(40):
         rest = np.arange(40) != row
@@ -57,12 +57,13 @@ def test_any_cut_into_blocks_gives_the_same() -> None:
     scores, truth = make_set(np.random.default_rng(2), 60)
     block, positives, ranks = passes(scores, truth)
     ids = [f"{row:02d}" for row in range(60)]
-    whole = jackknife.leave_one_out(block, ids, positives, ranks)
+    whole = jackknife.leave_one_out(block, ids, [()] * len(ids), positives, ranks)
 
     parts = [
         jackknife.leave_one_out(
             Block.of_lists(scores[rows], [np.flatnonzero(row) for row in truth[rows]]),
             ids[rows],
+            [()] * len(ids[rows]),
             positives,
             ranks,
         )
@@ -84,7 +85,9 @@ def repeat(num_videos: int, num_left_out: int, num_sets: int) -> dict[str, np.nd
         _, positives, ranks = passes(scores, truth)
         sample = rng.choice(num_videos, num_left_out, replace=False)
         block = Block.of_lists(scores[sample], [np.flatnonzero(row) for row in truth[sample]])
-        left_out = jackknife.leave_one_out(block, [""] * num_left_out, positives, ranks)
+        left_out = jackknife.leave_one_out(
+            block, [""] * num_left_out, [()] * num_left_out, positives, ranks
+        )
         figures = ranking.class_metrics(positives, ranks)
         auc, ap = np.nanmean(figures.auc), np.nanmean(figures.ap)
         rows.append(
@@ -114,7 +117,7 @@ def test_standard_error_is_that_of_drawing_videos_with_replacement() -> None:
     rng = np.random.default_rng(5)
     scores, truth = make_set(rng, 1500)
     block, positives, ranks = passes(scores, truth)
-    left_out = jackknife.leave_one_out(block, [""] * 1500, positives, ranks)
+    left_out = jackknife.leave_one_out(block, [""] * 1500, [()] * 1500, positives, ranks)
 
     drawn = []
     for _ in range(300):
@@ -138,7 +141,7 @@ def test_interval_of_a_paired_difference_covers_it_and_is_narrower() -> None:
         runs = []
         for run in (scores, worse):
             block, positives, ranks = passes(run, truth)
-            left_out = jackknife.leave_one_out(block, [""] * 200, positives, ranks)
+            left_out = jackknife.leave_one_out(block, [""] * 200, [()] * 200, positives, ranks)
             runs.append((np.nanmean(ranking.class_metrics(positives, ranks).ap), left_out))
         (first, a), (second, b) = runs
         low, high = jackknife.difference_interval(first - second, a.mean_ap - b.mean_ap, 200)
@@ -159,6 +162,6 @@ def test_no_interval_where_the_figure_has_no_spread(value: float) -> None:
 
 
 def test_nothing_merged_is_nothing() -> None:
-    merged = jackknife.merge([LeftOut((), np.empty(0), np.empty(0))])
+    merged = jackknife.merge([LeftOut((), (), np.empty(0), np.empty(0))])
 
     assert merged.video_ids == ()

@@ -13,7 +13,9 @@ SCORES, TRUTH = make_scores(30, 4)
 def test_counts_of_blocks_add_up() -> None:
     missing = [[("x", "corrupt")], [("a", "timeout"), ("b", "corrupt")], []]
     parts = [
-        first_pass(scored(SCORES[rows], TRUTH[rows], own), "/s", make_vocabulary(TRUTH))
+        first_pass(
+            scored(SCORES[rows], TRUTH[rows], own), "/s", make_vocabulary(TRUTH), by_origin=False
+        )
         for rows, own in zip((slice(0, 7), slice(7, 30), slice(0, 0)), missing, strict=True)
     ]
 
@@ -36,4 +38,4 @@ def test_a_score_that_is_not_finite_is_named(value: float) -> None:
     scores[4, 2] = value
 
     with pytest.raises(InputError, match=f"/s: .* 'video 004' for label 'label 2' is {value}"):
-        first_pass(scored(scores, TRUTH), "/s", make_vocabulary(TRUTH))
+        first_pass(scored(scores, TRUTH), "/s", make_vocabulary(TRUTH), by_origin=False)

@@ -9,6 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import scipy.special
 import sklearn.metrics
 
 from evaluation import compare, evaluate
@@ -118,7 +119,7 @@ def test_missing_videos_are_counted_beside_every_metric(tmp_path: Path, capsys) 
     shown = capsys.readouterr().out.splitlines()
     assert all("118 of 120 videos" in line for line in shown[:3])
     assert "of 118 videos" in shown[3]
-    assert "2 no_score" in shown[5]
+    assert "2 no_score" in shown[6]
 
 
 def test_classes_without_metrics_are_listed_with_the_reason(tmp_path: Path) -> None:
@@ -285,3 +286,42 @@ def test_a_file_of_other_scores_is_refused(two_runs: Path, tmp_path: Path) -> No
 
     with pytest.raises(InputError, match=r"scores-.*parquet: vocabulary fingerprint is '\w+', exp"):
         evaluate.main([f"--scores={tmp_path}/report/scores", f"--output={tmp_path}/again"])
+
+
+def test_intervals_are_by_the_groups_of_the_videos(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Videos of a group have the same scores and labels, and so count as one video."""
+    scores, labels, _ = make_tables()
+    group = np.arange(NUM_VIDEOS) // 2 * 2
+    scores[LABELS] = scores[LABELS].to_numpy()[group]
+    labels["labels"] = labels["labels"].to_numpy()[group]
+    labels["group"] = [f"uploader {name}" if name else "" for name in group]
+    flags = write(tmp_path, scores, labels)
+
+    by_origin = run(tmp_path, flags)["intervals"]
+    shown = capsys.readouterr().out
+    by_video = run(tmp_path, [*flags, "--interval-by=video"])["intervals"]
+
+    assert (by_origin["by"], by_origin["num_origins"], by_origin["num_without_origin"]) == (
+        "origin", NUM_VIDEOS // 2 + 1, 2,
+    )  # fmt: skip
+    assert f"by origin: {NUM_VIDEOS // 2 + 1} origins; 2 videos without an origin" in shown
+    assert "by" not in by_video
+    widths = [np.diff(scipy.special.logit(found["mean_ap"]))[0] for found in (by_origin, by_video)]
+    assert widths[0] / widths[1] == pytest.approx(2**0.5, rel=0.05)
+
+
+def test_few_origins_are_warned_of_and_none_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scores, labels, _ = make_tables()
+    labels["group"] = [f"uploader {row % 40}" for row in range(NUM_VIDEOS)]
+
+    run(tmp_path, write(tmp_path, scores, labels))
+
+    assert "40 origins are too few for reliable intervals" in capsys.readouterr().out
+    assert "40 origins are too few" in (tmp_path / "report" / "report.html").read_text()
+    flags = write(tmp_path, scores, labels.drop(columns="group"))
+    with pytest.raises(InputError, match=r"--interval-by origin: no video of .* has an origin"):
+        run(tmp_path, [*flags, "--interval-by=origin"])

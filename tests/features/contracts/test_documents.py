@@ -327,7 +327,8 @@ def expected_rows(record: type) -> list[tuple[str, str]]:
             (hint,) = set(typing.get_args(hint)) - {types.NoneType}
             rows.append((field.name, f"{name_of(hint)}, optional"))
         else:
-            rows.append((field.name, name_of(hint)))
+            optional = ", optional" if field.metadata.get("omit_default") else ""
+            rows.append((field.name, name_of(hint) + optional))
     return rows
 
 

@@ -22,8 +22,8 @@ def executor() -> Iterator[Executor]:
 def test_a_clip_is_cut_at_its_long_silences(tmp_path: Path, executor: Executor) -> None:
     # Half a second belongs to the sound, one and a half does not.
     write_clip(tmp_path / "a.wav", 700.0, [(0.2, 0.6), (1.1, 1.5), (3.0, 3.9)])
-    whole = Clip("a", str(tmp_path / "a.wav"), ("a",), TRAIN)
-    part = Clip("b", str(tmp_path / "a.wav"), ("a",), TRAIN, start=1.0, end=3.5)
+    whole = Clip("a", str(tmp_path / "a.wav"), ("a",), TRAIN, ("a",))
+    part = Clip("b", str(tmp_path / "a.wav"), ("a",), TRAIN, ("a",), start=1.0, end=3.5)
 
     audible, rejects = find_audible([whole, part], shortest=0.3, executor=executor)
 
@@ -34,7 +34,9 @@ def test_a_clip_is_cut_at_its_long_silences(tmp_path: Path, executor: Executor) 
 
 def test_a_clip_that_cannot_be_decoded_becomes_a_reject(tmp_path: Path, executor: Executor) -> None:
     _, rejects = find_audible(
-        [Clip("gone", str(tmp_path / "gone.wav"), ("a",), TRAIN)], shortest=0.3, executor=executor
+        [Clip("gone", str(tmp_path / "gone.wav"), ("a",), TRAIN, ("a",))],
+        shortest=0.3,
+        executor=executor,
     )
 
     assert [(reject.id, reject.reason) for reject in rejects] == [("gone", Outcome.NOT_FOUND)]

@@ -26,11 +26,13 @@ def plan(audible: list[Clip], backgrounds: list[Clip] | None = None, **changes) 
 
 
 def clip(name: str, split: str, *, seconds: float = 3.0) -> Clip:
-    return Clip(name, f"{name}.wav", ("label",), split, parts=((0.5, 0.5 + seconds),))
+    return Clip(name, f"{name}.wav", ("label",), split, (name,), parts=((0.5, 0.5 + seconds),))
 
 
 def test_another_seed_gives_another_corpus() -> None:
-    audible = [Clip(str(i), "x.wav", ("a",), TRAIN, parts=((0.0, 3.0),)) for i in range(9)]
+    audible = [
+        Clip(str(i), "x.wav", ("a",), TRAIN, (f"take {i}",), parts=((0.0, 3.0),)) for i in range(9)
+    ]
 
     assert plan(audible) == plan(audible)
     assert plan(audible) != plan(audible, seed=2)
@@ -75,7 +77,7 @@ def test_backgrounds_stay_in_their_split() -> None:
 
 
 def test_generic_labels_that_are_refused() -> None:
-    audible = [Clip("1", "1.wav", ("dog",), TRAIN, parts=((0.0, 1.0),))]
+    audible = [Clip("1", "1.wav", ("dog",), TRAIN, ("1",), parts=((0.0, 1.0),))]
 
     with pytest.raises(InputError, match=r"g\.csv: no clip has the label 'dgo'; remove it"):
         add_generic_labels(audible, {"dgo": ["animal"]}, "g.csv")
@@ -84,7 +86,7 @@ def test_generic_labels_that_are_refused() -> None:
 
 
 def test_generic_labels_of_generic_labels_are_added() -> None:
-    clips = [Clip(name, "", (name,), TRAIN) for name in ("dog", "rain")]
+    clips = [Clip(name, "", (name,), TRAIN, (name,)) for name in ("dog", "rain")]
 
     labelled = add_generic_labels(clips, {"dog": ["pet"], "pet": ["animal"]}, "g.csv")
 

@@ -27,6 +27,7 @@ def make_batch(num_videos: int, seed: int) -> pa.RecordBatch:
         "start": [None] * num_videos,
         "end": [None if index % 2 else 10.0 for index in range(num_videos)],
         "labels": labels,
+        "origins": [[]] * num_videos,
         "split": sharding.splits_of(ids),
         "position": sharding.unit_hashes("position", ids),
     }
@@ -150,6 +151,7 @@ def test_memory_of_a_label_does_not_grow_with_its_videos() -> None:
         "start": pa.nulls(len(ids), pa.float64()),
         "end": pa.nulls(len(ids), pa.float64()),
         "labels": [[0]] * len(ids),
+        "origins": [[]] * len(ids),
         "split": np.full(len(ids), 2, np.int8),
     }
     lowest: list[float] = []
