@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 import sklearn.metrics
@@ -21,14 +22,21 @@ from tests.conftest import TONES, Corpus
 from training import train
 
 SUBSET = ["--subset=2"]
+# Evaluation videos -> what they were taken from; the others have no origin.
+_GROUPS = {"clip-00": ["a"], "clip-03": ["a", "b"], "clip-05": ["b"], "absent": ["a"]}
 
 
 @pytest.fixture(scope="module")
 def folders(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """dataset, of which two groups of evaluation videos are a subset; features, run, scores."""
     root = tmp_path_factory.mktemp("scoring")
+    table = pyarrow.csv.read_csv(corpus.manifest)
+    uris = [str(corpus.manifest.parent / uri) for uri in table["uri"].to_pylist()]
+    groups = [_GROUPS.get(video_id.partition(".")[0]) for video_id in table["id"].to_pylist()]
+    table = table.set_column(1, "uri", pa.array(uris))
+    pq.write_table(table.append_column("group", pa.array(groups)), root / "videos.parquet")
     prepare_dataset.main(
-        ["--manifest", str(corpus.manifest), "--output", f"{root}/dataset",
+        ["--manifest", f"{root}/videos.parquet", "--output", f"{root}/dataset",
          "--balanced-sets=1,2", "--examples-per-class=2"]
     )  # fmt: skip
     extract_features.main(["--dataset", f"{root}/dataset", "--output", f"{root}/features"])
@@ -76,6 +84,32 @@ def test_media_give_the_scores_of_their_features(folders: Path, tmp_path: Path) 
     assert ours.keys() == theirs.keys()
     for video_id, own in ours.items():
         np.testing.assert_allclose(own, theirs[video_id], atol=1e-6)
+
+
+@pytest.mark.parametrize("source", ["--features", "--from-media"])
+def test_origins_of_the_manifest_reach_the_intervals(
+    folders: Path, tmp_path: Path, source: str
+) -> None:
+    """Scores without origins, as earlier versions wrote them, get them by the same command."""
+    scores = tmp_path / "scores"
+    if source == "--features":
+        shutil.copytree(folders / "scores", scores)
+        for path in scores.glob("*/*/scores-*.json"):
+            sidecar = json.loads(path.read_text())
+            path.write_text(json.dumps({**sidecar, "origins": {}}))
+    before = {path: path.stat().st_mtime_ns for path in scores.glob("*/*/*.parquet")}
+    score(folders, scores, *["--frame-scores", "--embeddings"] * bool(before), source=source)
+
+    assert all(path.stat().st_mtime_ns == written for path, written in before.items())
+    sidecars = [json.loads(path.read_text()) for path in scores.glob("*/*/scores-*.json")]
+    listed = [part.get("origins", {}).items() for part in sidecars]
+    found = {name.partition(".")[0]: own for items in listed for name, own in items}
+    assert found == {name: own for name, own in _GROUPS.items() if name != "absent"}
+    assert read_document(str(scores), Scores).num_with_origin == 3
+
+    intervals = report(scores, tmp_path / "report").intervals
+    assert (intervals.by, intervals.num_origins, intervals.num_without_origin) == ("origin", 4, 2)
+    assert report(scores, tmp_path / "report", "--interval-by=video").intervals.by == "video"
 
 
 def test_an_export_without_its_run_is_enough(folders: Path, tmp_path: Path) -> None:

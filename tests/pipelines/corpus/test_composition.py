@@ -1,11 +1,13 @@
 """Plans of composed soundtracks are examined; no medium is read."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from features.contracts.sharding import EVALUATION, TRAIN, VALIDATION
 from features.errors import InputError
-from pipelines.corpus.clips import Clip
+from pipelines.corpus.clips import Clip, check_origins
 from pipelines.corpus.composition import Composition, add_generic_labels, plan_soundtracks
 from pipelines.corpus.encoding import FORMATS
 from pipelines.corpus.mixing import Noise, Soundtrack
@@ -91,3 +93,24 @@ def test_generic_labels_of_generic_labels_are_added() -> None:
     labelled = add_generic_labels(clips, {"dog": ["pet"], "pet": ["animal"]}, "g.csv")
 
     assert [clip.labels for clip in labelled] == [("animal", "dog", "pet"), ("rain",)]
+
+
+def test_origins_are_those_of_all_clips_and_of_the_background() -> None:
+    audible = [
+        dataclasses.replace(clip(f"c{i}", TRAIN), origins=(f"recording {i // 2}",))
+        for i in range(6)
+    ]
+    behind = [dataclasses.replace(clip("wind", TRAIN, seconds=9), origins=("field",))]
+
+    for soundtrack in plan(audible, behind, num_soundtracks=20):
+        used = {f"recording {int(event.source[1:]) // 2}" for event in soundtrack.events}
+        assert soundtrack.origins == tuple(sorted(used | {"field"}))
+    assert "field" not in plan(audible)[0].origins
+
+
+def test_clips_of_one_origin_in_two_splits_are_refused() -> None:
+    clips = [clip("a", TRAIN), dataclasses.replace(clip("b", EVALUATION), origins=("a",))]
+
+    with pytest.raises(InputError, match="clip 'b' in the split evaluation is from 'a', of which"):
+        check_origins(clips)
+    check_origins(clips[:1] * 2)

@@ -93,6 +93,25 @@ def test_labels_may_be_a_list(tmp_path: Path, suffix: str) -> None:
     assert videos[0]["labels"] == ["Rain; heavy", "Wind"]
 
 
+@pytest.mark.parametrize(
+    "groups", [["b;a", " a ;;b", "", None], [["b", "a"], ["a", "b"], [], None]]
+)
+def test_groups_may_be_several(tmp_path: Path, groups: list[Any]) -> None:
+    rows = [
+        {"id": str(row), "uri": "a.wav", "labels": "x", "group": group}
+        for row, group in enumerate(groups)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "videos.parquet")
+    # Rows with numbers of another form are parsed one by one.
+    others = pa.Table.from_pylist([{**row, "start": "0e0"} for row in rows])
+    pq.write_table(others, tmp_path / "rows.parquet")
+
+    for name in ("videos.parquet", "rows.parquet"):
+        videos, rejects = read(tmp_path / name, ManifestFormat())
+        assert rejects == []
+        assert [video["origins"] for video in videos] == [["a", "b"], ["a", "b"], [], []]
+
+
 def test_columns_and_split_values_can_be_named(tmp_path: Path) -> None:
     path = tmp_path / "clips.csv"
     path.write_text("clip,file,tag,fold\nx,x.ogg,dog,1\ny,y.ogg,dog,4\nz,z.ogg,cat,5\n")

@@ -262,3 +262,18 @@ def test_a_video_is_fingerprinted_once(shard: Shard, monkeypatch: pytest.MonkeyP
 
     assert set(counts.values()) == {1}
     assert len(counts) == 3
+
+
+def test_other_origins_change_the_sidecar_alone(shard: Shard) -> None:
+    first = shard.extract().sidecar
+    written = Path(shard.path + shards.RECORDS_SUFFIX).stat().st_mtime_ns
+    videos = tuple(dataclasses.replace(video, origins=("a", "b")) for video in shard.plan.videos)
+    other = dataclasses.replace(shard, plan=dataclasses.replace(shard.plan, videos=videos))
+
+    second = other.extract()
+
+    assert second == ShardResult(second.sidecar)  # nothing was decoded
+    assert second.sidecar == shard.sidecar
+    assert {video.origins for video in second.sidecar.videos} == {("a", "b")}
+    assert second.sidecar.plan == first.plan
+    assert Path(shard.path + shards.RECORDS_SUFFIX).stat().st_mtime_ns == written
