@@ -26,8 +26,16 @@ NUM_RANGES = 2**20
 NUM_TOGETHER = 50
 # Upper ends of the bins of lengths, in seconds; the last bin has none.
 LENGTH_SECONDS = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200)
-# An example of a label: a video of the evaluation split, identified by its position.
-_DRAWN = np.dtype([("label", np.int32), ("position", np.float64), ("milliseconds", np.int64)])
+# An example of a label: a video of the evaluation split, identified by its position, and the random
+# number of the label and the video.
+_DRAWN = np.dtype(
+    [
+        ("label", np.int32),
+        ("draw", np.uint32),
+        ("position", np.float64),
+        ("milliseconds", np.int64),
+    ]
+)
 # Drawn examples are thinned out when there are so many more than needed.
 _SLACK = 2**18
 
@@ -46,7 +54,7 @@ class CorpusCounts:
         together: [`NUM_TOGETHER`, `NUM_TOGETHER`]; videos that have both labels.
         range_videos, range_milliseconds: [`NUM_RANGES`]; of the training split by position, if
           subsets of it are requested.
-      drawn: for each label the evaluation videos of the lowest positions; `_DRAWN`.
+      drawn: for each label the evaluation videos of the lowest numbers; `_DRAWN`.
     """
 
     arrays: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
@@ -100,7 +108,7 @@ class CountVideos(beam.CombineFn):
 
     def compact(self, counts: CorpusCounts) -> CorpusCounts:
         """Keep only the examples that can still be drawn, before a shuffle."""
-        return CorpusCounts(counts.arrays, lowest_positions(counts.drawn, self._examples_per_class))
+        return CorpusCounts(counts.arrays, lowest_draws(counts.drawn, self._examples_per_class))
 
     def extract_output(self, counts: CorpusCounts) -> CorpusCounts:
         """The counts of all videos."""
@@ -112,9 +120,9 @@ class CountVideos(beam.CombineFn):
         return self.compact(counts) if len(counts.drawn) > most + _SLACK else counts
 
 
-def lowest_positions(drawn: np.ndarray, number: int) -> np.ndarray:
-    """The `number` examples of the lowest positions of each label, by label and position."""
-    drawn = drawn[np.lexsort((drawn["position"], drawn["label"]))]
+def lowest_draws(drawn: np.ndarray, number: int) -> np.ndarray:
+    """The `number` examples of the lowest draws of each label, by label and draw."""
+    drawn = drawn[np.lexsort((drawn["position"], drawn["draw"], drawn["label"]))]
     first = np.searchsorted(drawn["label"], drawn["label"])  # of each example's label
     return drawn[np.arange(len(drawn)) - first < number]
 
@@ -129,6 +137,7 @@ class _Columns:
     is_known: np.ndarray
     row: np.ndarray  # the video of each label
     label: np.ndarray
+    draw: np.ndarray  # of each label
 
     @classmethod
     def of(cls, batch: pa.RecordBatch) -> "_Columns":
@@ -143,6 +152,7 @@ class _Columns:
             is_known=~np.isnan(end),
             row=np.repeat(np.arange(len(labels)), np.diff(labels.offsets.to_numpy())),
             label=labels.flatten().to_numpy(),
+            draw=batch.column("draws").flatten().to_numpy(),
         )
 
     def counts(self, *, by_position: bool) -> dict[str, np.ndarray]:
@@ -182,6 +192,7 @@ class _Columns:
         row = self.row[is_candidate]
         drawn = np.empty(len(row), _DRAWN)
         drawn["label"] = self.label[is_candidate]
+        drawn["draw"] = self.draw[is_candidate]
         drawn["position"] = self.position[row]
         drawn["milliseconds"] = self.milliseconds[row]
         return drawn

@@ -27,10 +27,10 @@ PLACED_SCHEMA = pa.schema(
         pa.field("position", pa.float64()),
     ]
 )
-# The same with labels as indices, rising.
+# The same with labels as indices, rising, and a random number for each label of the video.
 INDEXED_SCHEMA = PLACED_SCHEMA.set(
     PLACED_SCHEMA.get_field_index("labels"), pa.field("labels", pa.list_(pa.int32()))
-)
+).append(pa.field("draws", pa.list_(pa.uint32())))
 ORIGINS = "origins"
 _ORIGIN_SCHEMA = pa.schema([("origin", pa.string()), ("split", pa.int8())])
 _NUM_PARTITIONS = 256

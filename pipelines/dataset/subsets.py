@@ -2,9 +2,10 @@
 
 A stable hash gives every video a position in [0, 1). The training subset of n videos is the n
 lowest positions of the split, so that each subset contains all smaller ones (section 4.2). An
-evaluation set has, for each class, the videos of that class with the lowest positions (section
-3.2); a larger label set contains the classes of a smaller one, so these sets are nested too.
-A subset is therefore the first few groups of its split, and to read it is to read their folders.
+evaluation set has, for each class, the videos of that class with the lowest draws (section 3.2,
+`draws`), with all their labels; a larger label set contains the classes of a smaller one, so these
+sets are nested too. A subset is therefore the first few groups of its split, and to read it is to
+read their folders.
 """
 
 import dataclasses

@@ -27,6 +27,7 @@ from tfx_bsl.tfxio.tensor_adapter import TensorAdapterConfig
 
 from features.contracts.labels import Vocabulary
 from features.storage import files
+from pipelines.dataset.draws import draw_numbers, hash_labels
 from pipelines.dataset.manifest import REJECTED
 from pipelines.dataset.splits import INDEXED_SCHEMA
 from pipelines.runtime.rejects import Reject
@@ -149,6 +150,10 @@ def index_labels(batch: pa.RecordBatch, vocabulary: Vocabulary) -> Iterator[Any]
     offsets = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(labels)))])
     indexed = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(indices, pa.int32()))
     columns = [indexed if name == _LABELS else batch.column(name) for name in batch.schema.names]
+    numbers = draw_numbers(
+        hash_labels(vocabulary.ids)[indices], batch.column("position").to_numpy()[rows]
+    )
+    columns.append(pa.ListArray.from_arrays(indexed.offsets, pa.array(numbers)))
     is_labelled = pa.array(np.diff(offsets) > 0)
     if is_labelled.true_count:
         yield pa.RecordBatch.from_arrays(columns, schema=INDEXED_SCHEMA).filter(is_labelled)

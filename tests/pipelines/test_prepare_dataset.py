@@ -16,6 +16,7 @@ from features.contracts.labels import FILE_NAME, Vocabulary, read_vocabulary
 from features.errors import InputError, JobFailedError
 from features.typed_json import FORMAT_VERSION
 from pipelines import prepare_dataset
+from pipelines.dataset.draws import draw_numbers, hash_labels
 
 
 def write_manifest(path: Path, rows: list[tuple[str, ...]], header: str = "id,uri,labels") -> str:
@@ -351,9 +352,10 @@ def test_statistics_and_coverage(tmp_path: Path) -> None:
     co_occurrence = statistics["co_occurrence"]
     assert co_occurrence["labels"] == ["a", "b", "c"]
     assert co_occurrence["num_videos"] == [[43, 33, 3], [33, 33, 3], [3, 3, 10]]
-    # The 2-label set takes the 3 videos of a and b; for c come 4 videos by position.
-    drawn = sorted(rows[40:], key=lambda row: sharding.unit_hash("position", row[0]))[:4]
-    more = sum(row[2] == "c" for row in drawn)
+    # The 2-label set takes the 3 videos of a and b; for c come 4 videos by their draws.
+    positions = sharding.unit_hashes("position", [row[0] for row in rows[40:]])
+    draws = draw_numbers(hash_labels(("a", "b", "c"))[[2] * 10], positions)
+    more = sum(rows[40 + place][2] == "c" for place in np.argsort(draws)[:4])
     coverage = pq.read_table(tmp_path / "out" / "coverage.parquet").to_pydict()
     assert coverage["train"] == [40, 30, 0]
     assert coverage["evaluation"] == [3, 3, 10]

@@ -5,22 +5,30 @@ import pickle
 import numpy as np
 import pyarrow as pa
 import pytest
+import scipy.stats
 
 from features.contracts import sharding
 from features.contracts.sharding import SPLITS
 from features.errors import InputError
 from pipelines.dataset.counts import CorpusCounts, CountVideos
+from pipelines.dataset.draws import draw_numbers, hash_labels
 from pipelines.dataset.splits import INDEXED_SCHEMA
 from pipelines.dataset.subset_request import SubsetRequest
 from pipelines.dataset.subsets import SubsetPlan, plan_subsets
 
 NUM_LABELS = 200
+LABEL_HASHES = hash_labels(tuple(map(str, range(NUM_LABELS))))
 
 
 def make_batch(num_videos: int, seed: int) -> pa.RecordBatch:
     rng = np.random.default_rng(seed)
     ids = [f"{seed}-{index}" for index in range(num_videos)]
     labels = [sorted(set(np.minimum(rng.zipf(1.4, 5) - 1, NUM_LABELS - 1).tolist())) for _ in ids]
+    positions = sharding.unit_hashes("position", ids)
+    draws = [
+        draw_numbers(LABEL_HASHES[own], np.full(len(own), position)).tolist()
+        for own, position in zip(labels, positions, strict=True)
+    ]
     columns = {
         "id": ids,
         "uri": ids,
@@ -29,7 +37,8 @@ def make_batch(num_videos: int, seed: int) -> pa.RecordBatch:
         "labels": labels,
         "origins": [[]] * num_videos,
         "split": sharding.splits_of(ids),
-        "position": sharding.unit_hashes("position", ids),
+        "position": positions,
+        "draws": draws,
     }
     return pa.RecordBatch.from_pydict(columns, INDEXED_SCHEMA)
 
@@ -81,16 +90,16 @@ def test_training_subsets_are_the_lowest_positions_and_nested() -> None:
     assert plan.groups["validation"] == ("all",)
 
 
-def test_balanced_sets_are_the_lowest_positions_of_each_class() -> None:
+def test_balanced_sets_are_the_lowest_draws_of_each_class() -> None:
     request = SubsetRequest.parse("", "100,20", 10)
     plan = lay(BATCHES, request)
-    videos = sorted(in_split("evaluation").to_pylist(), key=lambda video: video["position"])
+    videos = in_split("evaluation").to_pylist()
+    bearers: dict[int, list[tuple[int, str]]] = {label: [] for label in range(100)}
+    for video in videos:
+        for label, draw in zip(video["labels"], video["draws"], strict=True):
+            bearers.get(label, []).append((draw, video["id"]))
     expected = {
-        size: {
-            video["id"]
-            for label in range(size)
-            for video in [one for one in videos if label in one["labels"]][:10]
-        }
+        size: {name for label in range(size) for _, name in sorted(bearers[label])[:10]}
         for size in (20, 100)
     }
 
@@ -154,14 +163,31 @@ def test_memory_of_a_label_does_not_grow_with_its_videos() -> None:
         "origins": [[]] * len(ids),
         "split": np.full(len(ids), 2, np.int8),
     }
-    lowest: list[float] = []
+    lowest: list[int] = []
     for seed in range(12):
         positions = np.random.default_rng(seed).random(len(ids))
-        batch = pa.RecordBatch.from_pydict({**columns, "position": positions}, INDEXED_SCHEMA)
-        counts = combine.add_input(counts, batch)
-        lowest = sorted([*lowest, *positions.tolist()])[:33]
+        draws = draw_numbers(LABEL_HASHES[np.zeros(len(ids), int)], positions)
+        added = {"position": positions, "draws": draws[:, None].tolist()}
+        counts = combine.add_input(
+            counts, pa.RecordBatch.from_pydict({**columns, **added}, INDEXED_SCHEMA)
+        )
+        lowest = sorted([*lowest, *draws.tolist()])[:33]
         assert len(counts.drawn) < 33 + 2**18
-    assert combine.compact(counts).drawn["position"].tolist() == lowest
+    assert combine.compact(counts).drawn["draw"].tolist() == lowest
+
+
+def test_draws_are_uniform_and_independent_over_labels() -> None:
+    """Of 20,000 videos: the draws of two labels correlate as little as random numbers do."""
+    positions = np.random.default_rng(1).random(20_000)
+    draws = [draw_numbers(np.full(20_000, own), positions) / 2**32 for own in LABEL_HASHES[:20]]
+
+    for numbers in draws:
+        assert scipy.stats.kstest(numbers, "uniform").pvalue > 1e-4
+    correlations = np.corrcoef(draws)[np.triu_indices(20, 1)]
+    assert np.abs(correlations).max() < 4.5 / 20_000**0.5
+    # The lowest 33 of two labels are other videos, too.
+    lowest = [set(np.argsort(numbers)[:33].tolist()) for numbers in draws]
+    assert len(set().union(*lowest)) > 0.97 * 20 * 33
 
 
 @pytest.mark.parametrize(
