@@ -14,7 +14,7 @@ from features.storage import files
 # No recording is in two folds.
 _CLIP_PATHS = r"(?P<label>.+)/(?P<id>(?P<split>\d)-(?P<recording>\d+)-.)\.ogg"
 FOLDS = (1, 2, 3, 4)
-EVALUATION_FOLD = 4
+VALIDATION_FOLD, EVALUATION_FOLD = 3, 4
 # The classes of ESC-10, and those of AudioSet's ontology that contain at least two of them.
 _GENERIC_LABELS = Path(__file__).with_name("generic_labels.csv")
 # Easier than the defaults of compose_soundtracks (2 to 5 events in up to 40 s, 0 to 15 dB above the
@@ -42,7 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--clips",
         metavar="FOLDER",
         help="compose soundtracks of the clips LABEL/FOLD-RECORDING-TAKE.ogg in this folder, such "
-        "as ESC-10, with fold 4 for evaluation only; default: synthetic sounds",
+        "as ESC-10, with fold 3 for validation and fold 4 for evaluation only; default: synthetic "
+        "sounds",
     )
     source.add_argument(
         "--manifest", metavar="PATH", help="of videos, as for pipelines.prepare_dataset"
@@ -105,15 +106,18 @@ def imported(clips: str, folder: str) -> Step:
     command = (
         *("pipelines.import_dataset", "folder-per-label", "--source", files.absolute(clips)),
         *("--output", files.join(folder, "clips"), "--pattern", _CLIP_PATHS),
-        *("--split-values", *tested_on(EVALUATION_FOLD)),
+        *("--split-values", *split_values_of(EVALUATION_FOLD, VALIDATION_FOLD)),
     )
     return Step(name="clips", command=command)
 
 
-def tested_on(fold: int) -> tuple[str, str]:
-    """The values of --split-values that evaluate on a fold and train on the others."""
-    training = ",".join(str(other) for other in FOLDS if other != fold)
-    return f"train={training}", f"evaluation={fold}"
+def split_values_of(evaluation_fold: int, validation_fold: int | None = None) -> tuple[str, ...]:
+    """The values of --split-values that train on the folds that are left."""
+    training = ",".join(
+        str(other) for other in FOLDS if other not in (evaluation_fold, validation_fold)
+    )
+    validation = () if validation_fold is None else (f"validation={validation_fold}",)
+    return f"train={training}", *validation, f"evaluation={evaluation_fold}"
 
 
 def prepared(

@@ -134,7 +134,7 @@ def _plan(clips: str, runs: Mapping[str, Mapping[int, Run]], folder: str) -> lis
             plan += corpus.prepared(
                 manifest,
                 folder,
-                split_values=corpus.tested_on(fold),
+                split_values=corpus.split_values_of(fold),
                 suffix=f"-fold{fold}",
                 num_videos=_NUM_CLIPS,
             )

@@ -7,13 +7,14 @@ import argparse
 import dataclasses
 from collections.abc import Sequence
 
-from evaluation.paper import corpus, experiment, table
-from evaluation.paper.corpus import EVALUATION_FOLD, Corpus
+from evaluation.paper import corpus, experiment, table, tuning
+from evaluation.paper.corpus import EVALUATION_FOLD, VALIDATION_FOLD, Corpus
 from evaluation.paper.experiment import Experiment
 from evaluation.paper.runs import measure
 from evaluation.paper.scales import PAPER
 from evaluation.paper.steps import Step
 from evaluation.paper.table import Finding, Row, Table
+from evaluation.paper.tuning import Network, Tuning
 from features.errors import InputError, run_command
 from features.paper import REPORTED
 from features.storage import files
@@ -44,6 +45,7 @@ experiments in the same folder are used.
 def _parser() -> argparse.ArgumentParser:
     parser = experiment.parser("evaluation.paper.event_detection", _DESCRIPTION)
     corpus.add_arguments(parser)
+    tuning.add_arguments(parser)
     parser.add_argument(
         "--event-manifest",
         metavar="PATH",
@@ -59,34 +61,39 @@ def main(argv: Sequence[str] | None = None) -> int:
     setup = Experiment.of(args)
     soundtracks = corpus.corpus_of(args, setup)
     dataset, events = _events(args, setup)
-    best = setup.run_of(_BEST, soundtracks.features)
-    measure([best], setup.folder)
-    # Table 2 scores and evaluates this run.
-    training, *_ = best.steps(recipe_steps=REPORTED[_BEST].steps, subset=None, evaluation_patches=0)
+    tuned = Tuning.of(args, setup.scale)
+    best = Network(run=setup.run_of(_BEST, soundtracks.features), tuning=tuned)
+    measure([best.run], setup.folder)
     short, embeddings = (f"{events.features}-{name}" for name in ("short", "embeddings"))
     num_clips = setup.scale.clips
     embed = (
-        *("pipelines.extract_embeddings", "--features", events.features, "--run", best.output),
-        *("--output", embeddings),
+        *("pipelines.extract_embeddings", "--features", events.features),
+        *("--run", best.run.output, "--output", embeddings),
     )
-    data = (
-        *(*soundtracks.steps, training, *events.steps),
-        corpus.extracted(dataset, short, "--patch-frames", _PATCH_FRAMES, num_videos=num_clips),
-        Step(
-            name=embeddings.rpartition("/")[2],
-            command=embed,
-            seconds=best.seconds_to_infer(num_clips * _PATCHES_PER_CLIP),
-        ),
-    )
-    runs = {
-        recipe: setup.run_of(recipe, features)
+
+    def data() -> list[Step]:
+        recipe_steps = REPORTED[_BEST].steps
+        return [
+            # Table 2 trains the same network, with all seeds, and evaluates it.
+            *(*soundtracks.steps, *best.sweep(recipe_steps), best.seeds[0].training(recipe_steps)),
+            *events.steps,
+            corpus.extracted(dataset, short, "--patch-frames", _PATCH_FRAMES, num_videos=num_clips),
+            Step(
+                name=embeddings.rpartition("/")[2],
+                command=embed,
+                seconds=best.run.seconds_to_infer(num_clips * _PATCHES_PER_CLIP),
+            ),
+        ]
+
+    networks = {
+        recipe: Network(run=setup.run_of(recipe, features), tuning=tuned)
         for recipe, features in ((_LOG_MEL, short), (_EMBEDDINGS, embeddings))
     }
     # All clips are scored, since the evaluation set of Audio Set is already balanced.
     scale = dataclasses.replace(
         setup.scale, evaluated=None, evaluation_patches=num_clips * _PATCHES_PER_CLIP
     )
-    return table.run_table(TABLE, runs, dataclasses.replace(setup, scale=scale), data)
+    return table.run_table(TABLE, networks, dataclasses.replace(setup, scale=scale), data)
 
 
 def _events(args: argparse.Namespace, setup: Experiment) -> tuple[str, Corpus]:
@@ -101,10 +108,10 @@ def _events(args: argparse.Namespace, setup: Experiment) -> tuple[str, Corpus]:
         manifest, suffix = files.absolute(args.event_manifest), "-events"
     elif args.clips is not None:
         # The soundtracks are composed of the same folds, so that no network has been trained on
-        # the clips for evaluation. The experiment on ESC-10 shares these features.
+        # the clips for validation or evaluation.
         manifest = files.join(folder, "clips", "manifest.parquet")
-        split_values = corpus.tested_on(EVALUATION_FOLD)
-        suffix = f"-fold{EVALUATION_FOLD}"
+        split_values = corpus.split_values_of(EVALUATION_FOLD, VALIDATION_FOLD)
+        suffix = "-events"
     elif (
         args.manifest is None
         and args.features is None

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import itertools
 import json
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -75,7 +76,7 @@ class Experiment:
         Args:
           title: of the experiment.
           runs: all runs of the plan.
-          plan: makes the steps, once the speed is known.
+          plan: makes the steps, once the speed is known; called again when open steps may be known.
 
         Returns:
           False with --estimate, which executes nothing.
@@ -83,9 +84,14 @@ class Experiment:
         measure(runs, self.folder)
         left = steps.unfinished(plan(), self.folder)
         print(f"{title}, scale {self.scale.name}: {steps.cost(left)}", flush=True)
-        if not self.estimate_only:
-            steps.execute(left, self.folder)
-        return not self.estimate_only
+        if self.estimate_only:
+            return False
+        while left:
+            known = list(itertools.takewhile(lambda step: not step.is_open, left))
+            assert known  # each command is known once those before it are finished
+            steps.execute(known, self.folder)
+            left = steps.unfinished(plan(), self.folder)
+        return True
 
     def keep_results(self, name: str, results: Any, table: str) -> None:
         """Write and print the results of an experiment, and leave those of others as they are.

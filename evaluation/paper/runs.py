@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from evaluation.paper import steps
 from evaluation.paper.scales import Settings
@@ -97,6 +97,8 @@ class Run:
       settings: fields of the recipe.
       features: folder.
       folder: of the experiment.
+      cluster: flags of training.train for several processes, and their values.
+      is_open: whether a setting is not chosen yet.
     """
 
     name: str
@@ -104,6 +106,8 @@ class Run:
     settings: Settings
     features: str
     folder: str
+    cluster: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    is_open: bool = False
 
     @property
     def output(self) -> str:
@@ -136,34 +140,53 @@ class Run:
         steps_to_train = int(self.settings.get("steps", recipe_steps))
         return steps_to_train * int(self.settings.get("batch_size", _BATCH_SIZE))
 
-    def steps(
-        self, *, recipe_steps: int, subset: str | None, evaluation_patches: int
-    ) -> list[Step]:
-        """Train, score and evaluate, once the speed has been measured.
+    def is_finished(self, name: str) -> bool:
+        """Whether a step of this name has been finished in the folder."""
+        return steps.is_finished(name, self.folder)
+
+    def seconds_to_train(self, recipe_steps: int) -> float:
+        """Expected duration of a training, once the speed has been measured."""
+        seconds = self.num_patches(recipe_steps) / self.patches_per_second
+        return START_SECONDS + _SECONDS_AROUND_TRAINING + seconds
+
+    def training(self, recipe_steps: int) -> Step:
+        """Train; `recipe_steps` are the mini-batches of the recipe itself."""
+        command = ["training.train", self.recipe, "--features", self.features]
+        command += ["--output", self.output, *assignments(self.settings)]
+        if self.cluster:
+            command += ["--cluster", "local"]
+            command += [word for flag in self.cluster.items() for word in flag]
+        return Step(
+            name=f"runs/{self.name}",
+            command=tuple(command),
+            seconds=self.seconds_to_train(recipe_steps),
+            is_open=self.is_open,
+        )
+
+    def scoring(self, *, subset: str | None, evaluation_patches: int) -> list[Step]:
+        """Score and evaluate.
 
         Args:
-          recipe_steps: mini-batches of the recipe.
           subset: subset of the evaluation split to score; None for the whole split.
           evaluation_patches: approximate number of patches to score.
         """
-        train = ["training.train", self.recipe, "--features", self.features]
-        train += ["--output", self.output, *_assignments(self.settings)]
-        score = ["evaluation.score_videos", "--features", self.features, "--run", self.output]
-        score += ["--output", self.scores]
-        score += ["--subset", subset] if subset is not None else []
-        seconds_to_train = self.num_patches(recipe_steps) / self.patches_per_second
+        command = ["evaluation.score_videos", "--features", self.features, "--run", self.output]
+        command += ["--output", self.scores]
+        command += ["--subset", subset] if subset is not None else []
+        score = Step(
+            name=f"scores/{self.name}",
+            command=tuple(command),
+            seconds=self.seconds_to_infer(evaluation_patches),
+        )
+        return [score, self.evaluation()]
+
+    def steps(
+        self, *, recipe_steps: int, subset: str | None, evaluation_patches: int
+    ) -> list[Step]:
+        """Train, score and evaluate; see `training` and `scoring`."""
         return [
-            Step(
-                name=f"runs/{self.name}",
-                command=tuple(train),
-                seconds=START_SECONDS + _SECONDS_AROUND_TRAINING + seconds_to_train,
-            ),
-            Step(
-                name=f"scores/{self.name}",
-                command=tuple(score),
-                seconds=self.seconds_to_infer(evaluation_patches),
-            ),
-            self.evaluation(),
+            self.training(recipe_steps),
+            *self.scoring(subset=subset, evaluation_patches=evaluation_patches),
         ]
 
     def evaluation(self, suffix: str = "", flags: Sequence[str] = ()) -> Step:
@@ -173,11 +196,14 @@ class Run:
         command += ["--output", files.join(self.folder, name), *flags]
         return Step(name=name, command=tuple(command))
 
+    def report(self, suffix: str = "") -> str:
+        """The REPORT folder."""
+        return files.join(self.folder, self.evaluation(suffix).name)
+
     def results(self, suffix: str = "") -> RunResults:
         """Read the results of a finished run, evaluated in `reportsSUFFIX`."""
         run = folders.read_document(self.output, RunDocument)
-        report = files.join(self.folder, self.evaluation(suffix).name)
-        metrics = folders.read_document(report, Metrics)
+        metrics = folders.read_document(self.report(suffix), Metrics)
         recipe = typed_json.convert(
             run.recipe, _TrainedRecipe, where=self.output, cure="train the run again"
         )
@@ -214,7 +240,7 @@ class Run:
         return folders.read_document(self.features, Features).splits["train"].num_videos
 
 
-def _assignments(settings: Settings) -> list[str]:
+def assignments(settings: Settings) -> list[str]:
     """The arguments of training.train and training.describe."""
     assignments = [f"{field}={value}" for field, value in settings.items()]
     return ["--set", *assignments] if assignments else []
@@ -222,7 +248,7 @@ def _assignments(settings: Settings) -> list[str]:
 
 def description(arguments: Sequence[str], folder: str, settings: Settings | None = None) -> Step:
     """A step that describes networks; runs with equal networks and settings share the step."""
-    command = ["training.describe", *arguments, "--json", *_assignments(settings or {})]
+    command = ["training.describe", *arguments, "--json", *assignments(settings or {})]
     name = "networks/" + fingerprint(command)
     path = files.join(folder, name + ".json")
     return Step(name=name, command=tuple(command), seconds=20.0, printed_to=path)
@@ -242,11 +268,3 @@ def read_descriptions(step: Step) -> dict[str, NetworkDescription]:
         where=step.printed_to,
         cure="delete the folder and run the experiment again",
     )
-
-
-def comparison(better: Run, worse: Run, suffix: str = "", flags: Sequence[str] = ()) -> Step:
-    """Compare two runs, paired by video."""
-    name = f"comparisons{suffix}/{better.name}-{worse.name}"
-    command = ["evaluation.compare", better.scores, worse.scores]
-    command += ["--output", files.join(better.folder, name), *flags]
-    return Step(name=name, command=tuple(command))

@@ -35,12 +35,15 @@ class Step:
       command: a module and its arguments; running it again after an interruption is safe.
       seconds: expected duration.
       printed_to: file for the standard output; None if the command writes its own files.
+      is_open: whether the command is not known yet, such as the learning rate before a sweep; the
+        duration is.
     """
 
     name: str
     command: tuple[str, ...]
     seconds: float = START_SECONDS
     printed_to: str | None = None
+    is_open: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,7 +83,7 @@ def unfinished(steps: Iterable[Step], folder: str) -> list[Step]:
     left = {}
     for step in steps:
         record = _find_record(step.name, folder)
-        if record is None:
+        if record is None or step.is_open:
             left[step.name] = step
         else:
             folders.require_equal(

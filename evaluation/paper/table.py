@@ -2,23 +2,24 @@
 
 import argparse
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from evaluation.metrics.comparison import Comparison
-from evaluation.paper import corpus, experiment, steps
+from evaluation.paper import corpus, experiment, tuning
 from evaluation.paper.experiment import Experiment
-from evaluation.paper.runs import Run, comparison, description, read_descriptions
+from evaluation.paper.runs import description, read_descriptions
 from evaluation.paper.scales import Scale, Settings
+from evaluation.paper.seed_reports import SeedReports, map_difference
 from evaluation.paper.steps import Step
 from evaluation.paper.table_results import (
     FindingResults,
     RowResults,
+    SeedResults,
     TableResults,
     outcome_of,
     render,
     rounded,
 )
-from features.contracts import folders
+from evaluation.paper.tuning import Network, Tuning
 from features.errors import OK, InputError
 from features.paper import REPORTED, Reported
 from features.storage import files
@@ -75,6 +76,8 @@ class Table:
       findings: what the paper concludes.
       few_labels: whether to evaluate on the small label set of section 4.2 only.
       band_statistics: whether a recipe normalises its input.
+      figure_row: key of the row that is scored on the evaluation set of all labels, and whose
+        classes Figure 1 shows; None for a table without the figure.
     """
 
     name: str
@@ -83,6 +86,7 @@ class Table:
     findings: tuple[Finding, ...]
     few_labels: bool = False
     band_statistics: bool = False
+    figure_row: str | None = None
 
 
 def main(table: Table, argv: Sequence[str] | None = None) -> int:
@@ -91,34 +95,47 @@ def main(table: Table, argv: Sequence[str] | None = None) -> int:
     setup = Experiment.of(args)
     requested = _requested(table, args.rows)
     source = corpus.corpus_of(args, setup, band_statistics=table.band_statistics)
-    runs = {
-        row.key: setup.run_of(
-            setup.scale.run_of(row.recipe), source.features, name=row.name, settings=row.settings
+    tuned = Tuning.of(args, setup.scale)
+    networks = {
+        row.key: Network(
+            run=setup.run_of(
+                setup.scale.run_of(row.recipe),
+                source.features,
+                name=row.name,
+                settings=row.settings,
+            ),
+            tuning=tuned,
+            is_tuned="learning_rate" not in row.settings,
         )
         for row in table.rows
     }
-    kept = [key for key in runs if key in requested or _is_done(table, runs[key], setup.scale)]
-    return run_table(table, {key: runs[key] for key in kept}, setup, source.steps)
+    kept = [key for key in networks if key in requested or _is_done(table, networks[key], setup)]
+    return run_table(table, {key: networks[key] for key in kept}, setup, lambda: source.steps)
 
 
 def run_table(
-    table: Table, runs: Mapping[str, Run], setup: Experiment, data: Sequence[Step]
+    table: Table,
+    networks: Mapping[str, Network],
+    setup: Experiment,
+    data: Callable[[], Sequence[Step]],
 ) -> int:
     """Run rows of a table and keep the results, or print the cost; returns the exit code.
 
     Args:
       table: the table.
-      runs: by key of the row, in the order of the table.
+      networks: by key of the row, in the order of the table.
       setup: what the flags say.
-      data: the steps to the features that the runs are trained on.
+      data: makes the steps to the features that the networks are trained on.
     """
-    rows = [row for row in table.rows if row.key in runs]
-    if not setup.run(
-        table.title, runs.values(), lambda: _plan(table, rows, runs, setup.scale, data)
-    ):
-        print(_speeds(rows, runs))
+    rows = [row for row in table.rows if row.key in networks]
+    title = f"{table.title} ({networks[rows[0].key].tuning})"
+    runs = [network.run for network in networks.values()]
+    for network in networks.values():
+        network.has_features()  # raises errors before the speed is measured
+    if not setup.run(title, runs, lambda: _plan(table, rows, networks, setup, data())):
+        print(_speeds(rows, networks))
         return OK
-    results = _collect(table, rows, runs, setup.scale)
+    results = _collect(table, rows, networks, setup.scale)
     setup.keep_results(table.name, results.to_plain(), render(results))
     return OK
 
@@ -131,6 +148,7 @@ def _parser(table: Table) -> argparse.ArgumentParser:
         "Outputs of other experiments in the same folder are used.",
     )
     corpus.add_arguments(parser)
+    tuning.add_arguments(parser)
     parser.add_argument(
         "--rows",
         nargs="+",
@@ -151,46 +169,63 @@ def _requested(table: Table, names: Sequence[str] | None) -> set[str]:
     return set(known if names is None else names)
 
 
-def _is_done(table: Table, run: Run, scale: Scale) -> bool:
+def _is_done(table: Table, network: Network, setup: Experiment) -> bool:
     """Whether an earlier command has evaluated a row, which then stays in the table."""
-    return steps.is_finished(run.evaluation(*_evaluated(table, scale)).name, run.folder)
+    suffix, _ = _evaluated(table, setup.scale)
+    return all(run.is_finished(run.evaluation(suffix).name) for run in network.seeds)
 
 
 def _plan(
     table: Table,
     rows: Sequence[Row],
-    runs: Mapping[str, Run],
-    scale: Scale,
+    networks: Mapping[str, Network],
+    setup: Experiment,
     data: Sequence[Step],
 ) -> list[Step]:
-    plan = [_networks(rows, runs), *data]
+    """All steps: the evaluation split is read after the last network has been trained."""
+    plan = [_descriptions(rows, networks), *data]
+    for row in rows:
+        plan += networks[row.key].sweep(row.reported.steps)
+    for row in rows:
+        plan += [run.training(row.reported.steps) for run in networks[row.key].seeds]
+    scale = setup.scale
     suffix, flags = _evaluated(table, scale)
     for row in rows:
-        run = runs[row.key]
-        plan += run.steps(
-            recipe_steps=row.reported.steps,
-            subset=scale.evaluated,
-            evaluation_patches=scale.evaluation_patches,
-        )
-        plan += [run.evaluation(suffix, flags)] if suffix else []
-    for _, better, worse in _pairs(table, runs):
-        plan.append(comparison(runs[better], runs[worse], suffix, flags))
+        has_figure = row.key == table.figure_row
+        for run in networks[row.key].seeds:
+            plan += run.scoring(
+                subset=scale.all_labels if has_figure else scale.evaluated,
+                evaluation_patches=scale.all_labels_patches
+                if has_figure
+                else scale.evaluation_patches,
+            )
+            plan += [run.evaluation(suffix, flags)] if suffix else []
+    if table.figure_row is not None and table.figure_row in networks:
+        plan.append(_figure_1(networks[table.figure_row], setup))
     return plan
 
 
-def _networks(rows: Sequence[Row], runs: Mapping[str, Run]) -> Step:
+def _figure_1(network: Network, setup: Experiment) -> Step:
+    """Draw Figure 1 from the report of the first seed, which is of all labels."""
+    command = ["evaluation.paper.figure1", "--report", network.seeds[0].report()]
+    command += ["--share", str(setup.scale.figure_share)]
+    command += ["--output", files.join(setup.folder, "figure1.pdf")]
+    return Step(name="figure1.pdf", command=tuple(command))
+
+
+def _descriptions(rows: Sequence[Row], networks: Mapping[str, Network]) -> Step:
     """Count the weights and multiplies of the networks at full width."""
     recipes = list(dict.fromkeys(row.recipe for row in rows))
-    return description(recipes, runs[rows[0].key].folder)
+    return description(recipes, networks[rows[0].key].run.folder)
 
 
-def _pairs(table: Table, runs: Mapping[str, Run]) -> list[tuple[str, str, str]]:
+def _pairs(table: Table, networks: Mapping[str, Network]) -> list[tuple[str, str, str]]:
     """(claim, better, worse) of the findings for which both rows are run."""
     return [
         (finding.claim, better, worse)
         for finding in table.findings
         for better, worse in finding.pairs
-        if better in runs and worse in runs
+        if better in networks and worse in networks
     ]
 
 
@@ -204,55 +239,75 @@ def _evaluated(table: Table, scale: Scale) -> tuple[str, tuple[str, ...]]:
     return "-few-labels", flags
 
 
-def _speeds(rows: Sequence[Row], runs: Mapping[str, Run]) -> str:
-    """For each row the number of patches to train on, and the speed of this machine."""
+def _speeds(rows: Sequence[Row], networks: Mapping[str, Network]) -> str:
+    """For each row the number of patches that a run trains on, the speed, and the runs."""
     width = max(len(row.key) for row in rows)
-    return "\n".join(
-        f"  {row.key:{width}}  "
-        f"{rounded(runs[row.key].num_patches(row.reported.steps)):>7} patches, "
-        f"{rounded(round(runs[row.key].patches_per_second)):>7} a second"
-        for row in rows
-    )
+    lines = []
+    for row in rows:
+        network = networks[row.key]
+        num_rates = len(network.learning_rates) if network.has_choice else 0
+        lines.append(
+            f"  {row.key:{width}}  "
+            f"{rounded(network.run.num_patches(row.reported.steps)):>7} patches a run, "
+            f"{rounded(round(network.run.patches_per_second)):>7} a second; "
+            f"{num_rates} + {network.tuning.num_seeds} runs"
+        )
+    return "\n".join(lines)
 
 
 def _collect(
-    table: Table, rows: Sequence[Row], runs: Mapping[str, Run], scale: Scale
+    table: Table, rows: Sequence[Row], networks: Mapping[str, Network], scale: Scale
 ) -> TableResults:
     suffix, _ = _evaluated(table, scale)
-    networks = read_descriptions(_networks(rows, runs))
-    paper_map = {row.key: row.reported.map for row in rows}
-    findings = []
-    for claim, better, worse in _pairs(table, runs):
-        step = comparison(runs[better], runs[worse], suffix)
-        folder = files.join(runs[better].folder, step.name)
-        compared = folders.read_document(folder, Comparison)
-        higher, lower = paper_map[better], paper_map[worse]
-        findings.append(
-            FindingResults(
-                claim=claim,
-                better=better,
-                worse=worse,
-                map_difference=compared.difference.mean_ap,
-                interval=compared.intervals.mean_ap,
-                paper_map_difference=None
-                if higher is None or lower is None
-                else round(higher - lower, 3),
-                verdict=outcome_of(compared.intervals.mean_ap),
-            )
-        )
+    costs = read_descriptions(_descriptions(rows, networks))
+    reports = {row.key: SeedReports.read(networks[row.key], suffix) for row in rows}
+    reported = {row.key: row.reported for row in rows}
     return TableResults(
         scale=scale.name,
         rows={
             row.key: RowResults(
                 label=row.label,
-                **vars(runs[row.key].results(suffix)),
-                weights=networks[row.recipe].weights,
-                multiplies=networks[row.recipe].multiplies,
+                **vars(reports[row.key].mean()),
+                weights=costs[row.recipe].weights,
+                multiplies=costs[row.recipe].multiplies,
                 paper=paper_results(row.reported),
+                learning_rate=networks[row.key].learning_rate,
+                validation_map=networks[row.key].validation_map(),
+                num_origins=reports[row.key].num_origins,
+                seeds=tuple(
+                    SeedResults(auc=run.auc, d_prime=run.d_prime, map=run.map, run=run.run)
+                    for run in reports[row.key].results
+                ),
             )
             for row in rows
         },
-        findings=tuple(findings),
+        findings=tuple(
+            _finding(claim, better, worse, reports, reported)
+            for claim, better, worse in _pairs(table, networks)
+        ),
+    )
+
+
+def _finding(
+    claim: str,
+    better: str,
+    worse: str,
+    reports: Mapping[str, SeedReports],
+    reported: Mapping[str, Reported],
+) -> FindingResults:
+    difference, interval = map_difference(reports[better], reports[worse])
+    higher, lower = reported[better].map, reported[worse].map
+    of_paper = None if higher is None or lower is None else round(higher - lower, 3)
+    num_seeds = min(len(reports[key].results) for key in (better, worse))
+    return FindingResults(
+        claim=claim,
+        better=better,
+        worse=worse,
+        map_difference=difference,
+        interval=interval,
+        paper_map_difference=of_paper,
+        verdict=outcome_of(interval, num_seeds),
+        num_seeds=num_seeds,
     )
 
 

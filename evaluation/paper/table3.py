@@ -13,6 +13,7 @@ TABLE = Table(
     name="table3",
     title="Label sets",
     few_labels=True,
+    figure_row="resnet50_bottleneck_30k",
     rows=(
         Row("resnet50_30k", "30K"),
         Row("resnet50_3k", "3K"),

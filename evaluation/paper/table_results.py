@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from evaluation.paper.runs import RunResults
-from features.typed_json import to_plain
+from features.typed_json import OMIT_NONE, to_plain
 
 Outcome = Literal["holds", "does not hold", "open"]
 
@@ -17,17 +17,38 @@ class _Labelled:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class SeedResults:
+    """What results.json has of one seed: metrics, and the fingerprint of the network."""
+
+    auc: float
+    d_prime: float | None
+    map: float
+    run: str | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class RowResults(RunResults, _Labelled):
-    """What results.json has of a row, the label first.
+    """What results.json has of a row, the label first; metrics and times are means over the seeds.
 
     Attributes:
       weights, multiplies: of the network at full width.
       paper: what the paper reports, by field of `Reported`.
+      learning_rate: chosen by --learning-rates; None for that of the recipe, and in results of
+        versions without that flag.
+      validation_map: by learning rate, None for one that diverged; None without a choice.
+      num_origins: that the intervals are by; None for intervals by video.
+      seeds: results of each; None in results of versions that trained one.
     """
 
     weights: int
     multiplies: int
     paper: Mapping[str, int | float | None]
+    learning_rate: str | None = dataclasses.field(default=None, metadata=OMIT_NONE)
+    validation_map: Mapping[str, float | None] | None = dataclasses.field(
+        default=None, metadata=OMIT_NONE
+    )
+    num_origins: int | None = dataclasses.field(default=None, metadata=OMIT_NONE)
+    seeds: tuple[SeedResults, ...] | None = dataclasses.field(default=None, metadata=OMIT_NONE)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,9 +58,11 @@ class FindingResults:
     Attributes:
       claim: of the paper.
       better, worse: keys of the rows, by the claim.
-      map_difference, interval: ours, with its 95 % interval.
+      map_difference, interval: ours, of the means over the seeds, with its 95 % interval.
       paper_map_difference: of the paper; None if it does not report both rows.
       verdict: whether the claim holds.
+      num_seeds: of both rows, of which the interval holds the choice if there are several; None in
+        results of versions that trained one.
     """
 
     claim: str
@@ -49,6 +72,7 @@ class FindingResults:
     interval: tuple[float, float] | None
     paper_map_difference: float | None
     verdict: Outcome
+    num_seeds: int | None = dataclasses.field(default=None, metadata=OMIT_NONE)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,9 +92,12 @@ class TableResults:
         }
 
 
-def outcome_of(interval: Sequence[float] | None) -> Outcome:
-    """Whether a claim holds by the interval of a difference that is above 0 in the paper."""
-    if interval is None or interval[0] <= 0 <= interval[1]:
+def outcome_of(interval: Sequence[float] | None, num_seeds: int) -> Outcome:
+    """Whether a claim holds by the interval of a difference that is above 0 in the paper.
+
+    One seed leaves it open, as its interval does not hold the choice of the seed.
+    """
+    if num_seeds < 2 or interval is None or interval[0] <= 0 <= interval[1]:
         return "open"
     return "holds" if interval[0] > 0 else "does not hold"
 
@@ -102,9 +129,11 @@ def render(results: TableResults) -> str:
     first = next(iter(results.rows.values()))
     lines += [
         "",
-        f"{first.num_videos:,} videos, {first.num_labels:,} labels; a constant score has mAP "
-        f"{first.prior_map:.3f}.",
+        f"{first.num_videos:,} videos"
+        + ("" if first.num_origins is None else f" of {first.num_origins:,} origins")
+        + f", {first.num_labels:,} labels; a constant score has mAP {first.prior_map:.3f}.",
         "",
+        *_choices(results),
     ]
     for claim, findings in itertools.groupby(results.findings, lambda finding: finding.claim):
         lines.append(f"- {claim}:")
@@ -117,6 +146,26 @@ def render(results: TableResults) -> str:
                 + ("" if of_paper is None else f" (paper {of_paper:+.3f})")
             )
     return "\n".join(lines) + "\n"
+
+
+def _choices(results: TableResults) -> list[str]:
+    """A line for each row: its learning rate, and the mAP of each seed."""
+    lines = []
+    for row in results.rows.values():
+        parts = []
+        if row.validation_map is not None:
+            found = ", ".join(
+                f"{'**' * (rate == row.learning_rate)}{rate}{'**' * (rate == row.learning_rate)} "
+                + ("diverged" if value is None else _metric(value))
+                for rate, value in row.validation_map.items()
+            )
+            parts.append(f"validation mAP by learning rate {found}")
+        elif row.learning_rate is not None:
+            parts.append(f"learning rate {row.learning_rate}")
+        if row.seeds is not None:
+            parts.append(f"mAP by seed {', '.join(_metric(seed.map) for seed in row.seeds)}")
+        lines += [f"- {row.label}: {'; '.join(parts)}"] if parts else []
+    return [*lines, ""] if lines else []
 
 
 def _beside(ours: float | None, paper: float | None, layout: Callable[[float], str]) -> str:

@@ -1,17 +1,22 @@
 """Table 2 at the tiny scale, interrupted and resumed; steps, rows and pages of experiments."""
 
+import dataclasses
 import json
 import math
+import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import scipy.stats
 
+from evaluation.metrics.jackknife import LeftOut
 from evaluation.paper import (
     esc10,
     event_detection,
@@ -25,25 +30,38 @@ from evaluation.paper import (
     table_results,
 )
 from evaluation.paper.experiment import Experiment
+from evaluation.paper.runs import Run, RunResults
 from evaluation.paper.scales import PAPER, SMALL, TINY, Scale
+from evaluation.paper.seed_reports import SeedReports
 from evaluation.paper.steps import Step
 from evaluation.paper.table import Table, paper_results
+from evaluation.paper.table import _finding as table_finding
+from evaluation.paper.table import _parser as table_parser
+from evaluation.paper.table import _plan as table_plan
 from evaluation.paper.table_results import FindingResults, RowResults, TableResults
+from evaluation.paper.tuning import Network, Tuning
+from features.contracts import folders
+from features.contracts.documents import Metrics, Sweep
 from features.errors import INTERRUPTED, ContractError, InputError, JobFailedError
+from features.paper import Reported
 from features.typed_json import convert
-from training import overrides, recipes
+from tests.training.conftest import write_features
+from training import overrides, recipes, train
 
 LIMIT_SECONDS = 300
 DOCS = Path(__file__).parents[2] / "docs"
+SAMPLES = Path(__file__).parents[1] / "features" / "contracts" / "documents"
 PUBLISHED = json.loads((DOCS / "results.json").read_text())
 TABLES = tuple(page.TABLE for page in (event_detection, table2, table3, table4, modern))
 
 
-def test_a_table_resumes_where_it_was_stopped_and_is_published(
+def test_a_table_is_tuned_on_validation_resumes_where_it_was_stopped_and_is_published(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     folder = tmp_path / "experiments"
-    command = ["--scale=tiny", f"--output={folder}", "--rows", "fully_connected", "alexnet"]
+    good, poor = "3e-3", "1e-7"
+    command = ["--scale=tiny", f"--output={folder}", "--rows", "fully_connected"]
+    command += [f"--learning-rates={poor},{good}", "--seeds=2"]
     first = subprocess.Popen([sys.executable, "-m", "evaluation.paper.table2", *command])
     deadline = time.monotonic() + LIMIT_SECONDS
     while not (folder / "steps" / "corpus.json").exists():
@@ -58,33 +76,120 @@ def test_a_table_resumes_where_it_was_stopped_and_is_published(
 
     assert (folder / "corpus" / "manifest.csv").stat().st_mtime_ns == manifest
     printed = capsys.readouterr().out
-    assert "Architectures, scale tiny: 9 commands to run, about" in printed
+    title = f"Architectures (learning rates {poor}, {good}; 2 seeds), scale tiny"
+    assert f"{title}: 9 commands to run, about" in printed
     document = json.loads((folder / "results.json").read_text())["table2"]
-    for recipe in ("fully_connected", "alexnet"):
-        row = document[recipe]
-        report = json.loads((folder / "reports" / recipe / "metrics.json").read_text())
-        assert (row["map"], row["run"]) == (report["mean_ap"], report["fingerprints"]["model"])
-        assert row["command"].startswith(f"python -m training.train {recipe} --features FOLDER/")
-    assert document["fully_connected"]["weights"] == pytest.approx(11.2e6, rel=0.005)
-    [finding] = document["findings"]
-    difference = document["alexnet"]["map"] - document["fully_connected"]["map"]
-    assert finding["map_difference"] == pytest.approx(difference)
-    assert finding["paper_map_difference"] == 0.057
+    row = document["fully_connected"]
+    assert row["weights"] == pytest.approx(11.2e6, rel=0.005)
+    # The sweep saw the validation split, and nothing of the evaluation split was scored before.
+    sweep = folders.read_document(str(folder / "sweeps" / "fully_connected"), Sweep)
+    assert row["validation_map"] == {
+        run.values["learning_rate"]: run.mean_average_precision for run in sweep.runs
+    }
+    assert row["learning_rate"] == max(row["validation_map"], key=row["validation_map"].get) == good
+    order = {path.stem: path.stat().st_mtime_ns for path in (folder / "steps").iterdir()}
+    trained = ("sweeps-fully_connected", "runs-fully_connected", "runs-fully_connected_seed_1")
+    assert max(order[name] for name in trained) < order["scores-fully_connected"]
+    reports = [
+        json.loads((folder / "reports" / name / "metrics.json").read_text())
+        for name in ("fully_connected", "fully_connected_seed_1")
+    ]
+    assert [seed["map"] for seed in row["seeds"]] == [report["mean_ap"] for report in reports]
+    assert row["map"] == pytest.approx(sum(report["mean_ap"] for report in reports) / 2)
+    fingerprints = [report["fingerprints"]["model"] for report in reports]
+    assert [seed["run"] for seed in row["seeds"]] == fingerprints
+    assert len({row["run"], *fingerprints}) == 2
+    assert row["command"].startswith("python -m training.train fully_connected --features FOLDER/")
+    assert f"learning_rate={good}" in row["command"]
 
-    for again in (command, command[:-1]):  # the other row stays in the table
+    for again in (command, [*command[:2], *command[4:], "--rows", "fully_connected"]):
         assert table2.main(again) == 0
-        assert "scale tiny: nothing is left to run" in capsys.readouterr().out
+        assert "nothing is left to run" in capsys.readouterr().out
         assert json.loads((folder / "results.json").read_text())["table2"] == document
+    with pytest.raises(ContractError, match="the command of sweeps/fully_connected is"):
+        table2.main([*command, "--learning-rates=1e-4,1e-3"])
 
     page = tmp_path / "results.md"
     page.write_text("Before\n<!-- table2 -->\nold\n<!-- end of table2 -->\nafter\n")
     assert results.main([str(folder), f"--output={tmp_path}"]) == 0
     assert json.loads((tmp_path / "results.json").read_text())["table2"] == document
     assert "| Fully connected | 11.2M / 11.2M |" in page.read_text()
+    by_rate = f"- Fully connected: validation mAP by learning rate {poor} 0."
+    assert by_rate in page.read_text()
+    assert f", **{good}** 0." in page.read_text()
     assert "old" not in page.read_text()
     page.write_text("no markers\n")
     with pytest.raises(InputError, match="no markers of table2; write <!-- table2 --> and"):
         results.main([str(folder), f"--output={tmp_path}"])
+
+
+def write_speeds(folder: str, table: Table, scale: Scale) -> None:
+    """Measurements of 100 patches a second, and costs, as if the steps had been run."""
+    for row in table.rows:
+        recipe = scale.run_of(row.recipe)
+        settings = {**scale.settings_of(recipe), **row.settings}
+        step = Run(
+            name="", recipe=recipe, settings=settings, features="", folder=folder
+        ).measurement()
+        described = {"weights": 1, "multiplies": 1, "patches_per_second": 100.0}
+        assert step.printed_to is not None
+        Path(step.printed_to).parent.mkdir(parents=True, exist_ok=True)
+        Path(step.printed_to).write_text(json.dumps({recipe: described}))
+        record = steps.StepRecord(command=steps.shown(step.command, folder), seconds=1.0)
+        path = Path(folder, "steps", step.name.replace("/", "-") + ".json")
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(record.to_json())
+
+
+def test_the_estimate_is_of_all_rates_and_seeds(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    write_speeds(str(tmp_path), table3.TABLE, PAPER)
+    assert table3.main(["--scale=paper", "--estimate", f"--output={tmp_path}"]) == 0
+    printed = capsys.readouterr().out
+    assert "Label sets (learning rates 3e-5, 1e-4, 3e-4, 1e-3; 3 seeds), scale paper" in printed
+    days = {name: int(found) for name, found in re.findall(r"  (\w+) +(\d+) days", printed)}
+    # 6 networks; 5M mini-batches of 128 at 100 patches a second are 74.07 days.
+    assert days["sweep"] == int(6 * 4 * 74.07)
+    assert days["train"] == int(6 * 3 * 74.07)
+    # 3 seeds of 5 networks on 100K videos and of one on 1M; a patch infers 3 times as fast.
+    assert days["score_videos"] == int(3 * 1.5e6 * 288 / 300 / 86_400)
+    assert len(re.findall(r"640M patches a run, +100 a second; 4 \+ 3 runs", printed)) == 6
+
+
+def test_experiments_train_asynchronously_and_figure_1_shows_all_labels(tmp_path: Path) -> None:
+    args = table_parser(table3.TABLE).parse_args(
+        ["--scale=paper", f"--output={tmp_path}", "--cluster=local", "--seeds=2"]
+    )
+    setup = Experiment.of(args)
+    write_speeds(str(tmp_path), table3.TABLE, PAPER)
+    networks = {
+        row.key: Network(
+            run=setup.run_of(PAPER.run_of(row.recipe), "features"),
+            tuning=Tuning.of(args, setup.scale),
+        )
+        for row in table3.TABLE.rows
+    }
+    plan = table_plan(table3.TABLE, table3.TABLE.rows, networks, setup, [])
+    by_name = {step.name: step for step in plan}
+    name = "resnet50_bottleneck_30k"
+    flags = ("--cluster", "local", "--workers", "2", "--parameter-servers", "1")
+    trained, swept = by_name[f"runs/{name}"], by_name[f"sweeps/{name}"]
+    assert trained.command[-6:] == flags
+    parsed, _ = train.parse(trained.command[1:])
+    assert (parsed.cluster, parsed.workers, parsed.parameter_servers) == ("local", 2, 1)
+    assert " ".join(flags[2:]) in " ".join(swept.command)
+    assert trained.is_open  # without its learning rate
+    assert by_name[f"scores/{name}_seed_1"].command[-2:] == ("--subset", "30871")
+    assert by_name["scores/resnet50_30k"].command[-2:] == ("--subset", "3087")
+    assert by_name[f"reports-few-labels/{name}"].command[-4:] == (
+        *("--labels", "400"),
+        *("--subset", "400"),
+    )
+    assert by_name["figure1.pdf"].command == (
+        *("evaluation.paper.figure1", "--report", f"{tmp_path}/reports/{name}"),
+        *("--share", "0.2", "--output", f"{tmp_path}/figure1.pdf"),
+    )
 
 
 def test_a_failed_step_is_named_and_run_again(tmp_path: Path) -> None:
@@ -184,10 +289,55 @@ def test_findings_are_the_papers() -> None:
 
 
 def test_a_finding_needs_an_interval_without_0() -> None:
-    assert table_results.outcome_of((0.01, 0.05)) == "holds"
-    assert table_results.outcome_of((-0.01, 0.05)) == "open"
-    assert table_results.outcome_of((-0.05, -0.01)) == "does not hold"
-    assert table_results.outcome_of(None) == "open"
+    assert table_results.outcome_of((0.01, 0.05), 2) == "holds"
+    assert table_results.outcome_of((0.01, 0.05), 1) == "open"
+    assert table_results.outcome_of((-0.01, 0.05), 3) == "open"
+    assert table_results.outcome_of((-0.05, -0.01), 3) == "does not hold"
+    assert table_results.outcome_of((-0.05, -0.01), 1) == "open"
+    assert table_results.outcome_of(None, 3) == "open"
+
+
+def seed_reports(maps: Sequence[float], effects: np.ndarray) -> SeedReports:
+    """Reports of the present sample, with other values; `effects` are of the videos on each."""
+    document = folders.read_document(str(SAMPLES), Metrics)
+    left_out = [
+        LeftOut(tuple(f"v{n:03}" for n in range(len(effects))), ((),) * len(effects), ap, ap)
+        for ap in (value - effects / (len(effects) - 1) for value in maps)
+    ]
+    results = convert(PUBLISHED["table2"]["resnet50"], RunResults, where="", cure="")
+    return SeedReports(
+        results=tuple(dataclasses.replace(results, map=value, auc=value) for value in maps),
+        metrics=(dataclasses.replace(document, num_videos=len(effects)),) * len(maps),
+        left_out=tuple(left_out),
+    )
+
+
+def test_a_finding_is_a_difference_of_means_whose_interval_holds_seeds() -> None:
+    effects = np.random.default_rng(1).normal(0, 0.1, 100)
+    effects -= effects.mean()
+    better, worse = seed_reports([0.70, 0.74], effects), seed_reports([0.60, 0.62], -effects)
+    reports, reported = {"a": better, "b": worse}, {"a": Reported(""), "b": Reported("", map=0.1)}
+    found = table_finding("claim", "a", "b", reports, reported)
+    assert found.map_difference == pytest.approx(0.11)
+    # Of the seeds: variances of 0.0008 and 0.0002 over 2; of the videos: that of a mean.
+    of_seeds = [0.0008 / 2, 0.0002 / 2]
+    of_videos = (2 * effects).var(ddof=1) / 100
+    variance = sum(of_seeds) + of_videos
+    freedom = variance**2 / (sum(part**2 for part in of_seeds) + of_videos**2 / 99)
+    half = scipy.stats.t.ppf(0.975, freedom) * math.sqrt(variance)
+    assert found.interval == pytest.approx((0.11 - half, 0.11 + half), rel=1e-6)
+    assert (found.verdict, found.num_seeds) == ("holds", 2)
+
+    single = {"a": seed_reports([0.72], effects), "b": seed_reports([0.61], -effects)}
+    found = table_finding("claim", "a", "b", single, reported)
+    half = scipy.stats.t.ppf(0.975, 99) * math.sqrt(of_videos)
+    assert found.interval == pytest.approx((0.11 - half, 0.11 + half), rel=1e-6)
+    assert (found.verdict, found.num_seeds) == ("open", 1)
+
+    mean = better.mean()
+    assert mean.map == pytest.approx(0.72)
+    low, high = mean.intervals.map or (0, 0)
+    assert 0 < low < 0.60 < 0.83 < high < 1  # two seeds say little about their variance
 
 
 def results_of(document: Mapping[str, Any]) -> TableResults:
@@ -238,8 +388,25 @@ def test_what_cannot_be_run_is_refused_at_once(tmp_path: Path) -> None:
     output = f"--output={tmp_path}"
     with pytest.raises(InputError, match="table2 has no row vgg19; it has fully_connected, alex"):
         table2.main(["--scale=tiny", output, "--rows", "vgg19"])
+    for flags, message in (
+        (["--seeds=0"], "--seeds: received 0; give 1 or more"),
+        (["--learning-rates=1e-3,0.001"], "--learning-rates: received '1e-3,0.001'; give numbers"),
+        (["--learning-rates=1e-3,-1"], "--learning-rates: received '1e-3,-1'; give numbers above"),
+        (["--learning-rates=1e-3,nan"], "separated by commas, each once"),
+        (["--learning-rates=1e-3,,1"], "separated by commas, each once"),
+        (["--learning-rates=1", "--set", "learning_rate=2"], "is set by --set and by --learning-r"),
+        (["--workers=2"], "--workers is for --cluster local"),
+        (["--cluster=local", "--workers=0"], "--workers must be at least 1; received 0"),
+    ):
+        with pytest.raises(InputError, match=message):
+            table2.main(["--scale=tiny", output, *flags])
     with pytest.raises(InputError, match="--scale paper takes --features, or a --manifest"):
         table4.main(["--scale=paper", output])
     with pytest.raises(InputError, match=r"name the excerpts whose .* with --event-manifest"):
         event_detection.main(["--scale=small", output, "--manifest=videos.csv"])
     assert not any(tmp_path.iterdir())
+    write_features(tmp_path / "features", shards={"train": 1})
+    features = f"--features={tmp_path}/features"
+    with pytest.raises(InputError, match="has no validation split to choose a learning rate by"):
+        table2.main(["--scale=small", f"{output}/experiments", features])
+    assert not (tmp_path / "experiments").exists()

@@ -1,0 +1,243 @@
+"""The learning rates and seeds of a network: a sweep, then runs at its best rate.
+
+"For each experiment, we coarsely optimized number of GPUs and learning rate" (section 3.3). The
+rate is chosen by the mAP of the validation split: the evaluation split is read at the end only.
+"""
+
+import argparse
+import dataclasses
+import math
+from collections.abc import Mapping
+
+from evaluation.paper.runs import Run, assignments
+from evaluation.paper.scales import Scale
+from evaluation.paper.steps import Step
+from features.contracts import folders
+from features.contracts.documents import Features, Sweep
+from features.contracts.sharding import VALIDATION
+from features.errors import InputError, JobFailedError
+from features.storage import files
+
+# No run that is evaluated has the seed of the sweep, so that the luck of a run that was chosen is
+# not in the results.
+_SEED_OF_SWEEPS = 1_000
+_RATE, _SEED = "learning_rate", "seed"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Tuning:
+    """What the flags say about learning rates, seeds and processes.
+
+    Attributes:
+      learning_rates: to choose from; none for that of the recipe at this scale.
+      num_seeds: runs of each network that are evaluated.
+      cluster: flags of training.train and their values; empty for a single process.
+    """
+
+    learning_rates: tuple[str, ...]
+    num_seeds: int
+    cluster: Mapping[str, str]
+
+    @classmethod
+    def of(cls, args: argparse.Namespace, scale: Scale) -> "Tuning":
+        """Read the flags of `add_arguments`.
+
+        Raises:
+          InputError: a rate or a number is out of its range, or two flags contradict each other.
+        """
+        rates = scale.learning_rates
+        if args.learning_rates is not None:
+            rates = tuple(rate.strip() for rate in args.learning_rates.split(","))
+            numbers = [_positive(rate) for rate in rates]
+            if None in numbers or len(set(numbers)) < len(numbers):
+                raise InputError(
+                    f"--learning-rates: received {args.learning_rates!r}; give numbers above 0, "
+                    "separated by commas, each once"
+                )
+            if _RATE in scale.overrides:
+                raise InputError(
+                    "the learning rate is set by --set and by --learning-rates; leave out one"
+                )
+        num_seeds = scale.num_seeds if args.seeds is None else args.seeds
+        if not 1 <= num_seeds < _SEED_OF_SWEEPS:
+            raise InputError(
+                f"--seeds: received {num_seeds}; give 1 or more, and less than {_SEED_OF_SWEEPS}"
+            )
+        return cls(
+            learning_rates=() if _RATE in scale.overrides else rates,
+            num_seeds=num_seeds,
+            cluster=_cluster(args),
+        )
+
+    def __str__(self) -> str:
+        rates = ", ".join(self.learning_rates) or "that of the recipe"
+        return f"learning rates {rates}; {self.num_seeds} seeds"
+
+
+def _positive(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if 0 < number < math.inf else None
+
+
+def _cluster(args: argparse.Namespace) -> dict[str, str]:
+    sizes = {"--workers": (args.workers, 1), "--parameter-servers": (args.parameter_servers, 0)}
+    for flag, (number, least) in sizes.items():
+        if number is not None and args.cluster is None:
+            raise InputError(f"{flag} is for --cluster local; give both or none")
+        if number is not None and number < least:
+            raise InputError(f"{flag} must be at least {least}; received {number}")
+    if args.cluster is None:
+        return {}
+    workers = 2 if args.workers is None else args.workers
+    servers = 1 if args.parameter_servers is None else args.parameter_servers
+    return {"--workers": str(workers), "--parameter-servers": str(servers)}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of `Tuning`."""
+    add = parser.add_argument_group("tuning and training").add_argument
+    add(
+        "--learning-rates",
+        metavar="RATE,RATE",
+        help="choose the rate of each network by its validation mAP; default: those of the scale",
+    )
+    add("--seeds", type=int, metavar="N", help="evaluated runs of each network")
+    add("--cluster", choices=["local"], help="train in several processes, as training.train")
+    add("--workers", type=int, metavar="N", help="of --cluster local; default: 2")
+    add(
+        "--parameter-servers",
+        type=int,
+        metavar="N",
+        help="of --cluster local; default: 1, for asynchronous training as in the paper",
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Network:
+    """The runs of a row.
+
+    Attributes:
+      run: without learning rate and seed; the first run has its name.
+      tuning: what the flags say.
+      is_tuned: whether the learning rate is open; it may be what the row is about.
+    """
+
+    run: Run
+    tuning: Tuning
+    is_tuned: bool = True
+
+    @property
+    def learning_rates(self) -> tuple[str, ...]:
+        """Those to choose from; none for that of the settings."""
+        return self.tuning.learning_rates if self.is_tuned else ()
+
+    @property
+    def has_choice(self) -> bool:
+        """Whether there are several learning rates."""
+        return len(self.learning_rates) > 1
+
+    def has_features(self) -> bool:
+        """Whether the features to train on are there yet.
+
+        Raises:
+          InputError: they are, but without a validation split, which the choice of a rate needs.
+        """
+        features = folders.find_document(self.run.features, Features)
+        if features is None:
+            return False
+        has_validation = VALIDATION in features.splits and features.splits[VALIDATION].num_patches
+        if self.has_choice and not has_validation:
+            raise InputError(
+                f"{self.run.features} has no {VALIDATION} split to choose a learning rate by; "
+                "extract one, or give a single rate with --learning-rates"
+            )
+        return True
+
+    def sweep(self, recipe_steps: int) -> list[Step]:
+        """The step that trains the network with each learning rate; none for a single one.
+
+        Raises:
+          InputError: see `has_features`.
+        """
+        if not self.has_choice:
+            return []
+        command = ["training.sweep", self.run.recipe, "--features", self.run.features]
+        command += ["--output", self._sweep_folder, "--accept-diverged"]
+        command += ["--learning-rate", *self.learning_rates, "--seed", str(_SEED_OF_SWEEPS)]
+        command += [word for flag in self.tuning.cluster.items() for word in flag]
+        rest = {k: v for k, v in self.run.settings.items() if k not in (_RATE, _SEED)}
+        return [
+            Step(
+                name=self._sweep_name,
+                command=(*command, *assignments(rest)),
+                seconds=len(self.learning_rates) * self.run.seconds_to_train(recipe_steps),
+                is_open=not self.has_features(),
+            )
+        ]
+
+    @property
+    def _sweep_name(self) -> str:
+        return f"sweeps/{self.run.name}"
+
+    @property
+    def _sweep_folder(self) -> str:
+        return files.join(self.run.folder, self._sweep_name)
+
+    def validation_map(self) -> dict[str, float | None] | None:
+        """Learning rate -> mAP of the validation split, None for a rate that diverged.
+
+        None before the sweep is finished, and without a sweep.
+        """
+        sweep = self._find_sweep()
+        if sweep is None:
+            return None
+        found = {run.values[_RATE]: run.mean_average_precision for run in sweep.runs}
+        return {rate: None if math.isnan(value) else value for rate, value in found.items()}
+
+    def _find_sweep(self) -> Sweep | None:
+        if not (self.has_choice and self.run.is_finished(self._sweep_name)):
+            return None
+        return folders.read_document(self._sweep_folder, Sweep)
+
+    @property
+    def learning_rate(self) -> str | None:
+        """The chosen rate; None before the sweep is finished, and for that of the settings.
+
+        Raises:
+          JobFailedError: no rate of the sweep has a validation mAP.
+        """
+        if len(self.learning_rates) == 1:
+            return self.learning_rates[0]
+        sweep = self._find_sweep()
+        if sweep is None:
+            return None
+        if sweep.best is None:
+            raise JobFailedError(
+                f"no learning rate of {self._sweep_folder} has a validation mAP: training "
+                "diverged, or no class of the validation split can be measured; give other "
+                "--learning-rates, or features with more validation videos, in another --output"
+            )
+        return sweep.best.values[_RATE]
+
+    @property
+    def seeds(self) -> tuple[Run, ...]:
+        """The runs to evaluate; their steps are open before the learning rate is chosen."""
+        rate, first = self.learning_rate, int(self.run.settings.get(_SEED, 0))
+        runs = []
+        for seed in range(first, first + self.tuning.num_seeds):
+            settings = dict(self.run.settings)
+            settings |= {} if rate is None else {_RATE: rate}
+            settings |= {} if seed == first else {_SEED: str(seed)}
+            runs.append(
+                dataclasses.replace(
+                    self.run,
+                    name=self.run.name if seed == first else f"{self.run.name}_seed_{seed}",
+                    settings=settings,
+                    cluster=self.tuning.cluster,
+                    is_open=self.has_choice and rate is None,
+                )
+            )
+        return tuple(runs)
