@@ -18,6 +18,7 @@ import scipy.stats
 
 from evaluation.metrics.jackknife import LeftOut
 from evaluation.paper import (
+    corpus,
     esc10,
     event_detection,
     experiment,
@@ -195,8 +196,8 @@ def test_experiments_train_asynchronously_and_figure_1_shows_all_labels(tmp_path
 def test_a_failed_step_is_named_and_run_again(tmp_path: Path) -> None:
     folder = str(tmp_path)
     (tmp_path / "corpus").write_text("in the way of a folder")
-    corpus = ("pipelines.demo_corpus", "--soundtracks=3", f"--output={folder}/corpus")
-    step = Step(name="corpus", command=corpus)
+    command = ("pipelines.demo_corpus", "--soundtracks=3", f"--output={folder}/corpus")
+    step = Step(name="corpus", command=command)
     with pytest.raises(JobFailedError, match="step corpus ended with exit code 2"):
         steps.execute([step], folder)
     assert steps.unfinished([step, step], folder) == [step]
@@ -208,7 +209,7 @@ def test_a_failed_step_is_named_and_run_again(tmp_path: Path) -> None:
     assert steps.command_of("corpus", folder) == (
         "python -m pipelines.demo_corpus --soundtracks=3 --output=FOLDER/corpus"
     )
-    longer = Step(name="corpus", command=(*corpus, "--seed=2"))
+    longer = Step(name="corpus", command=(*command, "--seed=2"))
     with pytest.raises(ContractError, match=r"the command of corpus is .*--seed=2"):
         steps.unfinished([longer], folder)
 
@@ -259,6 +260,11 @@ def test_recipes_for_clips_are_recipes_that_training_takes(scale: Scale) -> None
             settings["steps"],
             settings["batch_size"],
         )
+
+
+def test_no_clip_is_in_two_splits() -> None:
+    assert corpus.split_values_of(4, 3) == ("train=1,2", "validation=3", "evaluation=4")
+    assert corpus.split_values_of(2) == ("train=1,3,4", "evaluation=2")
 
 
 def test_set_wins_over_the_scale_for_soundtracks_and_clips() -> None:

@@ -21,7 +21,7 @@ from training.config import Recipe, ResNet50
 from training.export import export
 from training.input.batches import open_features, validation_batches
 from training.loops import evaluator
-from training.loops.checkpoints import restore_weights
+from training.loops.checkpoints import claim, restore_weights
 from training.loops.step import fresh_model
 from training.loops.validation import inference, validate
 from training.models.build import build_model
@@ -180,6 +180,23 @@ def test_another_recipe_or_other_features_are_refused(
     make_features(tmp_path, shards={"train": 1})
     with pytest.raises(ContractError, match="features_fingerprint is"):
         main(command(tmp_path, run_folder))
+
+
+def test_a_run_from_before_there_was_a_switch_is_resumed_with_the_switch_off(
+    features_folder: Path, tmp_path: Path
+) -> None:
+    recipe = dataclasses.replace(recipes.vgg(), num_labels=None)
+    features = open_features(str(features_folder), num_labels=None, training_subset=None)
+    claim(str(tmp_path), recipe, features)
+    record = tmp_path / "checkpoints" / "recipe.json"
+    document = json.loads(record.read_text())
+    assert document.pop("recipe.model.reduced_strides") is False
+    record.write_text(json.dumps(document))
+
+    claim(str(tmp_path), recipe, features)
+    model = dataclasses.replace(recipe.model, reduced_strides=True)
+    with pytest.raises(ContractError, match=r"reduced_strides is True, expected None"):
+        claim(str(tmp_path), dataclasses.replace(recipe, model=model), features)
 
 
 def test_what_is_not_finite_stops_the_run_and_names_its_videos(
