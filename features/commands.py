@@ -47,6 +47,7 @@ STAGES: dict[str, tuple[Command, ...]] = {
         Command("plan", "pipelines.plan", "predict the cost of extraction from a sample"),
         Command("extract-features", "pipelines.extract_features", "DATASET -> FEATURES"),
         Command("audit-features", "pipelines.audit_features", "check FEATURES, and repair them"),
+        Command("index-features", "pipelines.index_features", "renew FEATURES of older versions"),
         Command("band-statistics", "pipelines.band_statistics", "mean and variance of each band"),
     ),
     "Train": (

@@ -75,7 +75,7 @@ class Emulator(server.ThreadingHTTPServer):
         authority.issue_cert(*_TENSORFLOW_HOSTS).configure_cert(self.tls)
         authority.cert_pem.write_to_path(certificate)
         self._requests: list[Request] = []
-        self._fault_every = self._num_faults = 0
+        self._fault_every = self._num_faults = self._num_bytes_sent = 0
         self._fault_statuses: tuple[int, ...] = ()
         self.storage = Storage(use_memory_fs=True)
         self._one_at_a_time = threading.Lock()
@@ -95,6 +95,14 @@ class Emulator(server.ThreadingHTTPServer):
         """Turn away one of so many requests, and the next attempts at it; none for 0."""
         self._fault_every, self._fault_statuses = every, statuses
         self._bursts.clear()
+
+    def num_bytes_sent(self) -> int:
+        """Bytes of all answers to GET."""
+        return self._num_bytes_sent
+
+    def count_sent(self, num_bytes: int) -> None:
+        """Count the bytes of an answer."""
+        self._num_bytes_sent += num_bytes
 
     def num_faults(self) -> int:
         """Requests that were turned away."""
@@ -139,7 +147,7 @@ class Emulator(server.ThreadingHTTPServer):
         """Forget the requests and faults so far."""
         self._requests.clear()
         self._bursts.clear()
-        self._num_first = self._num_faults = 0
+        self._num_first = self._num_faults = self._num_bytes_sent = 0
 
     def wipe(self) -> None:
         """Delete all objects."""
@@ -199,6 +207,8 @@ class _Handler(emulator.RequestHandler):
     def send_header(self, keyword: str, value: str) -> None:
         if keyword == "Location" and isinstance(self.connection, ssl.SSLSocket):
             value = value.replace(self.server.url(), f"https://{_TENSORFLOW_HOSTS[0]}")
+        if keyword == "Content-Length" and self.command == "GET":
+            self.server.count_sent(int(value))
         super().send_header(keyword, value)
 
     def log_message(self, *args: Any) -> None:

@@ -18,7 +18,8 @@ from training.distributed.cluster import Cluster, meet
 from training.distributed.strategies import synchronous_strategy
 from training.distributed.watchdog import LostPeerError, Watchdog
 from training.export import export
-from training.input.batches import TRAIN, FeatureSet, find_damage, validation_batches
+from training.input.batches import TRAIN, FeatureSet, validation_batches
+from training.input.shards import find_damage, names_damage
 from training.loops.asynchronous import train_asynchronously
 from training.loops.checkpoints import last_step, restore_last_weights, skip_shard, skipped_shards
 from training.loops.recorder import TrainedRun
@@ -128,7 +129,9 @@ def _train(job: TrainingJob, watchdog: Watchdog) -> tuple[TrainedRun, list[str]]
                     stop_requested=stop_requested,
                     watchdog=watchdog,
                 )
-        except tf.errors.DataLossError as error:
+        except tf.errors.OpError as error:
+            if not names_damage(error):
+                raise
             if not job.writes_run:
                 raise LostPeerError("a shard is damaged; the first worker looks for it") from error
             may_skip = len(skipped) < job.max_skipped_shards
@@ -146,7 +149,7 @@ def _note_damage(features: FeatureSet, output: str, *, may_skip: bool) -> str:
     Raises:
       JobFailedError: the shard may not be left out.
     """
-    damage = find_damage([path for paths in features.shards.values() for path in paths])
+    damage = find_damage(features.shards.values())
     if damage is None:
         raise JobFailedError(
             "a shard could not be read, and now all of them can; is the disk failing? "

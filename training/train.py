@@ -26,7 +26,7 @@ from training.distributed.cluster import (
 )
 from training.distributed.supervisor import supervise
 from training.distributed.watchdog import Watchdog
-from training.input.batches import VALIDATION, open_features
+from training.input.batches import TRAIN, VALIDATION, FeatureSet, open_features
 from training.loops.checkpoints import claim
 from training.loops.evaluator import validate_checkpoints
 from training.run import TrainingJob, train_and_export
@@ -160,6 +160,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return supervise(arguments, num_workers=args.workers, num_servers=args.parameter_servers)
     if job.writes_run:
         print(_intervals(recipe), flush=True)
+        _warn_of_whole_shards(job.features)
     start = time.monotonic()
     run = train_and_export(job)
     if run:
@@ -178,6 +179,17 @@ def _is_finished(job: TrainingJob) -> bool:
     if job.cluster is None and not job.features.num_patches.get(VALIDATION):
         print(f"{job.features.folder} has no {VALIDATION} patches: no validation", file=sys.stderr)
     return False
+
+
+def _warn_of_whole_shards(features: FeatureSet) -> None:
+    if not features.shards[TRAIN].indexed:
+        print(
+            f"warning: the training shards of {features.folder} have no index, as those of older "
+            "versions, and are read whole: a short training sees all patches of few videos. "
+            f"`python -m pipelines.index_features --features {features.folder}` adds the index "
+            "without decoding anything",
+            file=sys.stderr,
+        )
 
 
 def _intervals(recipe: Recipe) -> str:

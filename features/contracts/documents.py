@@ -196,13 +196,16 @@ class FeaturesSplit(PatchCounts):
         patches were taken, and in older folders.
       num_shards: by group.
       groups: by group.
-      fingerprint: of the records.
+      fingerprint: of the records, without their padding.
+      index_fingerprint: of the indexes of the groups; None for a split without indexes, as all
+        splits but that of training, and of older folders also that.
     """
 
     num_drawn_from: int | None = dataclasses.field(default=None, metadata=OMIT_NONE)
     num_shards: Mapping[str, int]
     groups: Mapping[str, PatchCounts]
     fingerprint: str
+    index_fingerprint: str | None = dataclasses.field(default=None, metadata=OMIT_NONE)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -407,7 +410,9 @@ class PatchShard(Sidecar):
       num_videos: videos, the rejected ones included.
       num_patches: records.
       num_bytes: size of the record file.
-      sha256: of the records, without the framing of the file.
+      record_bytes: length of each record, with its padding and without the framing of the file;
+        None where records are not padded.
+      sha256: of the records, without padding and framing.
       videos: in order of id.
     """
 
@@ -419,6 +424,7 @@ class PatchShard(Sidecar):
     num_videos: int
     num_patches: int
     num_bytes: int
+    record_bytes: int | None = dataclasses.field(default=None, metadata=OMIT_NONE)
     sha256: str
     videos: tuple[ExtractedVideo, ...]
 

@@ -9,6 +9,9 @@ encode; a list of floats takes 1 ms).
                                    [units], an embedding
     start_seconds  float, 1        start of the patch in the soundtrack
     labels         int64, 0..n     label indices, rising, each once
+
+Records of a training shard are padded to one length, by a field that readers of the message skip,
+so that the place of a record in its file is known without reading the file.
 """
 
 import dataclasses
@@ -20,6 +23,11 @@ VIDEO_ID = "video_id"
 PATCH = "patch"
 START_SECONDS = "start_seconds"
 LABELS = "labels"
+
+# The padding is field 15 of the message, which `tf.train.Example` does not have: its tag, its
+# length in four bytes whatever the length is, and zeros.
+MIN_PADDING = 5
+_PADDING_TAG = 15 << 3 | 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +68,32 @@ def decode(serialized: bytes) -> PatchRecord:
         )
     except Exception as error:
         raise ValueError(f"not a patch record ({len(serialized)} bytes): {error}") from error
+
+
+def pad(serialized: bytes, num_bytes: int) -> bytes:
+    """Pad a serialised record, which has no padding, to a length.
+
+    Raises:
+      ValueError: it is too long to get the `MIN_PADDING` bytes that padding takes.
+    """
+    zeros = num_bytes - len(serialized) - MIN_PADDING
+    if zeros < 0:
+        raise ValueError(f"a record of {len(serialized)} bytes cannot be padded to {num_bytes}")
+    length = (zeros & 127 | 128, zeros >> 7 & 127 | 128, zeros >> 14 & 127 | 128, zeros >> 21)
+    return b"".join((serialized, bytes((_PADDING_TAG, *length)), bytes(zeros)))
+
+
+def strip_padding(serialized: bytes) -> bytes:
+    """The record as `encode` made it; one without padding is returned unchanged."""
+    # Field 1 of the message, the features, is the whole record: a tag, a length, the content.
+    size, position, shift = 0, 1, 0
+    while position < len(serialized):
+        byte = serialized[position]
+        size |= (byte & 127) << shift
+        position, shift = position + 1, shift + 7
+        if byte < 128:
+            break
+    return serialized[: position + size]
 
 
 def _declare_example() -> Any:

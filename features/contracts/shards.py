@@ -9,8 +9,8 @@ Paths of shards have no suffix. A sidecar exists only beside the data that it de
 import contextlib
 import dataclasses
 import hashlib
-from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import IO, TypeVar
 
 from features.contracts import record, tfrecord
 from features.contracts.documents import PatchShard, Sidecar
@@ -22,13 +22,15 @@ PATCHES = "patches"
 RECORDS_SUFFIX, SIDECAR_SUFFIX = ".tfrecord", ".json"
 
 _Sidecar = TypeVar("_Sidecar", bound=Sidecar)
+_Record = TypeVar("_Record")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RecordFile:
-    """Two fields of `PatchShard`: the size of a record file, and the SHA-256 of its records."""
+    """The fields of `PatchShard` that describe a record file."""
 
     num_bytes: int
+    record_bytes: int | None
     sha256: str
 
 
@@ -58,28 +60,75 @@ def read_records(path: str) -> Iterator[record.PatchRecord]:
       JobFailedError: the record file is missing, is damaged or holds something else; the message
         says how to rebuild the shard.
     """
+    return _read(path, record.decode)
+
+
+def _read(path: str, parse: Callable[[bytes], _Record]) -> Iterator[_Record]:
     path += RECORDS_SUFFIX
     try:
         with files.open_read(path) as file:
             for data in tfrecord.read_records(file, path):
-                yield record.decode(data)
+                yield parse(data)
     except (FileNotFoundError, ValueError) as error:
         raise JobFailedError(
             f"{error}; delete {path} and run the command that made it again: it rebuilds this shard"
         ) from error
 
 
-def write_records(path: str, records: Iterable[record.PatchRecord]) -> RecordFile:
-    """Write the record file of a shard, and remove the sidecar of an earlier record file."""
-    num_bytes, digest = 0, hashlib.sha256()
+def write_records(
+    path: str, records: Iterable[record.PatchRecord], record_bytes: int | None = None
+) -> RecordFile:
+    """Write the record file of a shard, and remove the sidecar of an earlier record file.
+
+    Args:
+      path: of the shard, without suffix.
+      records: in the order of the file.
+      record_bytes: length that all records are padded to; None for no padding.
+    """
     with files.atomic_write(path + RECORDS_SUFFIX) as file:
-        for patch in records:
-            data = record.encode(patch)
-            digest.update(data)
-            num_bytes += tfrecord.write_record(file, data)
+        written = _write(file, map(record.encode, records), record_bytes)
         # Before the new records appear: an old sidecar must never lie beside new records.
         remove_sidecar(path)
-    return RecordFile(num_bytes=num_bytes, sha256=digest.hexdigest())
+    return written
+
+
+def pad_shard(path: str, sidecar: PatchShard) -> PatchShard:
+    """Rewrite the record file of a shard with all records padded to one length.
+
+    The sidecar on disk is left to the caller. Until it is replaced, only its sizes are wrong, and
+    padding again makes them right: nothing is lost if the caller dies in between.
+
+    Args:
+      path: of the shard, without suffix.
+      sidecar: of the records, padded or not.
+
+    Returns:
+      The sidecar of the padded records.
+
+    Raises:
+      JobFailedError: the record file is missing or damaged, or is not that of the sidecar.
+    """
+    longest = max(map(len, _read(path, record.strip_padding)), default=0)
+    with files.atomic_write(path + RECORDS_SUFFIX) as file:
+        records = _read(path, record.strip_padding)
+        written = _write(file, records, longest + record.MIN_PADDING)
+        if written.sha256 != sidecar.sha256:
+            raise JobFailedError(
+                f"{path}{RECORDS_SUFFIX}: SHA-256 of the records is {written.sha256}, the sidecar "
+                f"says {sidecar.sha256}; repair the shard with "
+                "`python -m pipelines.audit_features --repair`"
+            )
+    return dataclasses.replace(sidecar, **dataclasses.asdict(written))
+
+
+def _write(file: IO[bytes], records: Iterable[bytes], record_bytes: int | None) -> RecordFile:
+    num_bytes, digest = 0, hashlib.sha256()
+    for data in records:
+        digest.update(data)
+        if record_bytes is not None:
+            data = record.pad(data, record_bytes)
+        num_bytes += tfrecord.write_record(file, data)
+    return RecordFile(num_bytes=num_bytes, record_bytes=record_bytes, sha256=digest.hexdigest())
 
 
 def find_sidecar(path: str, document: type[_Sidecar]) -> _Sidecar | None:

@@ -21,6 +21,7 @@ class Problem(enum.StrEnum):
     WRONG_RECORDS = "wrong_records"  # not the records that the sidecar counts
     WRONG_DIGEST = "wrong_digest"  # the right number of records with other bytes
     WRONG_COUNTS = "wrong_counts"  # the sidecars do not add up to `features.json`
+    WRONG_INDEX = "wrong_index"  # the index of a training group differs from its sidecars
     STRAY_FILE = "stray_file"  # belongs to no shard, but readers would read it
 
 

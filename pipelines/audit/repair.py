@@ -118,8 +118,9 @@ def damaged_shards(audit: Audit) -> list[str]:
             "every shard is valid, but some shard is of another run, and it is unknown which; run "
             "`python -m pipelines.extract_features` with --force, which rebuilds all shards"
         )
-    # Extraction removes stray files itself.
-    damages = [damage for damage in audit.damages if damage.problem != Problem.STRAY_FILE]
+    # Extraction removes stray files and writes the indexes itself.
+    by_extraction = {Problem.STRAY_FILE, Problem.WRONG_INDEX}
+    damages = [damage for damage in audit.damages if damage.problem not in by_extraction]
     return sorted({damage.path for damage in damages})
 
 

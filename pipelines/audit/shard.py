@@ -23,6 +23,7 @@ from pipelines.audit.document import Damage, Problem
 from pipelines.audit.duplicates import VideoFingerprint
 from pipelines.audit.shuffle_tests import Evidence
 from pipelines.extraction import totals
+from pipelines.extraction.indexing import IndexRow, rows_of
 from pipelines.extraction.patches import Settings
 
 
@@ -77,6 +78,7 @@ class Findings:
       label_videos: split -> int64 [labels], number of videos.
       evidence: group of training shards -> evidence for the shuffle tests.
       fingerprints: of the videos; not in sums.
+      index_rows: of a training shard, what the index of its group has to say; not in sums.
     """
 
     damages: tuple[Damage, ...] = ()
@@ -84,6 +86,7 @@ class Findings:
     label_videos: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     evidence: Mapping[str, Evidence] = dataclasses.field(default_factory=dict)
     fingerprints: tuple[VideoFingerprint, ...] = ()
+    index_rows: tuple[IndexRow, ...] = ()
 
 
 class _BadRecordError(Exception):
@@ -144,7 +147,7 @@ def _examine_records(sidecar: PatchShard, path: str, rules: ShardRules) -> Findi
     order = []  # (index of the video, index of the patch) of every record
     with files.open_read(path) as file:
         for index, data in enumerate(tfrecord.read_records(file, path)):
-            digest.update(data)
+            digest.update(record.strip_padding(data))
             num_bytes += len(data) + tfrecord.OVERHEAD
             try:
                 patch = record.decode(data)
@@ -152,6 +155,10 @@ def _examine_records(sidecar: PatchShard, path: str, rules: ShardRules) -> Findi
                     raise ValueError(f"{patch.video_id!r} is not among the videos of the sidecar")
                 patch_index = _check_patch(patch, rules)
                 _add_patch(patch, patch_index, found, rules.front_end)
+                if sidecar.record_bytes not in (None, len(data)):
+                    raise ValueError(
+                        f"{len(data)} bytes, the sidecar says {sidecar.record_bytes} of each record"
+                    )
             except ValueError as error:
                 raise _BadRecordError(f"record {index}: {error}") from error
             order.append((index_of[patch.video_id], patch_index))
@@ -192,6 +199,7 @@ def _examine_records(sidecar: PatchShard, path: str, rules: ShardRules) -> Findi
         label_videos={key.split: label_videos},
         evidence=evidence,
         fingerprints=fingerprints,
+        index_rows=tuple(rows_of(sidecar)),
     )
 
 

@@ -8,11 +8,12 @@ import apache_beam as beam
 import numpy as np
 from apache_beam.pvalue import AsSingleton
 
-from features.contracts import folders, sharding
+from features.contracts import folders, index, sharding
 from features.contracts.documents import Features
 from features.contracts.folders import MadeBy
 from features.contracts.sharding import ShardKey
 from features.contracts.shards import PATCHES
+from features.errors import ContractError
 from features.storage import files
 from pipelines.audit.document import Audit, AuditedSplit, Damage, Problem
 from pipelines.audit.duplicates import DuplicateTotals, FindDuplicates
@@ -53,9 +54,16 @@ class AuditFolder(beam.PTransform):
             | "Fingerprints" >> beam.FlatMap(lambda shard: shard.fingerprints)
             | "Duplicates" >> FindDuplicates(self.features.num_videos)
         )
+        index_damages = (
+            findings
+            | "IndexRows" >> beam.FlatMap(lambda shard: shard.index_rows)
+            | "GroupRows" >> beam.GroupByKey()
+            | "CheckIndex" >> beam.FlatMap(check_index, self.folder, self.features)
+            | "IndexDamage" >> beam.Map(lambda damage: Findings(damages=(damage,)))
+        )
         strays = Findings(damages=tuple(find_strays(self.folder, keys)))
         return (
-            (findings, pipeline | "Strays" >> beam.Create([strays]))
+            (findings, index_damages, pipeline | "Strays" >> beam.Create([strays]))
             | "AllFindings" >> beam.Flatten()
             | "AddFindings" >> beam.CombineGlobally(add_findings)
             | "Finish" >> beam.Map(self._finish, AsSingleton(duplicates))
@@ -85,8 +93,32 @@ def find_strays(folder: str, keys: Iterable[ShardKey]) -> Iterator[Damage]:
             yield Damage(name, Problem.STRAY_FILE, detail)
 
 
+def check_index(
+    grouped: tuple[tuple[str, str], Iterable[tuple[int, int, int | None]]],
+    folder: str,
+    features: Features,
+) -> Iterator[Damage]:
+    """Compare the index of a training group with the sidecars of its readable shards."""
+    group, rows = grouped
+    split, name = group
+    entry = features.splits[split]
+    if entry.index_fingerprint is None:
+        return
+    try:
+        index.require_index(folder, split, entry.num_shards, entry.index_fingerprint)
+        table, _ = index.read_index(index.path_of(folder, *group))
+    except ContractError as error:
+        yield Damage(f"{split}/{name}/{index.FILE_NAME}", Problem.WRONG_INDEX, str(error))
+        return
+    found = {number: tuple(row) for number, row in enumerate(table.tolist())}
+    wrong = [number for number, *row in rows if found.get(number) != tuple(row)]
+    if wrong:
+        detail = f"differs from the sidecars of {len(wrong)} shards, such as shard {min(wrong)}"
+        yield Damage(f"{split}/{name}/{index.FILE_NAME}", Problem.WRONG_INDEX, detail)
+
+
 def add_findings(findings: Iterable[Findings]) -> Findings:
-    """Add findings, without the fingerprints."""
+    """Add findings, without the fingerprints and rows of indexes."""
     findings = list(findings)
     return Findings(
         damages=tuple(damage for part in findings for damage in part.damages),

@@ -13,7 +13,7 @@ import numpy as np
 
 from features.contracts import sharding, shards
 from features.contracts.record import PatchRecord
-from features.contracts.sharding import ShardKey
+from features.contracts.sharding import TRAIN, ShardKey
 from features.contracts.shards import PATCHES
 from features.errors import JobFailedError
 from features.fingerprint import fingerprint
@@ -94,9 +94,9 @@ def embed_shard(key: ShardKey, embedder: Embedder, output: str) -> ShardResult:
         shards.read_records(source_path), load_model(embedder.export), embedder.front_end
     )
     record_file = shards.write_records(path, records)
-    sidecar = dataclasses.replace(
-        source, plan=plan, num_bytes=record_file.num_bytes, sha256=record_file.sha256
-    )
+    sidecar = dataclasses.replace(source, plan=plan, **dataclasses.asdict(record_file))
+    if key.split == TRAIN:
+        sidecar = shards.pad_shard(path, sidecar)
     shards.write_sidecar(path, sidecar)
     return ShardResult(sidecar)
 

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from features.contracts import shards
+from features.contracts import record, shards
 from features.contracts.documents import ExtractedVideo, PatchShard
 from features.contracts.record import PatchRecord
 from features.contracts.sharding import TRAIN, ShardKey
@@ -32,7 +32,8 @@ from features.storage import files
 from pipelines.runtime.decoder import DecoderProcess, decoder_process
 from pipelines.runtime.spool import PatchSpool
 
-# Raise this number when a change of the code gives other bytes for the same plan.
+# Raise this number when a change of the code gives other records for the same plan. The padding of
+# records is none: folders without it are kept, and `pipelines.index_features` adds it.
 _CODE_VERSION = 1
 # Rejects that every run retries: the cause may lie in the moment rather than in the file.
 _TRANSIENT = frozenset({Outcome.NOT_FOUND, Outcome.PERMISSION_DENIED, Outcome.UNREADABLE})
@@ -237,10 +238,10 @@ def _copy_patches(
     hop = front_end.log_mel.patch_hop_seconds
     places: dict[str, dict[int, int]] = {video_id: {} for video_id in kept}
     with contextlib.suppress(JobFailedError):
-        for record in shards.read_records(path):
-            if record.video_id in places:
-                places[record.video_id][round(record.start_seconds / hop)] = len(spool)
-                spool.append(record.patch)
+        for found in shards.read_records(path):
+            if found.video_id in places:
+                places[found.video_id][round(found.start_seconds / hop)] = len(spool)
+                spool.append(found.patch)
     return {
         video_id: _Extracted(video, sorted(places[video_id].items()))
         for video_id, video in kept.items()
@@ -264,16 +265,28 @@ def _write_records(
         PatchRecord(video.id, spool.read(place), index * hop, video.labels)
         for video, index, place in order
     )
-    record_file = shards.write_records(path, records)
+    is_padded = plan.key.split == TRAIN
+    record_bytes = _padded_record_bytes(plan, extracted) if is_padded else None
+    record_file = shards.write_records(path, records, record_bytes)
     return PatchShard(
         plan=plan.fingerprint,
         key=plan.key,
         num_videos=len(plan.videos),
         num_patches=len(order),
-        num_bytes=record_file.num_bytes,
-        sha256=record_file.sha256,
+        **dataclasses.asdict(record_file),
         videos=tuple(extracted[video.id].video for video in plan.videos),
     )
+
+
+def _padded_record_bytes(plan: ShardPlan, extracted: Mapping[str, _Extracted]) -> int:
+    """The length that holds every record of a shard: only ids and labels differ in length."""
+    patch = bytes(plan.settings.front_end.patch_bytes)
+    lengths = (
+        len(record.encode(PatchRecord(video.id, patch, 0.0, video.labels)))
+        for video in plan.videos
+        if extracted[video.id].places
+    )
+    return max(lengths, default=0) + record.MIN_PADDING
 
 
 def _decode(

@@ -14,13 +14,14 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.pvalue import AsDict, AsSingleton
 
 from features import terminal
-from features.contracts import folders, labels, sharding, shards
+from features.contracts import folders, index, labels, sharding, shards
 from features.contracts.documents import EmbeddingsPlan, Features
 from features.contracts.sharding import ShardKey
 from features.contracts.shards import PATCHES, RECORDS_SUFFIX, SIDECAR_SUFFIX
 from features.contracts.videos import VIDEO_FILES, Video, read_videos
 from features.errors import TooManyRejectsError
 from features.storage import files
+from pipelines.extraction.indexing import WriteIndexes
 from pipelines.extraction.patches import Mode, Settings, ShardPlan, ShardResult, extract_shard
 from pipelines.extraction.totals import FeaturesJob, count_result, describe_rejects, finish
 from pipelines.runtime import launch, rejects
@@ -59,6 +60,7 @@ def write_features(
         # their sidecars decide whether they are kept.
         files.delete(files.join(output, Features.FILE))
         rejects.remove_rejects(output)
+        index.remove_indexes(output)
         shards.remove_leftovers(output, keys, kinds=(PATCHES,))
         labels.copy_vocabulary(job.source, output)
 
@@ -72,10 +74,16 @@ def write_features(
             | "ListRejects" >> beam.FlatMap(lambda result: list_rejects(result.sidecar))
             | "Rejects" >> rejects.WriteRejects(output)
         )
+        indexes = (
+            results
+            | "Sidecars" >> beam.Map(lambda result: result.sidecar)
+            | "Index" >> WriteIndexes(output)
+        )
         _ = (
             pipeline
             | "Job" >> beam.Create([job])
-            | "Finish" >> beam.Map(finish, AsDict(totals), AsSingleton(reject_counts))
+            | "Finish"
+            >> beam.Map(finish, AsDict(totals), AsSingleton(reject_counts), AsDict(indexes))
         )
 
     finished = f"*/*/{PATCHES}-*{SIDECAR_SUFFIX}"

@@ -17,6 +17,7 @@ from features.contracts.documents import (
 from features.errors import JobFailedError, TooManyRejectsError
 from features.fingerprint import fingerprint
 from features.storage import files
+from pipelines.extraction import indexing
 from pipelines.extraction.patches import ShardResult
 from pipelines.runtime.failure import fail
 
@@ -95,19 +96,25 @@ def describe_rejects(num_rejects: int, num_videos: int, limit: float, output: st
     )
 
 
-def finish(job: FeaturesJob, totals: Totals, rejects: Mapping[str, int]) -> None:
+def finish(
+    job: FeaturesJob, totals: Totals, rejects: Mapping[str, int], indexes: indexing.Indexes
+) -> None:
     """The last stage: check that videos = written + rejected, and write `features.json`.
 
     Args:
       job: what the command knows.
       totals: over all shards.
       rejects: outcome -> videos.
+      indexes: of the training groups.
 
     Raises:
       JobFailedError: videos are missing, too many are rejected, or nothing was written.
     """
     output = job.output
-    splits = {split: _total_split(totals, split, job.num_shards[split]) for split in job.num_shards}
+    splits = {
+        split: _total_split(totals, split, num_shards, indexes)
+        for split, num_shards in job.num_shards.items()
+    }
     num_videos = sum(split.num_videos for split in splits.values())
     num_patches = sum(split.num_patches for split in splits.values())
     num_rejects = sum(rejects.values())
@@ -144,7 +151,9 @@ def finish(job: FeaturesJob, totals: Totals, rejects: Mapping[str, int]) -> None
     folders.write_document(output, document)
 
 
-def _total_split(totals: Totals, split: str, num_shards: Mapping[str, int]) -> FeaturesSplit:
+def _total_split(
+    totals: Totals, split: str, num_shards: Mapping[str, int], indexes: indexing.Indexes
+) -> FeaturesSplit:
     def counts(prefix: str = "") -> dict[str, int]:
         return {field: totals[split, prefix + field] for field in _COUNTS}
 
@@ -154,6 +163,7 @@ def _total_split(totals: Totals, split: str, num_shards: Mapping[str, int]) -> F
         num_shards=num_shards,
         groups={group: PatchCounts(**counts(f"{group}/")) for group in num_shards},
         fingerprint=fingerprint_split(totals, split),
+        index_fingerprint=indexing.fingerprint_of(indexes, split, num_shards),
     )
 
 

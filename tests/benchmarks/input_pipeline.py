@@ -21,9 +21,11 @@ from typing import Any
 
 import numpy as np
 
-from features.contracts import folders, record, tfrecord
+from features.contracts import folders, index, record
 from features.contracts.documents import Features, FeaturesSplit, VocabularyReference
 from features.contracts.labels import FILE_NAME, Vocabulary
+from features.contracts.record import PatchRecord
+from features.contracts.shards import write_records
 from features.front_end.front_end import FrontEnd, PatchStorage
 from tests.benchmarks.measurement import Lane, is_quick, markdown, median_of, report
 
@@ -31,6 +33,7 @@ NUM_LABELS, LABELS_PER_VIDEO = 3_087, 5
 NUM_SHARDS, PATCHES_PER_SHARD = 16, 2_048
 BATCH_SIZE = 128
 PATCH_SHAPE = (96, 64)
+RECORD_BYTES = 96 * 64 + 110  # of a training record, padded
 PATTERN_DEVIATION = 16.0  # of a label, in steps of uint8; that of the noise is 74
 
 
@@ -57,30 +60,51 @@ def write_features(
         shards = Path(folder, split, "all")
         shards.mkdir(parents=True)
         for shard in range(num_shards):
-            path = shards / f"patches-{shard:05d}-of-{num_shards:05d}.tfrecord"
-            with path.open("wb") as file:
-                for index in range(PATCHES_PER_SHARD):
-                    among = learnable_labels or NUM_LABELS
-                    labels = np.sort(rng.choice(among, LABELS_PER_VIDEO, replace=False))
-                    patch = rng.integers(0, 256, PATCH_SHAPE, np.uint8)
-                    if learnable_labels:
-                        patch = np.clip(patch + patterns[labels].sum(axis=0), 0, 255)
-                    example = record.PatchRecord(
-                        f"{split}-{shard:05d}-{index:05d}",
-                        patch.astype(np.uint8).tobytes(),
-                        0.0,
-                        tuple(int(label) for label in labels),
-                    )
-                    tfrecord.write_record(file, record.encode(example))
+            records = []
+            for number in range(PATCHES_PER_SHARD):
+                among = learnable_labels or NUM_LABELS
+                labels = np.sort(rng.choice(among, LABELS_PER_VIDEO, replace=False))
+                patch = rng.integers(0, 256, PATCH_SHAPE, np.uint8)
+                if learnable_labels:
+                    patch = np.clip(patch + patterns[labels].sum(axis=0), 0, 255)
+                example = PatchRecord(
+                    f"{split}-{shard:05d}-{number:05d}",
+                    patch.astype(np.uint8).tobytes(),
+                    0.0,
+                    tuple(int(label) for label in labels),
+                )
+                records.append(example)
+            path = str(shards / f"patches-{shard:05d}-of-{num_shards:05d}")
+            write_records(path, records, RECORD_BYTES if split == "train" else None)
     Path(folder, FILE_NAME).write_bytes(vocabulary.to_bytes())
-    folders.write_document(folder, describe_features(splits, front_end, vocabulary))
+    table = np.tile([PATCHES_PER_SHARD, RECORD_BYTES], (splits["train"], 1))
+    folders.write_document(
+        folder,
+        describe_features(
+            {split: number * PATCHES_PER_SHARD for split, number in splits.items()},
+            splits,
+            front_end,
+            vocabulary,
+            index_fingerprint=write_group_index(folder, table),
+        ),
+    )
+
+
+def write_group_index(folder: str, table: np.ndarray) -> str:
+    """Write the index of the group `all`, int [shards, 2]; returns `index_fingerprint`."""
+    digest = index.write_index(index.path_of(folder, "train", "all"), table)
+    return index.split_fingerprint({"all": digest})
 
 
 def describe_features(
-    splits: Mapping[str, int], front_end: FrontEnd, vocabulary: Vocabulary
+    num_patches: Mapping[str, int],
+    num_shards: Mapping[str, int],
+    front_end: FrontEnd,
+    vocabulary: Vocabulary,
+    *,
+    index_fingerprint: str,
 ) -> Features:
-    """The document of features in which every patch is a video."""
-    num_patches = {split: shards * PATCHES_PER_SHARD for split, shards in splits.items()}
+    """The document of features with an index, as if every patch were a video; both by split."""
     total = sum(num_patches.values())
     return Features(
         made_by=folders.made_by(),
@@ -103,11 +127,12 @@ def describe_features(
                 num_videos=num_patches[split],
                 num_patches=num_patches[split],
                 num_bytes=0,
-                num_shards={"all": num_shards},
+                num_shards={"all": num_shards[split]},
                 groups={},
                 fingerprint="noise",
+                index_fingerprint=index_fingerprint if split == "train" else None,
             )
-            for split, num_shards in splits.items()
+            for split in num_shards
         },
     )
 

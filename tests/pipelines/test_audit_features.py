@@ -63,9 +63,13 @@ def read_shard(path: Path) -> list[bytes]:
 
 
 def write_shard(path: Path, records: list[bytes]) -> None:
+    """Write records with the padding that the sidecar tells, where they are not too long for it."""
+    sidecar = path.with_suffix(".json")
+    wanted = json.loads(sidecar.read_text()).get("record_bytes") or 0
     with path.open("wb") as file:
-        for data in records:
-            tfrecord.write_record(file, data)
+        for data in map(record.strip_padding, records):
+            fits = len(data) + record.MIN_PADDING <= wanted
+            tfrecord.write_record(file, record.pad(data, wanted) if fits else data)
 
 
 def state_of(folder: Path) -> dict[Path, tuple[int, bytes]]:
@@ -411,7 +415,7 @@ def forge_sidecar(path: Path) -> None:
     sidecar_path = path.with_suffix(".json")
     sidecar = json.loads(sidecar_path.read_text())
     records = read_shard(path)
-    sidecar["sha256"] = hashlib.sha256(b"".join(records)).hexdigest()
+    sidecar["sha256"] = hashlib.sha256(b"".join(map(record.strip_padding, records))).hexdigest()
     sidecar["num_bytes"] = path.stat().st_size
     sidecar_path.write_text(json.dumps(sidecar))
 

@@ -276,7 +276,8 @@ def test_refused_before_any_work(dataset: Path, tmp_path: Path) -> None:
 
 
 def test_sidecar_describes_its_shard(features: Path) -> None:
-    path = max(features.rglob("patches-*.json"))
+    records_of_training = features.glob("train/all/*.tfrecord")
+    path = max(records_of_training, key=lambda file: file.stat().st_size).with_suffix(".json")
     sidecar = json.loads(path.read_text())
     records_path = path.with_suffix(".tfrecord")
 
@@ -284,7 +285,9 @@ def test_sidecar_describes_its_shard(features: Path) -> None:
         data = list(tfrecord.read_records(file, str(records_path)))
     assert sidecar["num_patches"] == len(data)
     assert sidecar["num_bytes"] == records_path.stat().st_size
-    assert sidecar["sha256"] == hashlib.sha256(b"".join(data)).hexdigest()
+    without_padding = b"".join(map(record.strip_padding, data))
+    assert sidecar["sha256"] == hashlib.sha256(without_padding).hexdigest()
+    assert {len(one) for one in data} == {sidecar["record_bytes"]}
     assert sidecar["num_videos"] == len(sidecar["videos"])
     assert sum(video["num_patches"] for video in sidecar["videos"]) == len(data)
 

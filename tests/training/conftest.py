@@ -6,14 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from features.contracts import folders, record, tfrecord
+from features.contracts import folders, index, record, sharding
 from features.contracts.documents import (
     BandStatistics,
     Features,
     FeaturesSplit,
+    PatchCounts,
     VocabularyReference,
 )
 from features.contracts.labels import FILE_NAME, Vocabulary
+from features.contracts.record import PatchRecord
+from features.contracts.shards import PATCHES, RecordFile, write_records
 from features.fingerprint import fingerprint
 from features.front_end.front_end import FrontEnd, PatchStorage
 
@@ -23,9 +26,12 @@ VIDEOS_PER_SHARD = 8
 
 
 def write_features(
-    folder: Path, *, shards: dict[str, int], dtype: str = "uint8"
+    folder: Path, *, shards: dict[str, int], dtype: str = "uint8", indexed: bool = True
 ) -> dict[str, list[tuple[str, np.ndarray, tuple[int, ...]]]]:
-    """Write a folder; returns (key, float32 log-mel as stored, labels) of every patch by split."""
+    """Write a folder; returns (key, float32 log-mel as stored, labels) of every patch by split.
+
+    Without `indexed`, the training shards are as older versions wrote them.
+    """
     rng = np.random.default_rng(7)
     front_end = FrontEnd(resampler="none", storage=PatchStorage(dtype=dtype))
     vocabulary = Vocabulary(
@@ -35,28 +41,29 @@ def write_features(
         10,
     )
     patches: dict[str, list] = {}
+    record_files: dict[str, list[RecordFile]] = {}
     for split, num_shards in shards.items():
-        patches[split] = []
+        patches[split], record_files[split] = [], []
         (folder / split / "all").mkdir(parents=True)
-        for shard in range(num_shards):
-            path = folder / split / "all" / f"patches-{shard:05d}-of-{num_shards:05d}.tfrecord"
-            with path.open("wb") as file:
-                for video in range(VIDEOS_PER_SHARD):
-                    video_id = f"{split}-{shard}-{video}"
-                    # From none to three labels a video.
-                    chosen = rng.choice(NUM_LABELS, rng.integers(0, 4), replace=False)
-                    labels = tuple(int(label) for label in np.sort(chosen))
-                    for index in range(PATCHES_PER_VIDEO):
-                        log_mel = rng.normal(-2, 0.5, (96, 64)).astype(np.float32)
-                        for label in labels:
-                            log_mel[:, 10 * label : 10 * label + 8] += 3
-                        stored = front_end.storage.encode(log_mel)
-                        example = record.PatchRecord(
-                            video_id, stored.tobytes(), 0.96 * index, labels
-                        )
-                        tfrecord.write_record(file, record.encode(example))
-                        decoded = front_end.storage.decode(stored)
-                        patches[split].append((f"{video_id}/{index}", decoded, labels))
+        for key in sharding.keys(split, {"all": num_shards}):
+            records = []
+            for video in range(VIDEOS_PER_SHARD):
+                video_id = f"{split}-{key.index}-{video}"
+                # From none to three labels a video.
+                chosen = rng.choice(NUM_LABELS, rng.integers(0, 4), replace=False)
+                labels = tuple(int(label) for label in np.sort(chosen))
+                for place in range(PATCHES_PER_VIDEO):
+                    log_mel = rng.normal(-2, 0.5, (96, 64)).astype(np.float32)
+                    for label in labels:
+                        log_mel[:, 10 * label : 10 * label + 8] += 3
+                    stored = front_end.storage.encode(log_mel)
+                    records.append(PatchRecord(video_id, stored.tobytes(), 0.96 * place, labels))
+                    decoded = front_end.storage.decode(stored)
+                    patches[split].append((f"{video_id}/{place}", decoded, labels))
+            longest = max(len(record.encode(patch)) for patch in records)
+            padded = longest + record.MIN_PADDING if indexed and split == "train" else None
+            path = str(folder / key.path(PATCHES))
+            record_files[split].append(write_records(path, records, padded))
     (folder / FILE_NAME).write_bytes(vocabulary.to_bytes())
     num_patches = {split: len(rows) for split, rows in patches.items()}
     num_videos = VIDEOS_PER_SHARD * sum(shards.values())
@@ -80,10 +87,21 @@ def write_features(
             split: FeaturesSplit(
                 num_videos=VIDEOS_PER_SHARD * num_shards,
                 num_patches=num_patches[split],
-                num_bytes=0,
+                num_bytes=sum(file.num_bytes for file in record_files[split]),
                 num_shards={"all": num_shards},
-                groups={},
+                groups={
+                    "all": PatchCounts(
+                        num_videos=VIDEOS_PER_SHARD * num_shards,
+                        num_patches=num_patches[split],
+                        num_bytes=sum(file.num_bytes for file in record_files[split]),
+                    )
+                },
                 fingerprint=fingerprint([num_patches, dtype, split]),
+                index_fingerprint=(
+                    write_group_index(folder, record_files[split])
+                    if indexed and split == "train" and num_shards
+                    else None
+                ),
             )
             for split, num_shards in shards.items()
         },
@@ -101,6 +119,14 @@ def write_features(
         )
         folders.write_document(str(folder), statistics)
     return patches
+
+
+def write_group_index(folder: Path, record_files: list[RecordFile]) -> str:
+    """Write the index of the training group; returns `index_fingerprint`."""
+    num_records = VIDEOS_PER_SHARD * PATCHES_PER_VIDEO
+    table = np.array([(num_records, file.record_bytes) for file in record_files])
+    digest = index.write_index(index.path_of(str(folder), "train", "all"), table)
+    return index.split_fingerprint({"all": digest})
 
 
 @pytest.fixture

@@ -5,14 +5,14 @@ stay in their stored dtype until the step decodes them: a quarter of the bytes t
 """
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import tensorflow as tf
 
-from features.contracts import folders, record, tfrecord
+from features.contracts import folders, index, record
 from features.contracts.documents import BandStatistics, Features
 from features.contracts.labels import Vocabulary, read_vocabulary
 from features.errors import ContractError
@@ -23,13 +23,16 @@ from training.config import Recipe
 from training.input.augmentation import draw
 from training.input.label_balance import balanced, copies_of_labels
 from training.input.normalisation import read_band_statistics
+from training.input.runs import epoch_of_runs, epoch_of_shards, read_whole
+from training.input.shards import Shards
 
 TRAIN, VALIDATION = "train", "validation"
 # Pads the rows of label ids to the longest row of a batch.
 NO_LABEL = -1
 
-# Shards that are read at the same time in search of a damaged shard.
-_SCANS_AT_ONCE = 8
+# More shards than this are not listed when a folder is opened: a missing one is found when read.
+_MAX_LISTED = 10_000
+_EXTRACT_AGAIN = "extract the features again, with `python -m pipelines.extract_features`"
 # The validation subset is drawn from shards with this many times its patches: enough videos for a
 # fair subset, few enough to read.
 _VALIDATION_OVERSAMPLING = 8
@@ -61,7 +64,7 @@ class FeatureSet:
       front_end: of the patches.
       vocabulary: the labels to learn, a prefix of the vocabulary of the folder.
       num_patches: by split, of all groups.
-      shards: paths by split.
+      shards: by split.
       band_statistics: for normalisation; None without it.
     """
 
@@ -70,12 +73,12 @@ class FeatureSet:
     front_end: FrontEnd
     vocabulary: Vocabulary
     num_patches: Mapping[str, int]
-    shards: Mapping[str, tuple[str, ...]]
+    shards: Mapping[str, Shards]
     band_statistics: BandStatistics | None
 
     def without(self, shard: str) -> "FeatureSet":
         """The same features without one shard of the training split."""
-        rest = tuple(path for path in self.shards[TRAIN] if path != shard)
+        rest = self.shards[TRAIN].without(shard)
         return dataclasses.replace(self, shards={**self.shards, TRAIN: rest})
 
 
@@ -101,35 +104,21 @@ def open_features(
     """
     document = folders.read_document(folder, Features)
     vocabulary = read_vocabulary(folder)
-    cure = "extract the features again, with `python -m pipelines.extract_features`"
     folders.require_equal(
         "vocabulary fingerprint of labels.parquet",
         expected=document.vocabulary.fingerprint,
         received=vocabulary.fingerprint,
         where=folder,
-        cure=cure,
+        cure=_EXTRACT_AGAIN,
     )
     splits = document.splits
-    shards = {}
-    for split in {TRAIN, VALIDATION} & set(splits):
-        num_shards = splits[split].num_shards  # by group
-        groups: Sequence[str] = list(num_shards)
-        if split == TRAIN and training_subset is not None:
-            groups = _groups_of_subset(document, training_subset, folder)
-        shards[split] = tuple(
-            path
-            for group in groups
-            for path in files.list_files(folder, f"{split}/{group}/patches-*.tfrecord")
-        )
-        folders.require_equal(
-            f"number of {split} shards",
-            expected=sum(num_shards.get(group, 0) for group in groups),
-            received=len(shards[split]),
-            where=folder,
-            cure=cure,
-        )
+    shards = {
+        split: _open_shards(folder, split, document, training_subset if split == TRAIN else None)
+        for split in (TRAIN, VALIDATION)
+        if split in splits
+    }
     num_patches = {split: splits[split].num_patches for split in shards}
-    if not num_patches.get(TRAIN) or not shards[TRAIN]:
+    if not num_patches.get(TRAIN) or not len(shards[TRAIN]):
         raise ContractError(
             f"{folder}: split {TRAIN!r} has no patches; "
             f"found { ({split: entry.num_patches for split, entry in splits.items()}) }; "
@@ -147,6 +136,34 @@ def open_features(
         band_statistics=(
             read_band_statistics(folder, features_fingerprint=fingerprint) if normalise else None
         ),
+    )
+
+
+def _open_shards(folder: str, split: str, document: Features, subset: str | None) -> Shards:
+    """The shards of a split, or of a training subset, without opening or listing many files."""
+    entry = document.splits[split]
+    groups = (
+        list(entry.num_shards) if subset is None else _groups_of_subset(document, subset, folder)
+    )
+    num_shards = {group: entry.num_shards[group] for group in groups}
+    if entry.index_fingerprint is not None:
+        index.require_index(folder, split, entry.num_shards, entry.index_fingerprint)
+    if sum(num_shards.values()) <= _MAX_LISTED:
+        found = [
+            files.list_files(folder, f"{split}/{group}/patches-*.tfrecord") for group in groups
+        ]
+        folders.require_equal(
+            f"number of {split} shards",
+            expected=sum(num_shards.values()),
+            received=sum(map(len, found)),
+            where=folder,
+            cure=f"{_EXTRACT_AGAIN}",
+        )
+    return Shards(
+        folder=folder,
+        split=split,
+        num_shards=num_shards,
+        indexed=entry.index_fingerprint is not None,
     )
 
 
@@ -207,15 +224,10 @@ def epoch(
     features: FeatureSet, recipe: Recipe, *, step: int, stream: int | tf.Tensor = 0
 ) -> tf.data.Dataset:
     """Shuffled serialized records of an epoch; each iteration gives another order."""
-    paths = features.shards[TRAIN]
+    shards = features.shards[TRAIN]
     seed = _seed(recipe, step, stream)
-    shards = tf.data.Dataset.from_tensor_slices(list(paths)).shuffle(len(paths), seed=seed)
-    records = shards.interleave(
-        tf.data.TFRecordDataset,
-        cycle_length=min(recipe.interleaved_shards, len(paths)),
-        num_parallel_calls=tf.data.AUTOTUNE,
-        deterministic=True,
-    )
+    read = epoch_of_runs if shards.indexed else epoch_of_shards
+    records = read(shards, seed=seed, read_at_once=recipe.interleaved_shards)
     if recipe.options.label_balance:
         copies = copies_of_labels(features.vocabulary.counts, recipe.options.label_balance)
         records = balanced(records, copies, seed)
@@ -238,13 +250,13 @@ def validation_batches(features: FeatureSet, recipe: Recipe) -> tf.data.Dataset 
     total = features.num_patches.get(VALIDATION, 0)
     if not total:
         return None
-    paths = features.shards[VALIDATION]
+    num_shards = len(features.shards[VALIDATION])
     subset = min(recipe.validation_patches, total)
     share = min(1.0, _VALIDATION_OVERSAMPLING * subset / total)
-    paths = paths[: math.ceil(len(paths) * share)]
-    every_kth = max(1, int(total * len(paths) / len(features.shards[VALIDATION])) // subset)
+    paths = list(itertools.islice(features.shards[VALIDATION], math.ceil(num_shards * share)))
+    every_kth = max(1, int(total * len(paths) / num_shards) // subset)
     records = (
-        tf.data.TFRecordDataset(list(paths))
+        read_whole(tf.constant(paths))
         .shard(every_kth, 0)
         .take(subset)
         .cache()  # serialized: 6 KB a patch
@@ -286,23 +298,3 @@ def decode_patches(stored: tf.Tensor, patch_storage: PatchStorage) -> tf.Tensor:
     if patch_storage.dtype == "float16":
         return log_mel
     return log_mel * patch_storage.step + patch_storage.minimum
-
-
-def find_damage(paths: Sequence[str]) -> tuple[str, str] | None:
-    """Find a damaged shard; a reader in a graph does not say which shard is damaged.
-
-    Returns:
-      The path of the first damaged shard and what is wrong with it; None if there is none.
-    """
-
-    def damage_of(path: str) -> tuple[str, str] | None:
-        try:
-            with files.open_read(path) as file:
-                for _ in tfrecord.read_records(file, path):
-                    pass
-        except tfrecord.CorruptRecordError as error:
-            return path, str(error)
-        return None
-
-    with ThreadPoolExecutor(_SCANS_AT_ONCE) as pool:
-        return next(filter(None, pool.map(damage_of, paths)), None)

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from features.errors import INTERRUPTED, JobFailedError
 from training.config import Recipe
+from training.input.shards import names_damage
 from training.loops.checkpoints import Checkpoints, last_validation
 from training.loops.progress import Curves, ProgressLine
 from training.loops.validation import ValidationMetrics
@@ -91,7 +92,7 @@ class Recorder:
                     f"stopped at step {step} of {self._recipe.steps}, which is saved; "
                     "run the same command again to resume"
                 ) from None
-            if isinstance(error, tf.errors.DataLossError) and self._saves_on_damage:
+            if names_damage(error) and self._saves_on_damage:
                 self._checkpoints.save()
         finally:
             self._progress.close()

@@ -93,3 +93,27 @@ def test_the_same_record_gives_the_same_bytes() -> None:
 def test_anything_else_is_refused_with_its_size(serialized: bytes) -> None:
     with pytest.raises(ValueError, match=rf"not a patch record \({len(serialized)} bytes\)"):
         record.decode(serialized)
+
+
+@pytest.mark.parametrize("zeros", [0, 1, 122, 123, 127, 128, 16_384, 70_000])
+def test_padding_is_skipped_by_readers_and_stripped_exactly(zeros: int) -> None:
+    for patch_record in RECORDS:
+        serialized = record.encode(patch_record)
+        padded = record.pad(serialized, len(serialized) + record.MIN_PADDING + zeros)
+        assert len(padded) == len(serialized) + record.MIN_PADDING + zeros
+        assert record.decode(padded) == with_float32_start(patch_record)
+        assert record.strip_padding(padded) == record.strip_padding(serialized) == serialized
+        parsed = tf.io.parse_example([padded], {"patch": tf.io.FixedLenFeature([], tf.string)})
+        assert parsed["patch"].numpy()[0] == patch_record.patch
+        assert (
+            tf.train.Example.FromString(padded).features
+            == example_of_tensorflow(patch_record).features
+        )
+
+
+def test_padding_that_does_not_fit_is_refused() -> None:
+    serialized = record.encode(RECORDS[0])
+    with pytest.raises(ValueError, match=f"{len(serialized)} bytes cannot be padded to 100"):
+        record.pad(serialized, 100)
+    with pytest.raises(ValueError, match="cannot be padded"):
+        record.pad(serialized, len(serialized) + record.MIN_PADDING - 1)

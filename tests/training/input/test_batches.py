@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from features.contracts import folders, record
+from features.contracts import folders, index, record
 from features.contracts.folders import ContractError
 from features.contracts.labels import FILE_NAME, read_vocabulary
 from training import recipes
 from training.input.batches import (
     decode_patches,
     epoch,
-    find_damage,
     open_features,
     training_batches,
     validation_batches,
 )
+from training.input.shards import find_damage
 from training.loops.loss import NO_LABEL
 
 RECIPE = dataclasses.replace(
@@ -93,9 +93,9 @@ def test_validation_subset_is_spread_and_always_the_same(features_folder: Path) 
     first, again = rows_of(subset), rows_of(subset)
     whole = rows_of(validation_batches(features, RECIPE))
     assert len(first) == len(again) == 16
-    for index, (patch, _) in enumerate(first):
-        np.testing.assert_array_equal(patch, again[index][0])
-        np.testing.assert_array_equal(patch, whole[4 * index][0])  # one patch of each video
+    for place, (patch, _) in enumerate(first):
+        np.testing.assert_array_equal(patch, again[place][0])
+        np.testing.assert_array_equal(patch, whole[4 * place][0])  # one patch of each video
 
 
 def test_parts_of_a_batch_make_the_batch_that_one_process_gets(features_folder: Path) -> None:
@@ -121,15 +121,27 @@ def test_streams_of_workers_differ(features_folder: Path) -> None:
     assert sorted(orders[0]) == sorted(orders[1])
 
 
-def test_training_subset_reads_its_groups_alone(tmp_path: Path, make_features: Callable) -> None:
-    make_features(tmp_path, shards={"train": 3, "validation": 1})
+@pytest.mark.parametrize("indexed", [True, False])
+def test_training_subset_reads_its_groups_alone(
+    tmp_path: Path, make_features: Callable, indexed: bool
+) -> None:
+    make_features(tmp_path, shards={"train": 3, "validation": 1}, indexed=indexed)
     # As an extraction with nested subsets leaves it: one group for each step of the nesting.
     shards = sorted((tmp_path / "train" / "all").glob("*.tfrecord"))
     document = json.loads((tmp_path / folders.FEATURES).read_text())
-    for group, moved in {"23": shards[:1], "230": shards[1:]}.items():
+    rows = {"23": slice(0, 1), "230": slice(1, 3)}
+    for group, of_group in rows.items():
         (tmp_path / "train" / group).mkdir()
-        for path in moved:
-            path.rename(tmp_path / "train" / group / path.name)
+        for number, path in enumerate(shards[of_group]):
+            name = f"patches-{number:05d}-of-{len(shards[of_group]):05d}.tfrecord"
+            path.rename(tmp_path / "train" / group / name)
+    if indexed:
+        whole, _ = index.read_index(index.path_of(str(tmp_path), "train", "all"))
+        digests = {
+            group: index.write_index(index.path_of(str(tmp_path), "train", group), whole[of_group])
+            for group, of_group in rows.items()
+        }
+        document["splits"]["train"]["index_fingerprint"] = index.split_fingerprint(digests)
     document["splits"]["train"]["num_shards"] = {"23": 1, "230": 2}
     document["subsets"] = {"train": {"23": ["23"], "230": ["23", "230"]}}
     (tmp_path / folders.FEATURES).write_text(json.dumps(document))
@@ -146,13 +158,14 @@ def test_training_subset_reads_its_groups_alone(tmp_path: Path, make_features: C
 def test_damage_is_found(tmp_path: Path, make_features: Callable) -> None:
     make_features(tmp_path, shards={"train": 3})
     features = open_features(str(tmp_path), num_labels=None, training_subset=None)
-    paths = features.shards["train"]
-    assert find_damage(paths) is None
+    train = features.shards["train"]
+    paths = list(train)
+    assert find_damage([train]) is None
     content = bytearray(Path(paths[1]).read_bytes())
     content[20_000] ^= 1
     Path(paths[1]).write_bytes(content)
-    assert find_damage(paths) == (paths[1], f"{paths[1]}: record 3 is damaged or cut")
-    assert features.without(paths[1]).shards["train"] == (paths[0], paths[2])
+    assert find_damage([train]) == (paths[1], f"{paths[1]}: record 3 is damaged or cut")
+    assert list(features.without(paths[1]).shards["train"]) == [paths[0], paths[2]]
 
 
 def test_batch_larger_than_the_data(tmp_path: Path, make_features: Callable) -> None:
