@@ -19,7 +19,8 @@ from features.fingerprint import fingerprint
 from features.storage import files
 
 FILE_NAME = "index.bin"
-DTYPE = np.dtype("<i4")
+_DTYPE = np.dtype("<i4")
+_CURE = "write it again with `python -m pipelines.index_features`"
 
 
 def path_of(folder: str, split: str, group: str) -> str:
@@ -29,7 +30,7 @@ def path_of(folder: str, split: str, group: str) -> str:
 
 def write_index(path: str, index: np.ndarray) -> str:
     """Write an index, int [shards, 2]; returns its digest."""
-    content = np.ascontiguousarray(index, DTYPE).tobytes()
+    content = np.ascontiguousarray(index, _DTYPE).tobytes()
     files.write_bytes(path, content)
     return hashlib.sha256(content).hexdigest()
 
@@ -43,10 +44,10 @@ def read_index(path: str) -> tuple[np.ndarray, str]:
     try:
         content = files.read_bytes(path)
     except FileNotFoundError as error:
-        raise ContractError(f"{path} is missing; {CURE}") from error
-    if len(content) % (2 * DTYPE.itemsize):
-        raise ContractError(f"{path}: {len(content)} bytes are no rows of two int32; {CURE}")
-    return np.frombuffer(content, DTYPE).reshape(-1, 2), hashlib.sha256(content).hexdigest()
+        raise ContractError(f"{path} is missing; {_CURE}") from error
+    if len(content) % (2 * _DTYPE.itemsize):
+        raise ContractError(f"{path}: {len(content)} bytes are no rows of two int32; {_CURE}")
+    return np.frombuffer(content, _DTYPE).reshape(-1, 2), hashlib.sha256(content).hexdigest()
 
 
 def num_bytes(index: np.ndarray) -> int:
@@ -60,11 +61,6 @@ def split_fingerprint(digests: Mapping[str, str]) -> str:
     return fingerprint(dict(sorted(digests.items())))
 
 
-def remove_indexes(folder: str) -> None:
-    """Remove the indexes of all groups."""
-    files.delete_files(files.list_files(folder, f"*/*/{FILE_NAME}"))
-
-
 def require_index(folder: str, split: str, groups: Iterable[str], expected: str) -> None:
     """Check the indexes of a split against `index_fingerprint` of `features.json`.
 
@@ -76,8 +72,5 @@ def require_index(folder: str, split: str, groups: Iterable[str], expected: str)
     if received != expected:
         raise ContractError(
             f"{folder}: the fingerprint of the indexes of {split} is {received!r}, features.json "
-            f"says {expected!r}; {CURE}"
+            f"says {expected!r}; {_CURE}"
         )
-
-
-CURE = "write it again with `python -m pipelines.index_features`"

@@ -14,7 +14,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.pvalue import AsDict, AsSingleton
 
 from features import terminal
-from features.contracts import folders, index, labels, sharding, shards
+from features.contracts import folders, labels, sharding, shards
 from features.contracts.documents import EmbeddingsPlan, Features
 from features.contracts.sharding import ShardKey
 from features.contracts.shards import PATCHES, RECORDS_SUFFIX, SIDECAR_SUFFIX
@@ -60,7 +60,6 @@ def write_features(
         # their sidecars decide whether they are kept.
         files.delete(files.join(output, Features.FILE))
         rejects.remove_rejects(output)
-        index.remove_indexes(output)
         shards.remove_leftovers(output, keys, kinds=(PATCHES,))
         labels.copy_vocabulary(job.source, output)
 
