@@ -159,9 +159,8 @@ class Recipe:
         "float32"
     )
     options: Options = Options()
-    # Random sampling "from all patches" (section 3.1) is approximated: patches of this many shards
-    # are mixed, and drawn from a buffer of this many patches (100 MB). Training shards are already
-    # permuted, and each holds patches of many videos.
+    # Random sampling "from all patches" (section 3.1): see `training.input.runs` and
+    # docs/sampling.md. The buffer takes 100 MB.
     interleaved_shards: Annotated[int, "shards that are read at the same time"] = 64
     shuffle_patches: Annotated[int, "size of the buffer that patches are shuffled in"] = 16_384
     # The paper watches "a validation subset" (section 3.1) and does not give its size.

@@ -286,16 +286,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             writing(write_real, real, VIDEOS_PER_SHARD * PATCHES_PER_VIDEO, REAL_SHARDS, REAL_FILES)
             _, used = writing(write_real, small, SMALL_RECORDS, SMALL_SHARDS, SMALL_SHARDS)
             writing(write_folder, many, 24_480, MANY_SHARDS, 6_250)
-            found = reading(measure_order, order)[1]
+            found = reading(measure_start, many)[1]  # before anything else takes memory
+            found |= reading(measure_order, order)[1]
             found |= reading(measure_rate, real, num_batches, num_rounds)[1]
             _, (number, on_disk) = reading(read_all, small)
             assert number == SMALL_SHARDS * SMALL_RECORDS
             found["bytes_read_over_bytes_used"] = on_disk / used
             found["bucket_bytes_read_over_bytes_used"] = measure_bucket(small, used)
-            found |= reading(measure_start, many)[1]
     finally:
         shutil.rmtree(scratch)
-    assert min(found[f"videos_seen_over_uniform_{name}"] for name in SHARES) <= 1.01
+    assert max(found[f"videos_seen_over_uniform_{name}"] for name in SHARES) <= 1.01
     assert on_disk >= used, "fewer bytes were read than used"
     print(f"{NUM_SHARDS} shards of {VIDEOS_PER_SHARD} videos of {PATCHES_PER_VIDEO} patches")
     print(markdown(["figure", "value"], found.items()))
