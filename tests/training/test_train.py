@@ -252,10 +252,12 @@ def test_best_checkpoint_is_kept(run_folder: Path, features_folder: Path) -> Non
 def test_without_validation_it_says_so_and_trains(
     tmp_path: Path, make_features: Callable, capsys: pytest.CaptureFixture
 ) -> None:
-    make_features(tmp_path / "features", shards={"train": 1})
+    make_features(tmp_path / "features", shards={"train": 1}, indexed=False)
     output = tmp_path / "run"
     assert main(command(tmp_path / "features", output, "--steps=2")) == 0
     captured = capsys.readouterr()
+    warning = f"`python -m pipelines.index_features --features {tmp_path}/features` adds the index"
+    assert captured.err.count(warning) == 1
     assert captured.err.count("no validation patches") == 1
     assert "2 steps" in captured.out
     assert captured.out.splitlines()[-1] == f"wrote {output}"
