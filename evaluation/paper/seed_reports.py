@@ -11,12 +11,13 @@ from evaluation.metrics import origins, seeds
 from evaluation.metrics.jackknife import Interval, LeftOut
 from evaluation.metrics.origins import SharedOrigins
 from evaluation.metrics.seeds import SeededMetric
-from evaluation.metrics.summary import read_left_out
+from evaluation.metrics.summary import LEFT_OUT, read_left_out
 from evaluation.paper.runs import MetricIntervals, RunResults
 from evaluation.paper.tuning import Network
 from features import ranking
 from features.contracts import folders
 from features.contracts.documents import Metrics
+from features.errors import ContractError
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -35,13 +36,17 @@ class SeedReports:
 
     @classmethod
     def read(cls, network: Network, suffix: str) -> "SeedReports":
-        """Read the reports in `reportsSUFFIX`."""
+        """Read the reports in `reportsSUFFIX`.
+
+        Raises:
+          ContractError: a report is of a version that did not write what intervals need.
+        """
         runs = network.seeds
         reports = [run.report(suffix) for run in runs]
         return cls(
             results=tuple(run.results(suffix) for run in runs),
             metrics=tuple(folders.read_document(report, Metrics) for report in reports),
-            left_out=tuple(read_left_out(report) for report in reports),
+            left_out=tuple(_read_left_out(report) for report in reports),
         )
 
     def mean(self) -> RunResults:
@@ -142,6 +147,16 @@ class _SameVideos:
                 for part in reports.left_out
             ]
         )
+
+
+def _read_left_out(report: str) -> LeftOut:
+    try:
+        return read_left_out(report)
+    except FileNotFoundError as error:
+        raise ContractError(
+            f"{report} is of an earlier version, without {LEFT_OUT}; use another folder with "
+            "--output"
+        ) from error
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

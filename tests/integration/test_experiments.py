@@ -24,6 +24,7 @@ from evaluation.paper import (
     experiment,
     modern,
     results,
+    seed_reports,
     steps,
     table2,
     table3,
@@ -303,7 +304,7 @@ def test_a_finding_needs_an_interval_without_0() -> None:
     assert table_results.outcome_of(None, 3) == "open"
 
 
-def seed_reports(maps: Sequence[float], effects: np.ndarray) -> SeedReports:
+def make_reports(maps: Sequence[float], effects: np.ndarray) -> SeedReports:
     """Reports of the present sample, with other values; `effects` are of the videos on each."""
     document = folders.read_document(str(SAMPLES), Metrics)
     left_out = [
@@ -321,7 +322,7 @@ def seed_reports(maps: Sequence[float], effects: np.ndarray) -> SeedReports:
 def test_a_finding_is_a_difference_of_means_whose_interval_holds_seeds() -> None:
     effects = np.random.default_rng(1).normal(0, 0.1, 100)
     effects -= effects.mean()
-    better, worse = seed_reports([0.70, 0.74], effects), seed_reports([0.60, 0.62], -effects)
+    better, worse = make_reports([0.70, 0.74], effects), make_reports([0.60, 0.62], -effects)
     reports, reported = {"a": better, "b": worse}, {"a": Reported(""), "b": Reported("", map=0.1)}
     found = table_finding("claim", "a", "b", reports, reported)
     assert found.map_difference == pytest.approx(0.11)
@@ -334,7 +335,7 @@ def test_a_finding_is_a_difference_of_means_whose_interval_holds_seeds() -> None
     assert found.interval == pytest.approx((0.11 - half, 0.11 + half), rel=1e-6)
     assert (found.verdict, found.num_seeds) == ("holds", 2)
 
-    single = {"a": seed_reports([0.72], effects), "b": seed_reports([0.61], -effects)}
+    single = {"a": make_reports([0.72], effects), "b": make_reports([0.61], -effects)}
     found = table_finding("claim", "a", "b", single, reported)
     half = scipy.stats.t.ppf(0.975, 99) * math.sqrt(of_videos)
     assert found.interval == pytest.approx((0.11 - half, 0.11 + half), rel=1e-6)
@@ -381,6 +382,11 @@ def test_the_published_accuracy_on_clips_is_what_the_published_results_say() -> 
     for recipe in published.recipes.values():
         accuracies = [fold.accuracy for fold in recipe.folds.values()]
         assert math.isclose(recipe.accuracy, sum(accuracies) / 4)
+
+
+def test_reports_of_an_earlier_version_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ContractError, match=r"is of an earlier version, without left_out\.parquet"):
+        seed_reports._read_left_out(str(tmp_path))
 
 
 @pytest.mark.parametrize("content", ["{", "[]"])
