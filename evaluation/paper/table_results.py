@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
+from evaluation.metrics.origins import MIN_ORIGINS
 from evaluation.paper.runs import RunResults
 from features.typed_json import OMIT_NONE, to_plain
 
@@ -129,9 +130,8 @@ def render(results: TableResults) -> str:
     first = next(iter(results.rows.values()))
     lines += [
         "",
-        f"{first.num_videos:,} videos"
-        + ("" if first.num_origins is None else f" of {first.num_origins:,} origins")
-        + f", {first.num_labels:,} labels; a constant score has mAP {first.prior_map:.3f}.",
+        f"{first.num_videos:,} videos{_of_origins(first.num_origins)}, {first.num_labels:,} labels; a "
+        f"constant score has mAP {first.prior_map:.3f}.",
         "",
         *_choices(results),
     ]
@@ -146,6 +146,12 @@ def render(results: TableResults) -> str:
                 + ("" if of_paper is None else f" (paper {of_paper:+.3f})")
             )
     return "\n".join(lines) + "\n"
+
+
+def _of_origins(number: int | None) -> str:
+    if number is None:
+        return ""
+    return f" of {number:,} origins" + " (too few for intervals)" * (number < MIN_ORIGINS)
 
 
 def _choices(results: TableResults) -> list[str]:
