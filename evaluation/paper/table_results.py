@@ -130,8 +130,8 @@ def render(results: TableResults) -> str:
     first = next(iter(results.rows.values()))
     lines += [
         "",
-        f"{first.num_videos:,} videos{_of_origins(first.num_origins)}, {first.num_labels:,} labels; a "
-        f"constant score has mAP {first.prior_map:.3f}.",
+        f"{first.num_videos:,} videos{_of_origins(first.num_origins)}, {first.num_labels:,} "
+        f"labels; a constant score has mAP {first.prior_map:.3f}.",
         "",
         *_choices(results),
     ]
