@@ -26,7 +26,7 @@ from features.sound.medium import (
     open_medium,
 )
 from features.sound.outcome import AudioError, Outcome
-from features.sound.packets import DecodeWholeError, PacketIndex, decode_run, read_packets
+from features.sound.packets import DecodeWholeError, PacketIndex, Parts, decode_run, read_packets
 from features.sound.waveform import LENGTH_TOLERANCE_SECONDS, QUALITY, require_whole
 
 # Containers whose timestamps are exact after a seek, and which declare their length.
@@ -58,7 +58,7 @@ class Choice(NamedTuple):
 
     Attributes:
       starts: first samples at the new rate, in ascending order.
-      following: first sample of the first excerpt that would need a longer part.
+      following: first sample of the first excerpt that may be asked for in a longer part.
       is_most: whether they are so much of the part that it may as well be decoded whole.
     """
 
@@ -88,9 +88,9 @@ class ExcerptRequest:
 
     def plan(self, rate: int, whole: int) -> "_Plan":
         """The windows of the excerpts in a soundtrack of `whole` samples at a rate."""
-        first = min(whole, round(self.start_seconds * rate))
-        end = whole if self.end_seconds is None else round(self.end_seconds * rate)
-        length = max(0, min(whole, end) - first)
+        first = round(self.start_seconds * rate)
+        end = None if self.end_seconds is None else round(self.end_seconds * rate)
+        length = max(0, (whole if end is None else min(whole, end)) - first)
         new_rate = self.sample_rate_hz
         # The length that the resampler gives.
         choice = self.choose((2 * length * new_rate + rate) // (2 * rate))
@@ -98,7 +98,14 @@ class ExcerptRequest:
             _window(start, self.num_samples, rate, new_rate)
             for start in (*choice.starts, choice.following)
         )
-        return _Plan(rate, first, length, windows, first + following.first, choice.is_most)
+        return _Plan(
+            rate=rate,
+            first=first,
+            length=length,
+            windows=windows,
+            following=None if end is not None and whole >= end else following,
+            is_most=choice.is_most,
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +116,7 @@ class _Plan:
       rate: of the medium, in hertz.
       first, length: of the part, in samples at this rate.
       windows: of the excerpts.
-      following: first sample of the soundtrack that may be asked for if it is longer.
+      following: first window that may be asked for if the soundtrack is longer; None if none is.
       is_most: as in `Choice`.
     """
 
@@ -117,8 +124,20 @@ class _Plan:
     first: int
     length: int
     windows: Sequence[_Window]
-    following: int
+    following: _Window | None
     is_most: bool
+
+    def find_parts(self) -> Parts:
+        """Parts of a soundtrack that may be longer."""
+        if self.following is None:
+            return Parts(self.parts, None)
+        # The end of the last margins may be still to come.
+        ready = [window for window in self.windows if window.last <= self.length]
+        following = [*self.windows, self.following][len(ready)]
+        return Parts(
+            [(self.first + window.first, self.first + window.last) for window in ready],
+            (self.first + following.first, self.first + following.last),
+        )
 
     @property
     def parts(self) -> list[tuple[int, int]]:
@@ -156,12 +175,12 @@ def read_excerpts(uri: str, request: ExcerptRequest) -> Iterator[np.ndarray]:
             pieces = (_seek(container, stream, plan, end, window) for window in plan.windows)
         else:
 
-            def find_parts(rate: int, whole: int) -> tuple[list[tuple[int, int]], int]:
-                plan = request.plan(rate, whole)
-                return plan.parts, plan.following
+            def find_parts(rate: int, whole: int) -> Parts:
+                return request.plan(rate, whole).find_parts()
 
             index = read_packets(container, stream, find_parts)
-            require_whole(container, stream, index.seconds, declared_bytes)
+            if index.seconds is not None:
+                require_whole(container, stream, index.seconds, declared_bytes)
             plan = request.plan(index.sample_rate, index.num_samples)
             pieces = _cut(index, plan, stream.codec_context)
         if plan.is_most:

@@ -6,6 +6,7 @@ playlists, which would make FFmpeg read other files or URLs.
 
 import contextlib
 import errno
+import itertools
 from collections.abc import Iterator
 from typing import IO, Any
 
@@ -207,15 +208,25 @@ def declared_seconds(
 def demux_packets(
     container: av.container.InputContainer, stream: av.AudioStream
 ) -> Iterator[av.Packet]:
-    """Read the packets of a stream, without decoding them.
+    """Read the packets of a stream one by one, without decoding them.
+
+    Raises:
+      AudioError: the container is damaged.
+    """
+    packets = container.demux(stream)
+    while batch := read_batch(packets, 1):
+        yield from batch
+
+
+def read_batch(packets: Iterator[av.Packet], size: int) -> list[av.Packet]:
+    """Take the next packets of `container.demux`; fewer than `size` at the end.
 
     Raises:
       AudioError: the container is damaged.
     """
     try:
-        for packet in container.demux(stream):
-            if packet.size:  # the last packet is empty and flushes the decoder
-                yield packet
+        # The last packet is empty and flushes the decoder.
+        return [packet for packet in itertools.islice(packets, size) if packet.size]
     except av.error.FFmpegError:
         raise  # some of its classes are ValueErrors too
     except _PYAV_ERRORS as error:

@@ -7,15 +7,15 @@ anything else than predicted, the whole soundtrack has to be decoded: `DecodeWho
 """
 
 import dataclasses
-import itertools
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import av
 import numpy as np
 
 from features.sound.clock import TOLERANCE_SECONDS, MediumClock
-from features.sound.medium import average_channels, decode_packet, demux_packets
+from features.sound.medium import average_channels, decode_packet, read_batch
 from features.sound.outcome import AudioError
 
 # FFmpeg's name of a codec -> what its decoder has to see before it gives what it gives in the whole
@@ -36,15 +36,18 @@ _FIXED = {"aac", "mp2", "mp3"}
 _AAC_SAMPLES = 1_024
 # Packets are kept up to this size, with what a packet takes beside its bytes.
 _MAX_KEPT_BYTES, _PACKET_BYTES = 64 << 20, 512
-# Packets are read in batches, each of a quarter of the packets before it, within these limits.
-_MIN_BATCH, _MAX_BATCH = 512, 8_192
+# Packets are read in small batches, which use the same memory again while it is in the caches.
+_BATCH = 256
+# A part needs no packets that end earlier than this before it: ten of MP3 at 8 kHz take 0.72 s.
+_REACH_SECONDS = 1.0
 # Decoded before all others, to learn the sample rate and the length of a packet.
 _NUM_PROBED = 4
 # Packets at the end that may be trimmed: MP3 encoders pad by up to 4,095 samples.
 _NUM_TAIL = 9
-_NO_TIME = -(2**63)
-# Samples at 48 kHz of a frame of Opus by the highest five bits of its first byte (RFC 6716, 3.1).
-_OPUS_SAMPLES = [480, 960, 1920, 2880] * 3 + [480, 960] * 2 + [120, 240, 480, 960] * 4
+# Samples at 48 kHz of a frame of Opus by the highest five bits of a packet (RFC 6716, 3.1); and of
+# a packet by its first byte. Its last two bits say that there are one or two frames, or more: 0.
+_OPUS_FRAMES = [480, 960, 1920, 2880] * 3 + [480, 960] * 2 + [120, 240, 480, 960] * 4
+_OPUS_SAMPLES = [frame * count for frame in _OPUS_FRAMES for count in (1, 2, 2, 0) * 2]
 
 
 class DecodeWholeError(Exception):
@@ -76,7 +79,7 @@ class PacketIndex:
       sample_rate: hertz.
       starts: int64 [packets], first samples, in ascending order.
       lengths: int64 [packets], numbers of samples.
-      seconds: length of the waveform.
+      seconds: length of the waveform; None if not all packets were read.
       preroll: packets and seconds that the decoder has to see before a packet.
       packets: those that are kept, by number.
       head: what a new decoder gives for the first packets. After a flush, a decoder of AAC still
@@ -86,7 +89,7 @@ class PacketIndex:
     sample_rate: int
     starts: np.ndarray
     lengths: np.ndarray
-    seconds: float
+    seconds: float | None
     preroll: tuple[int, float]
     packets: Mapping[int, av.Packet]
     head: Sequence[list[av.AudioFrame]]
@@ -125,19 +128,14 @@ class PacketIndex:
 
 
 def read_packets(
-    container: av.container.InputContainer,
-    stream: av.AudioStream,
-    find_parts: Callable[[int, int], tuple[Sequence[tuple[int, int]], int]],
+    container: av.container.InputContainer, stream: av.AudioStream, find_parts: "FindParts"
 ) -> PacketIndex:
-    """Read all packets of a stream that was just opened, and keep those of some parts.
+    """Read the packets of a stream that was just opened, and keep those of some parts.
 
     Args:
       container: of the stream.
       stream: the soundtrack.
-      find_parts: maps the sample rate and the number of samples of the soundtrack to the parts that
-        are asked for, each as its first sample and its end, in ascending order; and to the first
-        sample that may be asked for if the soundtrack is longer. A part that is not asked for is
-        not asked for in a longer soundtrack either.
+      find_parts: chooses the parts.
 
     Raises:
       AudioError: the container is damaged.
@@ -147,21 +145,21 @@ def read_packets(
     preroll = (0, 0.0) if codec.startswith("pcm_") else _PREROLL.get(codec)
     if preroll is None:
         raise DecodeWholeError(f"the codec {codec}")
-    source = demux_packets(container, stream)
-    head = list(itertools.islice(source, _NUM_PROBED))
+    source = container.demux(stream)
+    head = read_batch(source, _NUM_PROBED)
     frames = _probe(stream.codec_context, head)
     placer = _Placer(codec, stream, MediumClock(container), head, frames)
     empty = np.empty(0, np.int64)
-    index = PacketIndex(placer.rate, empty, empty, 0.0, preroll, {}, frames)
+    index = PacketIndex(placer.rate, empty, empty, None, preroll, {}, frames)
+    keeper = _Keeper(index, find_parts)
     batch, tail = head, list[av.Packet]()
     while batch:
-        tail = [*tail, *batch][-_NUM_TAIL:]
-        index = _add(index, batch, *placer.place(batch))
-        # The last packets may be trimmed yet.
-        sure = index.starts[-_NUM_TAIL] if len(index.starts) > _NUM_TAIL else 0
-        index = _drop_packets(index, *find_parts(index.sample_rate, int(sure)))
-        size = min(max(len(index.starts) // 4, _MIN_BATCH), _MAX_BATCH)
-        batch = list(itertools.islice(source, size))
+        tail = [*tail, *batch[-_NUM_TAIL:]][-_NUM_TAIL:]
+        keeper.add(batch, *placer.place(batch))
+        if keeper.is_done:
+            return keeper.index()
+        batch = read_batch(source, _BATCH)
+    index = keeper.index()
     num_tail = min(len(tail), len(index.lengths) - len(head))  # what the head gives is known
     ends = index.lengths[len(index.lengths) - num_tail :]
     cut = np.minimum(placer.trims(tail[len(tail) - num_tail :]), ends)
@@ -170,33 +168,102 @@ def read_packets(
     return dataclasses.replace(index, seconds=seconds)
 
 
-def _add(
-    index: PacketIndex, batch: Sequence[av.Packet], starts: np.ndarray, lengths: np.ndarray
-) -> PacketIndex:
-    return dataclasses.replace(
-        index,
-        starts=np.concatenate([index.starts, starts]),
-        lengths=np.concatenate([index.lengths, lengths]),
-        packets={**index.packets, **dict(enumerate(batch, len(index.starts)))},
-    )
+class Parts(NamedTuple):
+    """Parts of a soundtrack.
 
-
-def _drop_packets(
-    index: PacketIndex, parts: Sequence[tuple[int, int]], following: int
-) -> PacketIndex:
-    """Drop the packets that are neither of the parts nor of what may follow.
-
-    Raises:
-      DecodeWholeError: the others are too large.
+    Attributes:
+      wanted: those that are asked for if the soundtrack is no longer: first sample and end of each,
+        both in ascending order. One that is not asked for is not asked for in a longer soundtrack.
+      next: first sample and end of the first part that may be asked for in a longer soundtrack;
+        None if there is none.
     """
-    numbers = [range(run.fed, run.end) for run in index.find_runs(parts)]
-    (last,) = index.find_runs([(following, following)])
-    numbers.append(range(last.fed, len(index.starts)))
-    kept = {number: index.packets[number] for run in numbers for number in run}
-    num_bytes = sum(packet.size for packet in kept.values()) + _PACKET_BYTES * len(kept)
-    if num_bytes > _MAX_KEPT_BYTES:
-        raise DecodeWholeError(f"the packets of {len(parts)} parts are too large")
-    return dataclasses.replace(index, packets=kept)
+
+    wanted: Sequence[tuple[int, int]]
+    next: tuple[int, int] | None
+
+
+# Maps the sample rate and the number of samples of a soundtrack to parts of it.
+FindParts = Callable[[int, int], Parts]
+
+
+class _Keeper:
+    """Keeps the packets of the wanted parts, and those that the next part may need."""
+
+    def __init__(self, index: PacketIndex, find_parts: FindParts) -> None:
+        self._index, self._find_parts = index, find_parts
+        self._next = find_parts(index.sample_rate, 0).next
+        self._starts: list[np.ndarray] = []
+        self._lengths: list[np.ndarray] = []
+        self._num_packets = 0
+        self._recent: dict[int, av.Packet] = {}
+        self._kept: dict[tuple[int, int], dict[int, av.Packet]] = {}  # by part
+        self._num_bytes: dict[tuple[int, int], int] = {}
+        self._reach = round(_REACH_SECONDS * index.sample_rate)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether no later packet is needed."""
+        return self._next is None
+
+    def add(self, batch: Sequence[av.Packet], starts: np.ndarray, lengths: np.ndarray) -> None:
+        """Add the next packets.
+
+        Raises:
+          DecodeWholeError: the kept packets are too large.
+        """
+        if self._next is None:
+            return
+        self._starts.append(starts)
+        self._lengths.append(lengths)
+        first, last = self._next
+        if starts[-1] + lengths[-1] >= first - self._reach:
+            self._recent.update(enumerate(batch, self._num_packets))
+        self._num_packets += len(batch)
+        # The last packets may be trimmed yet.
+        if len(starts) > _NUM_TAIL and starts[-_NUM_TAIL] > last:
+            self._choose(int(starts[-_NUM_TAIL]))
+
+    def _choose(self, num_samples: int) -> None:
+        """Choose parts again, and drop the packets of those that are no longer wanted."""
+        index = self._extend_index()
+        parts = self._find_parts(index.sample_rate, num_samples)
+        new = [part for part in parts.wanted if part not in self._kept]
+        present = self._packets() if new else {}
+        kept = {part: self._kept[part] for part in parts.wanted if part in self._kept}
+        for part in new:
+            (run,) = index.find_runs([part])
+            kept[part] = {number: present[number] for number in range(run.fed, run.end)}
+            self._num_bytes[part] = sum(
+                [packet.size + _PACKET_BYTES for packet in kept[part].values()]
+            )
+        if sum([self._num_bytes[part] for part in kept]) > _MAX_KEPT_BYTES:
+            raise DecodeWholeError(f"the packets of {len(kept)} parts are too large")
+        self._kept, self._next = kept, parts.next
+        begin = len(index.starts)
+        if parts.next is not None:
+            begin = int(np.searchsorted(index.starts, parts.next[0] - self._reach)) - 1
+        self._recent = {
+            number: packet for number, packet in self._recent.items() if number >= begin
+        }
+
+    def index(self) -> PacketIndex:
+        """All packets so far."""
+        return dataclasses.replace(self._extend_index(), packets=self._packets())
+
+    def _packets(self) -> dict[int, av.Packet]:
+        kept: dict[int, av.Packet] = {}
+        for packets in self._kept.values():
+            kept |= packets
+        return kept | self._recent
+
+    def _extend_index(self) -> PacketIndex:
+        self._index = dataclasses.replace(
+            self._index,
+            starts=np.concatenate([self._index.starts, *self._starts]),
+            lengths=np.concatenate([self._index.lengths, *self._lengths]),
+        )
+        self._starts, self._lengths = [], []
+        return self._index
 
 
 def _probe(
@@ -247,36 +314,36 @@ class _Placer:
 
     def _choose_measure(
         self, codec: str, stream: av.AudioStream
-    ) -> tuple[Callable[[av.Packet], int], bool]:
+    ) -> tuple[Callable[[Sequence[av.Packet]], list[int]], bool]:
         """What is read from each packet, and whether it is a duration that decides."""
         is_coarse = self._tick > 1
         if codec == "opus":
             return _opus_samples, False
         if codec in _FIXED:
-            return _duration, False
+            return _durations, False
         if codec == "vorbis" and is_coarse:
             self._blocks = _vorbis_blocks(stream)
-            return _vorbis_block, False
+            return _vorbis_block_numbers, False
         if codec == "flac" and is_coarse:
             return _flac_samples, False
         if is_coarse:
             raise DecodeWholeError(f"{codec} with timestamps of {self._time_base} s")
-        return _duration, True
+        return _durations, True
 
     def place(self, batch: Sequence[av.Packet]) -> tuple[np.ndarray, np.ndarray]:
         """First sample and number of samples of each packet, int64 [packets]."""
-        measure = self._measure
-        full = self._full_lengths(np.array([measure(packet) for packet in batch], np.int64))
-        ends = np.maximum(np.cumsum(full) - self._num_skipped, 0)
-        lengths = np.diff(ends, prepend=0)
-        self._num_skipped = max(0, self._num_skipped - int(full.sum()))
+        full = self._full_lengths(np.array(self._measure(batch), np.int64))
+        lengths = full
+        if self._num_skipped:
+            lengths = np.diff(np.maximum(np.cumsum(full) - self._num_skipped, 0), prepend=0)
+            self._num_skipped = max(0, self._num_skipped - int(full.sum()))
         if self._head:  # the first batch
-            lengths[: len(self._head)] = self._head
+            lengths = np.concatenate([self._head, lengths[len(self._head) :]])
             self._head = []
         starts = np.cumsum(lengths) - lengths
         if self.clock.is_present:
-            times = np.array([np.nan if packet.pts is None else packet.pts for packet in batch])
-            times = times * self._time_base + (full - lengths) / self.rate
+            ticks = np.array([packet.pts for packet in batch], np.float64)  # NaN for None
+            times = ticks * self._time_base + (full - lengths) / self.rate
             starts += self._silence(times, starts, lengths)
         else:
             self.clock.seconds += float(lengths.sum() / self.rate)
@@ -327,20 +394,23 @@ class _Placer:
         )
 
 
-def _duration(packet: av.Packet) -> int:
-    return packet.duration or 0
+def _durations(batch: Sequence[av.Packet]) -> list[int]:
+    return [packet.duration or 0 for packet in batch]
 
 
-def _opus_samples(packet: av.Packet) -> int:
+def _opus_samples(batch: Sequence[av.Packet]) -> list[int]:
+    return [_OPUS_SAMPLES[bytes(packet)[0]] or _many_opus_frames(packet) for packet in batch]
+
+
+def _many_opus_frames(packet: av.Packet) -> int:
+    """Samples of a packet of Opus that gives its number of frames in its second byte."""
     content = bytes(packet)
-    first = content[0]
-    count = (1, 2, 2, 0)[first & 3] or (content[1] & 63 if len(content) > 1 else 0)
-    return count * _OPUS_SAMPLES[first >> 3]
+    return (content[1] & 63) * _OPUS_FRAMES[content[0] >> 3] if len(content) > 1 else 0
 
 
-def _vorbis_block(packet: av.Packet) -> int:
+def _vorbis_block_numbers(batch: Sequence[av.Packet]) -> list[int]:
     """0 for a short and 1 for a long block, in streams of two modes, which encoders write."""
-    return bytes(packet)[0] >> 1 & 1
+    return [bytes(packet)[0] >> 1 & 1 for packet in batch]
 
 
 def _vorbis_blocks(stream: av.AudioStream) -> tuple[int, int]:
@@ -353,9 +423,13 @@ def _vorbis_blocks(stream: av.AudioStream) -> tuple[int, int]:
     return 1 << (sizes & 15), 1 << (sizes >> 4)
 
 
-def _flac_samples(packet: av.Packet) -> int:
+def _flac_samples(batch: Sequence[av.Packet]) -> list[int]:
+    return [_flac_block_size(bytes(packet)) for packet in batch]
+
+
+def _flac_block_size(content: bytes) -> int:
     """The block size in the header of a frame of FLAC (RFC 9639, 9.1)."""
-    content = bytes(memoryview(packet)[:16]).ljust(16, b"\0")
+    content = content[:16].ljust(16, b"\0")
     code = content[2] >> 4
     if code >= 8:
         return 256 << (code - 8)
@@ -386,7 +460,7 @@ def decode_run(run: Run, index: PacketIndex, context: av.AudioCodecContext) -> n
       DecodeWholeError: a packet is bad, or gives anything else than predicted.
     """
     context.flush_buffers()
-    fifo, layouts = av.AudioFifo(), set()
+    fifo = av.AudioFifo()
     for number in range(run.fed, run.end):
         try:
             frames = decode_packet(context, index.packets[number])
@@ -398,18 +472,21 @@ def decode_run(run: Run, index: PacketIndex, context: av.AudioCodecContext) -> n
             continue
         if number < len(index.head):
             frames = index.head[number]
-        layouts |= {(frame.format.name, frame.layout.nb_channels) for frame in frames}
-        rates = {frame.sample_rate for frame in frames} - {index.sample_rate}
-        num_samples = sum(frame.samples for frame in frames)
-        if num_samples != index.lengths[number] or rates or len(layouts) > 1:
-            raise DecodeWholeError(f"packet {number} gives {num_samples} samples {layouts}")
+        num_samples = sum([frame.samples for frame in frames])
+        if num_samples != index.lengths[number]:
+            raise DecodeWholeError(f"packet {number} gives {num_samples} samples")
         for frame in frames:
             frame.pts = None  # the FIFO refuses timestamps with gaps
-            fifo.write(frame)
+            try:
+                fifo.write(frame)
+            except ValueError as error:
+                raise DecodeWholeError("the sound changes its format") from error
     samples = np.zeros(run.last - run.first, np.float32)
     if not fifo.samples:
         return samples
-    _, mono = average_channels(fifo.read())
+    rate, mono = average_channels(fifo.read())
+    if rate != index.sample_rate:
+        raise DecodeWholeError(f"a sample rate of {rate} Hz, after {index.sample_rate} Hz")
     starts, lengths = index.starts[run.begin : run.end], index.lengths[run.begin : run.end]
     # Packets that follow each other without a gap are copied together.
     breaks = np.flatnonzero(starts[1:] != starts[:-1] + lengths[:-1]) + 1

@@ -34,6 +34,20 @@ class PatchSample:
         order = np.argsort(self.keys().random_raw(num_patches), kind="stable")
         return np.sort(order[: self.count])
 
+    def next_candidate(self, num_patches: int) -> int:
+        """The first patch from `num_patches` on that may be drawn of a longer soundtrack.
+
+        It has a lower key than the last of the patches that are drawn of `num_patches`.
+        """
+        if num_patches < self.count:
+            return num_patches
+        # As many more patches are enough more often than not; else the last of them may be asked
+        # for too, and more keys are drawn then.
+        keys = self.keys().random_raw(2 * num_patches)
+        highest = np.partition(keys[:num_patches], self.count - 1)[self.count - 1]
+        lower = np.flatnonzero(keys[num_patches:] < highest)
+        return num_patches + int(lower[0] if lower.size else num_patches)
+
     def keys(self) -> np.random.PCG64:
         """The source of the keys of the patches, in order of time."""
         return np.random.PCG64(self.seed)
@@ -151,7 +165,8 @@ def _excerpted_patches(
         num_patches = params.num_patches(num_samples)
         indices = sample.draw(num_patches)
         is_most = sample.count > _DENSE_SHARE * num_patches
-        return Choice((indices * hop_samples).tolist(), num_patches * hop_samples, is_most)
+        following = sample.next_candidate(num_patches) * hop_samples
+        return Choice((indices * hop_samples).tolist(), following, is_most)
 
     request = ExcerptRequest(
         sample_rate_hz=params.sample_rate_hz,

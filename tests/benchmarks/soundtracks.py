@@ -96,6 +96,9 @@ def write_soundtrack(
         audio_in = source.streams.audio[0]
         audio = target.add_stream_from_template(audio_in)
         audio_packets = [packet for packet in source.demux(audio_in) if packet.size]
+        if num_repeats > 1:
+            # The last packet may be trimmed, and its duration less than what it decodes to.
+            audio_packets.pop()
         video, video_packets = None, []
         if kind.video:
             video = target.add_stream(_VIDEO_CODECS[kind.suffix], rate=_VIDEO_RATE)

@@ -114,7 +114,7 @@ def waveform_of(uri: str, **part: float) -> np.ndarray:
 def test_excerpts_and_patches_equal_those_of_the_whole_soundtrack(
     tmp_path: Path, kind: MediaFormat, tolerance: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(packets, "_MIN_BATCH", 20)  # so that packets are dropped
+    monkeypatch.setattr(packets, "_BATCH", 20)  # so that packets are dropped
     uri = write(tmp_path, kind)
     _, dense = collect(uri)
     lengths = []
