@@ -59,7 +59,7 @@ def plan_epoch(shards: Shards, *, seed: tf.Tensor) -> tf.data.Dataset:
 def epoch_of_shards(shards: Shards, *, seed: tf.Tensor, read_at_once: int) -> tf.data.Dataset:
     """All serialised records of shards that have no index, as far as possible in random order."""
     left_out = tf.constant(shards.numbers_left_out, tf.int64)
-    total = len(shards) + len(shards.left_out)
+    total = sum(shards.num_shards.values())
     return (
         _epoch_seeds(seed)
         .flat_map(

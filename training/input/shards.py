@@ -29,7 +29,7 @@ class Shards:
       split: of the shards.
       num_shards: by group, of the groups that are read.
       indexed: whether each group has an index.
-      left_out: paths of shards that are not read.
+      left_out: paths of shards that are not read; those of other folders count for nothing.
     """
 
     folder: str
@@ -39,7 +39,7 @@ class Shards:
     left_out: tuple[str, ...] = ()
 
     def __len__(self) -> int:
-        return sum(self.num_shards.values()) - len(self.left_out)
+        return sum(self.num_shards.values()) - len(self.numbers_left_out)
 
     def __iter__(self) -> Iterator[str]:
         return (path for path in self._all_paths() if path not in self.left_out)
@@ -93,9 +93,12 @@ class Shards:
             for group in self.num_shards
         ]
         table = tf.cast(tf.reshape(tf.concat(tables, axis=0), [-1, 2]), tf.int64)
-        numbers = tf.constant(self.numbers_left_out, tf.int64, [len(self.left_out), 1])
-        nothing = tf.zeros([len(self.left_out), 2], tf.int64)
-        return tf.tensor_scatter_nd_update(table, numbers, nothing)
+        numbers = self.numbers_left_out
+        return tf.tensor_scatter_nd_update(
+            table,
+            tf.constant(numbers, tf.int64, [len(numbers), 1]),
+            tf.zeros([len(numbers), 2], tf.int64),
+        )
 
 
 def names_damage(error: BaseException | None) -> bool:
