@@ -123,7 +123,7 @@ def check(output: Path, num_rows: int, counts: np.ndarray) -> None:
     assert abs((train == smallest).sum() / int(smallest) - 1) <= 0.01, (train == smallest).sum()
 
 
-def balanced_sizes(num_videos: int) -> dict[int, int]:
+def balanced_sizes(num_videos: int, label_sets: Sequence[int]) -> dict[int, int]:
     """Videos of each balanced set, drawn from evaluation videos by the code of the job."""
     from features.contracts import sharding
     from pipelines.dataset.counts import CountVideos
@@ -132,7 +132,7 @@ def balanced_sizes(num_videos: int) -> dict[int, int]:
     from pipelines.dataset.subset_request import SubsetRequest
     from pipelines.dataset.subsets import plan_subsets
 
-    request = SubsetRequest.parse("", ",".join(map(str, PAPER_SETS)), 33)
+    request = SubsetRequest.parse("", ",".join(map(str, label_sets)), 33)
     combine = CountVideos(request)
     counts = combine.create_accumulator()
     label_hashes = hash_labels(tuple(f"/m/{rank:06x}" for rank in range(NUM_LABELS)))
@@ -160,15 +160,15 @@ def balanced_sizes(num_videos: int) -> dict[int, int]:
         counts = combine.add_input(counts, batch)
     counts = combine.extract_output(counts)
     plan = plan_subsets(counts, NUM_LABELS, request, {})
-    return dict(zip(PAPER_SETS, np.cumsum(np.bincount(plan.drawn_groups)).tolist(), strict=True))
+    return dict(zip(label_sets, np.cumsum(np.bincount(plan.drawn_groups)).tolist(), strict=True))
 
 
 def compare_with_paper(sizes: dict[int, int], num_videos: int) -> dict[int, float]:
     """Sizes of the balanced sets over the paper's; prints them as a table."""
-    shares = {size: sizes[size] / paper for size, paper in PAPER_SETS.items()}
+    shares = {size: videos / PAPER_SETS[size] for size, videos in sizes.items()}
     rows = [
-        [f"{size:,}", f"{sizes[size]:,}", f"{paper:,}", shares[size]]
-        for size, paper in PAPER_SETS.items()
+        [f"{size:,}", f"{videos:,}", f"{PAPER_SETS[size]:,}", shares[size]]
+        for size, videos in sizes.items()
     ]
     print(markdown([f"labels, of {num_videos:,} videos", "videos", "paper", "ratio"], rows))
     print()
@@ -189,10 +189,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             costs[num_rows] = run_job(manifest, output, num_rows)
             lane(check, output, num_rows, counts)
             rows.append([f"{num_rows:,}", *costs[num_rows]])
-        sets = {
-            number: lane(balanced_sizes, number)[1]
-            for number in (NUM_EVALUATION, *([] if quick else [PAPER_EVALUATION]))
-        }
+        sets = {NUM_EVALUATION: lane(balanced_sizes, NUM_EVALUATION, [400, 3_087])[1]}
+        if not quick:
+            sets[PAPER_EVALUATION] = lane(balanced_sizes, PAPER_EVALUATION, list(PAPER_SETS))[1]
     shares = [compare_with_paper(sizes, number) for number, sizes in sets.items()]
     start = costs[sizes[0]][0]
     per_row = {size: (costs[size][0] - start) / (size - sizes[0]) for size in sizes[1:]}
