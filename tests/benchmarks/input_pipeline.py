@@ -33,7 +33,7 @@ NUM_LABELS, LABELS_PER_VIDEO = 3_087, 5
 NUM_SHARDS, PATCHES_PER_SHARD = 16, 2_048
 BATCH_SIZE = 128
 PATCH_SHAPE = (96, 64)
-RECORD_BYTES = 96 * 64 + 110  # of a training record, padded
+RECORD_BYTES = 96 * 64 + 128  # of a training record, padded
 PATTERN_DEVIATION = 16.0  # of a label, in steps of uint8; that of the noise is 74
 
 
