@@ -25,6 +25,9 @@ from features.errors import InputError, JobFailedError, TooManyRejectsError
 from features.front_end.logmel import log_mel_patches
 from features.front_end.params import LogMelParams
 from pipelines import audit_features, extract_features, prepare_dataset
+from pipelines.audit.shard import ShardRules, examine_shard
+from pipelines.audit.stages import list_keys
+from pipelines.extraction.patches import Settings
 from tests.conftest import Corpus
 
 PARAMS = LogMelParams()
@@ -462,6 +465,11 @@ def test_sparse_extraction_draws_patches_of_the_dense_one(
         assert document.splits[split].num_drawn_from is None
         assert document.splits[split].fingerprint == whole.splits[split].fingerprint
     assert audit_features.main(["--features", str(tmp_path)]) == 0
+    # Another seed would have drawn other patches.
+    settings = Settings(document.front_end, 1, False, 2, ("train",))
+    rules = ShardRules(settings, document.vocabulary.num_labels)
+    found = [examine_shard(key, str(tmp_path), rules).damages for key in list_keys(document)]
+    assert {one.path.split("/")[0] for damages in found for one in damages} == {"train"}
 
     storage = document.front_end.storage
     dense = {
