@@ -19,7 +19,7 @@ from training.input.shards import Shards
 # Runs that a shard is cut into, unless they would have fewer records than `_MIN_RUN_RECORDS`. More
 # runs follow uniform sampling more closely at the very start of an epoch, and cost more to read.
 _RUNS_A_SHARD = 256
-_MIN_RUN_RECORDS = 16
+_MIN_RUN_RECORDS = 32
 # Arithmetic on one run at a time takes longer than reading it.
 _RUNS_PLANNED_TOGETHER = 256
 # Read size of shards without an index: an object is read in one request a piece.

@@ -71,7 +71,7 @@ def test_a_round_has_one_run_of_every_shard_and_an_epoch_every_record_once(tmp_p
 
 
 def test_rounds_and_epochs_and_seeds_have_orders_of_their_own(tmp_path: Path) -> None:
-    shards = made_up(tmp_path, np.tile([64, 10], (40, 1)))
+    shards = made_up(tmp_path, np.tile([128, 10], (40, 1)))
     epoch_of = runs.plan_epoch(shards, seed=tf.constant(0, tf.int64)).repeat(2).batch(160)
     first, second = (np.stack(rows, axis=1) for rows in epoch_of.as_numpy_iterator())
     orders = [tuple(rows[at : at + 40, 0]) for rows in (first, second) for at in range(0, 160, 40)]
