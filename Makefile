@@ -43,7 +43,11 @@ $(VENV)/.installed: requirements.lock
 	echo "installing into $(VENV) from requirements.lock"; \
 	rm -rf $(VENV); \
 	$$python -m venv $(VENV)
-	@$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@# uv takes a fraction of pip's time; pip has settings that uv has not, such as a mirror's.
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check "$$(grep '^uv==' requirements.lock)"
+	@$(VENV)/bin/uv pip install --quiet --python $(PYTHON) -r requirements.lock || { \
+		echo "uv failed, see above: installing with pip" >&2; \
+		$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements.lock; }
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
 		--editable .
 	@touch $@
@@ -61,12 +65,14 @@ demo: $(VENV)/.installed $(DEMO_MANIFEST) ## media in, evaluation report out (MA
 $(DEMO)/corpus/manifest.csv: | $(VENV)/.installed
 	$(PYTHON) -m pipelines.demo_corpus --output $(DEMO)/corpus
 
-# In order of collection: else the files of few and long tests would all come last.
+# Three processes on two cores, since tests wait for a third of their time; in order of collection,
+# else the files of few and long tests would all come last.
+TEST_PROCESSES = $$(( ($$(nproc) * 3 + 1) / 2 ))
 test: $(VENV)/.installed ## run the tests
 	@$(MAKE) --no-print-directory $(FLINK_JOB_SERVER_JAR) || \
 		echo "warning: no job server for Flink, see above: its tests are skipped" >&2
-	FLINK_JOB_SERVER_JAR=$(FLINK_JOB_SERVER_JAR) $(PYTHON) -m pytest -n auto --dist loadfile \
-		--no-loadscope-reorder
+	FLINK_JOB_SERVER_JAR=$(FLINK_JOB_SERVER_JAR) $(PYTHON) -m pytest -n $(TEST_PROCESSES) \
+		--dist loadfile --no-loadscope-reorder
 
 test-flink: $(VENV)/.installed $(FLINK_JOB_SERVER_JAR) ## run the jobs on a Flink cluster (Java, Maven)
 	FLINK_JOB_SERVER_JAR=$(FLINK_JOB_SERVER_JAR) $(PYTHON) -m pytest tests/integration/flink
@@ -86,7 +92,7 @@ test-airflow: $(VENV)/.installed $(AIRFLOW)/.installed ## run the example DAG in
 
 benchmark: $(VENV)/.installed ## measure cost, scaling and memory (an hour)
 	for name in log_mel extraction codecs scaling plan memory dataset batch_norm networks \
-		input_pipeline training metrics; do \
+		input_pipeline sampling sparse training metrics intervals; do \
 		echo; $(PYTHON) -m tests.benchmarks.$$name; \
 	done
 

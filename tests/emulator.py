@@ -189,9 +189,9 @@ class _Handler(emulator.RequestHandler):
     def do_CONNECT(self) -> None:  # noqa: N802
         self.send_response(200)
         self.end_headers()
-        self.connection = self.server.tls.wrap_socket(self.connection, server_side=True)
+        self.connection = self.server.tls.wrap_socket(self.connection, server_side=True)  # type: ignore[has-type]
         self.rfile = self.connection.makefile("rb")
-        self.wfile = socketserver._SocketWriter(self.connection)
+        self.wfile = socketserver._SocketWriter(self.connection)  # type: ignore[attr-defined]
         self.close_connection = False
 
     def finish(self) -> None:

@@ -66,8 +66,9 @@ def use_keras_3() -> None:
 
     from training.models import layers as ours  # isort: skip
 
-    ours.BatchNormalization = keras.layers.BatchNormalization  # which moves its statistics itself
-    ours.move_statistics = lambda *_: None
+    # It moves its statistics itself.
+    vars(ours)["BatchNormalization"] = keras.layers.BatchNormalization
+    vars(ours)["move_statistics"] = lambda *_: None
 
 
 def build_in_tensorflow(case: Case) -> np.ndarray:

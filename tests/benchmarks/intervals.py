@@ -81,7 +81,8 @@ def time_composed() -> tuple[int, int]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark."""
     num_sets = 400 if is_quick(__doc__, argv) else 2_000
-    rows, result = [], {}
+    rows: list[list[object]] = []
+    result: dict[str, float] = {}
     with Lane() as lane:
         for name, draw in SOURCES.items():
             measure = functools.partial(simulation.measure_coverage, draw, num_sets)

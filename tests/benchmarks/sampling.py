@@ -105,7 +105,7 @@ def _frame(data: bytes) -> bytes:
 
 def masked_checksums(rows: np.ndarray) -> np.ndarray:
     """The checksums that TFRecord has for the rows, uint8 [rows, 4]: CRC-32C, masked."""
-    table = np.arange(256, dtype=np.uint32)
+    table: np.ndarray = np.arange(256, dtype=np.uint32)
     for _ in range(8):
         table = table >> 1 ^ np.where(table & 1, np.uint32(0x82F63B78), np.uint32(0))
     crc = np.full(len(rows), 0xFFFFFFFF, np.uint32)

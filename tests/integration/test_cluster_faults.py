@@ -25,7 +25,7 @@ def command(features: Path, output: Path, *more: str) -> list[str]:
         *(sys.executable, "-m", "training.train", "fully_connected"),
         *(f"--features={features}", f"--output={output}", f"--steps={STEPS}"),
         *("--batch-size=32", "--learning-rate=1e-5", "--wait-seconds=120"),
-        *("--set", "width=0.5", "checkpoint_minutes=0.01", "normalise=true", *more),
+        *("--set", "width=0.05", "checkpoint_minutes=0.02", "normalise=true", *more),
     ]
 
 

@@ -61,9 +61,9 @@ def test_a_table_is_tuned_on_validation_resumes_where_it_was_stopped_and_is_publ
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     folder = tmp_path / "experiments"
-    good, poor = "3e-3", "1e-7"
+    rates = ("1e-7", "3e-3")
     command = ["--scale=tiny", f"--output={folder}", "--rows", "fully_connected"]
-    command += [f"--learning-rates={poor},{good}", "--seeds=2"]
+    command += [f"--learning-rates={','.join(rates)}", "--seeds=2"]
     first = subprocess.Popen([sys.executable, "-m", "evaluation.paper.table2", *command])
     deadline = time.monotonic() + LIMIT_SECONDS
     while not (folder / "steps" / "corpus.json").exists():
@@ -78,7 +78,7 @@ def test_a_table_is_tuned_on_validation_resumes_where_it_was_stopped_and_is_publ
 
     assert (folder / "corpus" / "manifest.csv").stat().st_mtime_ns == manifest
     printed = capsys.readouterr().out
-    title = f"Architectures (learning rates {poor}, {good}; 2 seeds), scale tiny"
+    title = f"Architectures (learning rates {', '.join(rates)}; 2 seeds), scale tiny"
     assert f"{title}: 9 commands to run, about" in printed
     document = json.loads((folder / "results.json").read_text())["table2"]
     row = document["fully_connected"]
@@ -88,7 +88,9 @@ def test_a_table_is_tuned_on_validation_resumes_where_it_was_stopped_and_is_publ
     assert row["validation_map"] == {
         run.values["learning_rate"]: run.mean_average_precision for run in sweep.runs
     }
-    assert row["learning_rate"] == max(row["validation_map"], key=row["validation_map"].get) == good
+    # Of so few videos, either may be the best.
+    best = max(rates, key=row["validation_map"].get)
+    assert row["learning_rate"] == best
     order = {path.stem: path.stat().st_mtime_ns for path in (folder / "steps").iterdir()}
     trained = ("sweeps-fully_connected", "runs-fully_connected", "runs-fully_connected_seed_1")
     assert max(order[name] for name in trained) < order["scores-fully_connected"]
@@ -102,7 +104,7 @@ def test_a_table_is_tuned_on_validation_resumes_where_it_was_stopped_and_is_publ
     assert [seed["run"] for seed in row["seeds"]] == fingerprints
     assert len({row["run"], *fingerprints}) == 2
     assert row["command"].startswith("python -m training.train fully_connected --features FOLDER/")
-    assert f"learning_rate={good}" in row["command"]
+    assert f"learning_rate={best}" in row["command"]
 
     for again in (command, [*command[:2], *command[4:], "--rows", "fully_connected"]):
         assert table2.main(again) == 0
@@ -116,9 +118,10 @@ def test_a_table_is_tuned_on_validation_resumes_where_it_was_stopped_and_is_publ
     assert results.main([str(folder), f"--output={tmp_path}"]) == 0
     assert json.loads((tmp_path / "results.json").read_text())["table2"] == document
     assert "| Fully connected | 11.2M / 11.2M |" in page.read_text()
-    by_rate = f"- Fully connected: validation mAP by learning rate {poor} 0."
+    shown = [f"**{rate}** 0." if rate == best else f"{rate} 0." for rate in rates]
+    by_rate = f"- Fully connected: validation mAP by learning rate {shown[0]}"
     assert by_rate in page.read_text()
-    assert f", **{good}** 0." in page.read_text()
+    assert f", {shown[1]}" in page.read_text()
     assert "old" not in page.read_text()
     page.write_text("no markers\n")
     with pytest.raises(InputError, match="no markers of table2; write <!-- table2 --> and"):

@@ -40,7 +40,8 @@ def rows(corpus) -> list[dict[str, str]]:
 
 def test_manifest_names_every_soundtrack_once(corpus, rows):
     assert len(rows) == NUM_SOUNDTRACKS
-    assert tuple(rows[0]) == ("id", "uri", "labels", "split")
+    assert tuple(rows[0]) == ("id", "uri", "labels", "split", "group")
+    assert {row["group"] for row in rows} == {""}  # nothing is taken from anywhere
     assert len({row["id"] for row in rows}) == NUM_SOUNDTRACKS
     files = {path.relative_to(corpus).as_posix() for path in (corpus / "media").iterdir()}
     assert {row["uri"] for row in rows} == files
