@@ -65,14 +65,12 @@ demo: $(VENV)/.installed $(DEMO_MANIFEST) ## media in, evaluation report out (MA
 $(DEMO)/corpus/manifest.csv: | $(VENV)/.installed
 	$(PYTHON) -m pipelines.demo_corpus --output $(DEMO)/corpus
 
-# Three processes on two cores, since tests wait for a third of their time; in order of collection,
-# else the files of few and long tests would all come last.
-TEST_PROCESSES = $$(( ($$(nproc) * 3 + 1) / 2 ))
+# In order of collection: else the files of few and long tests would all come last.
 test: $(VENV)/.installed ## run the tests
 	@$(MAKE) --no-print-directory $(FLINK_JOB_SERVER_JAR) || \
 		echo "warning: no job server for Flink, see above: its tests are skipped" >&2
-	FLINK_JOB_SERVER_JAR=$(FLINK_JOB_SERVER_JAR) $(PYTHON) -m pytest -n $(TEST_PROCESSES) \
-		--dist loadfile --no-loadscope-reorder
+	FLINK_JOB_SERVER_JAR=$(FLINK_JOB_SERVER_JAR) $(PYTHON) -m pytest -n auto --dist loadfile \
+		--no-loadscope-reorder
 
 test-flink: $(VENV)/.installed $(FLINK_JOB_SERVER_JAR) ## run the jobs on a Flink cluster (Java, Maven)
 	FLINK_JOB_SERVER_JAR=$(FLINK_JOB_SERVER_JAR) $(PYTHON) -m pytest tests/integration/flink
