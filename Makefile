@@ -29,7 +29,7 @@ FLINK_JOB_SERVER_JAR := .flink/job-server.jar
 AIRFLOW := .venv-airflow
 AIRFLOW_PINS := pipelines/deploy/airflow/requirements
 
-.PHONY: help demo test test-flink test-airflow benchmark check format lock clean
+.PHONY: help demo test test-flink test-airflow benchmark benchmark-quick check format lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -88,11 +88,11 @@ $(AIRFLOW)/.installed: $(AIRFLOW_PINS).lock | $(VENV)/.installed
 test-airflow: $(VENV)/.installed $(AIRFLOW)/.installed ## run the example DAG in a real Airflow
 	AIRFLOW=$(CURDIR)/$(AIRFLOW)/bin/airflow $(PYTHON) -m pytest tests/integration/test_airflow.py
 
-benchmark: $(VENV)/.installed ## measure cost, scaling and memory (an hour)
-	for name in log_mel extraction codecs scaling plan memory dataset batch_norm networks \
-		input_pipeline sampling sparse training metrics intervals; do \
-		echo; $(PYTHON) -m tests.benchmarks.$$name; \
-	done
+benchmark: $(VENV)/.installed ## run all benchmarks and write docs/benchmarks.md (under 50 minutes)
+	$(PYTHON) -m tests.benchmarks
+
+benchmark-quick: $(VENV)/.installed ## the quick benchmarks; docs/ stays as it is (under 12 minutes)
+	$(PYTHON) -m tests.benchmarks --quick
 
 check: $(VENV)/.installed ## lint, formatting, types, the import rule
 	$(VENV)/bin/ruff check .

@@ -3,6 +3,9 @@
 python -m evaluation.compare scores-a scores-b --output comparison
 """
 
+import evaluation.sorting  # noqa: F401  (before NumPy)
+
+# isort: split
 import argparse
 from collections.abc import Sequence
 

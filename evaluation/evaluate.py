@@ -4,6 +4,9 @@ python -m evaluation.evaluate --scores scores --output report
 python -m evaluation.evaluate --scores-file s.parquet --labels-file l.csv --output report
 """
 
+import evaluation.sorting  # noqa: F401  (before NumPy)
+
+# isort: split
 import argparse
 from collections.abc import Sequence
 

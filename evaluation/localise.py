@@ -3,6 +3,9 @@
 python -m evaluation.localise --scores scores --events events.parquet --output localisation
 """
 
+import evaluation.sorting  # noqa: F401  (before NumPy)
+
+# isort: split
 import argparse
 from collections.abc import Sequence
 

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.benchmarks.measurement import Lane, is_quick, markdown, median_of, report
+from tests.benchmarks.measurement import Lane, is_quick, make_table, median_of, report
 from tests.benchmarks.steps import NUM_LABELS, batch, build, training_step
 
 LEARNING_RATE, EPSILON = 1e-4, 1e-7
@@ -236,8 +236,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 if name != "ours":
                     ratios[f"{name}_over_ours_{suffix}"] = ratio
     header = ["network", "precision", "framework", "patches per CPU second", "CPU over ours"]
-    print(markdown(header, rows))
-    report({**ratios, "batch_size": size})
+    report({**ratios, "batch_size": size}, {"steps": make_table(header, rows)})
     return 0
 
 

@@ -18,7 +18,6 @@ Without --quick, `balanced_30871_over_paper` is drawn from 10 million.
 """
 
 import functools
-import resource
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -29,7 +28,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import scipy.optimize
 
-from tests.benchmarks.measurement import Lane, is_quick, markdown, report, run_and_watch_memory
+from tests.benchmarks.measurement import (
+    Lane,
+    Table,
+    descendants_cpu_seconds,
+    is_quick,
+    make_table,
+    report,
+    require_possible,
+    run_and_watch_memory,
+)
 
 NUM_LABELS, LABELS_PER_VIDEO = 30_871, 5
 HIGHEST_PRIOR, LOWEST_PRIOR = 0.2, 1e-6
@@ -101,11 +109,10 @@ def command(manifest: Path, output: Path, num_rows: int) -> list[str]:
 
 
 def run_job(manifest: Path, output: Path, num_rows: int) -> tuple[float, float]:
-    """CPU seconds and peak GB of the job."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    """CPU seconds and peak GB of the job, without this process, which watches it."""
+    before = descendants_cpu_seconds()
     _, processes = run_and_watch_memory(command(manifest, output, num_rows))
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    seconds = descendants_cpu_seconds() - before
     return seconds, max(megabytes for _, megabytes in processes.values()) / 1000
 
 
@@ -164,22 +171,20 @@ def balanced_sizes(num_videos: int, label_sets: Sequence[int]) -> dict[int, int]
     return dict(zip(label_sets, np.cumsum(np.bincount(plan.drawn_groups)).tolist(), strict=True))
 
 
-def compare_with_paper(sizes: dict[int, int], num_videos: int) -> dict[int, float]:
-    """Sizes of the balanced sets over the paper's; prints them as a table."""
+def compare_with_paper(sizes: dict[int, int], num_videos: int) -> tuple[dict[int, float], Table]:
+    """Sizes of the balanced sets over the paper's, and a table of them."""
+    rows = []
     for size, videos in sizes.items():
         # A video is in the set unless no label draws it: the prior, times 33 of all with the label.
         drawn = np.minimum(priors()[:size], 33 / num_videos)
         expected = num_videos * -np.expm1(np.log1p(-drawn).sum())
         assert abs(videos / expected - 1) < 0.03, (size, videos, expected)
+        paper = PAPER_SETS[size]
+        rows.append([size, videos, round(expected), paper, videos / paper])
     shares = {size: videos / PAPER_SETS[size] for size, videos in sizes.items()}
-    rows = [
-        [f"{size:,}", f"{videos:,}", f"{PAPER_SETS[size]:,}", shares[size]]
-        for size, videos in sizes.items()
-    ]
-    print(markdown([f"labels, of {num_videos:,} videos", "videos", "paper", "ratio"], rows))
-    print()
     assert all(abs(shares[size] - 1) <= 0.15 for size in (400, 3_087)), shares
-    return shares
+    header = [f"labels, of {num_videos:,} videos", "videos", "closed form", "the paper's", "ratio"]
+    return shares, make_table(header, rows)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -192,16 +197,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         for num_rows in sizes:
             manifest, output = Path(temporary, "manifest.parquet"), Path(temporary, f"{num_rows}")
             _, counts = lane(functools.partial(write_manifest, num_rows=num_rows), manifest)
-            costs[num_rows] = run_job(manifest, output, num_rows)
+            costs[num_rows] = lane(run_job, manifest, output, num_rows)[1]
             lane(check, output, num_rows, counts)
-            rows.append([f"{num_rows:,}", *costs[num_rows]])
+            rows.append([num_rows, *costs[num_rows]])
         sets = {NUM_EVALUATION: lane(balanced_sizes, NUM_EVALUATION, [400, 3_087])[1]}
         if not quick:
             sets[PAPER_EVALUATION] = lane(balanced_sizes, PAPER_EVALUATION, list(PAPER_SETS))[1]
-    shares = [compare_with_paper(sizes, number) for number, sizes in sets.items()]
+    compared = [compare_with_paper(sizes, number) for number, sizes in sets.items()]
+    shares = [of_set for of_set, _ in compared]
     start = costs[sizes[0]][0]
     per_row = {size: (costs[size][0] - start) / (size - sizes[0]) for size in sizes[1:]}
-    print(markdown(["rows", "CPU s", "peak GB"], rows))
+    for size, seconds in per_row.items():
+        require_possible(f"CPU seconds a row of {size:,}", seconds, at_least=0)
+    tables = {"job": make_table(["rows", "CPU s", "peak GB"], rows), "balanced": compared[0][1]}
+    if not quick:
+        tables["balanced_of_paper"] = compared[1][1]
     report(
         {
             "cpu_s_per_million_rows": per_row[largest] * 1e6,
@@ -212,7 +222,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             "balanced_400_over_paper": shares[0][400],
             "balanced_3087_over_paper": shares[0][3_087],
             "balanced_30871_over_paper": None if quick else shares[1][30_871],
-        }
+        },
+        tables,
     )
     return 0
 

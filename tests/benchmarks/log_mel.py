@@ -15,7 +15,7 @@ from scipy.signal import chirp
 
 from features.front_end.logmel import log_mel_spectrogram, mel_weights
 from features.front_end.params import LogMelParams
-from tests.benchmarks.measurement import Lane, is_quick, markdown, median_of, report
+from tests.benchmarks.measurement import Lane, is_quick, make_table, median_of, report
 from tests.benchmarks.soundtracks import mixture
 
 PARAMS = LogMelParams()
@@ -129,22 +129,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         ]
     seconds = median_of(rounds)
     ((num_frames, _),) = shapes
-    print(
-        markdown(
-            ["log-mel", "us a frame", "CPU s per audio hour", "over ours"],
-            [
-                [name, cpu / num_frames * 1e6, cpu / SECONDS * 3_600, cpu / seconds["ours"]]
-                for name, cpu in seconds.items()
-            ],
-        )
-    )
+    rows = [
+        [name, cpu / num_frames * 1e6, cpu / SECONDS * 3_600, cpu / seconds["ours"]]
+        for name, cpu in seconds.items()
+    ]
+    header = ["log-mel", "us a frame", "CPU s per audio hour", "over ours"]
     report(
         {
             "librosa_over_ours": seconds["librosa"] / seconds["ours"],
             "vggish_over_ours": seconds["VGGish"] / seconds["ours"],
             "ours_us_per_frame": seconds["ours"] / num_frames * 1e6,
             **difference,
-        }
+        },
+        {
+            "cost": make_table(header, rows),
+            "differences": make_table(["largest difference", "log-mel"], difference.items()),
+        },
     )
     return 0
 

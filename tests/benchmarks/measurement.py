@@ -4,15 +4,23 @@ CPU time is user and system time of a process and all its descendants, because a
 child processes. Contestants run in lanes, which are processes that live as long as the benchmark.
 They run in turn for several rounds and the medians are compared, because the speed of a machine
 drifts by more than the differences that matter.
+
+Linux adds the time of a process to that of the parent that waits for it. A process that outlives
+its parent, such as the decoder of a worker, goes to init, and its time would be lost. A lane is
+therefore the "child subreaper" of all processes below it: orphans become its children.
 """
 
 import argparse
 import contextlib
+import ctypes
+import dataclasses
 import io
 import json
 import os
 import platform
+import re
 import resource
+import signal
 import statistics
 import subprocess
 import time
@@ -25,18 +33,62 @@ from types import MappingProxyType
 from typing import Any
 
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
-_PACKAGES = ("apache-beam", "av", "librosa", "numpy", "scipy", "soxr")
+_PACKAGES = ("apache-beam", "av", "librosa", "numpy", "scipy", "soxr", "tensorflow")
+_PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+
+
+class ImpossibleError(AssertionError):
+    """A measurement that cannot be, such as a job that costs less than its own decoder."""
+
+
+def require_possible(name: str, value: float, *, at_least: float) -> float:
+    """Check a measurement against its lowest possible value; returns the measurement.
+
+    Raises:
+      ImpossibleError: it is lower, so that the benchmark does not measure what it says.
+    """
+    if not value >= at_least:  # also NaN
+        raise ImpossibleError(
+            f"{name} is {value:.4g}, which cannot be less than {at_least:g}: CPU time was not "
+            "counted, or other work on the machine disturbed the run; run it again on an idle one"
+        )
+    return value
+
+
+def adopt_orphans() -> None:
+    """Make this process the parent of all processes below it whose parent ends.
+
+    Raises:
+      OSError: the system refuses it, as Linux before 3.4 does.
+    """
+    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER) failed")
+    # Where it is ignored, as below some shells, the time of children that end is lost.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def tree_cpu_seconds() -> float:
-    """CPU time so far of this process and of its children, finished or alive."""
-    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    ticks = sum(sum(_stat(pid)[1:]) for pid in descendants(os.getpid()))
-    return sum(usage.ru_utime + usage.ru_stime for usage in usages) + ticks / _TICKS_PER_SECOND
+    """CPU time so far of this process and of all processes below it, finished or alive.
+
+    Exact to the 10 ms of the system's clock for each process that is alive, if this process has
+    called `adopt_orphans` and no process below it ignores SIGCHLD.
+    """
+    return time.process_time() + descendants_cpu_seconds()
+
+
+def descendants_cpu_seconds() -> float:
+    """`tree_cpu_seconds` without this process itself."""
+    while True:
+        pids = descendants(os.getpid())
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        ticks = sum(sum(_stat(pid)[1:]) for pid in pids)
+        # A process that ended meanwhile may have been counted twice, or not at all.
+        if descendants(os.getpid()) == pids:
+            return usage.ru_utime + usage.ru_stime + ticks / _TICKS_PER_SECOND
 
 
 def descendants(pid: int) -> list[int]:
-    """The descendants of a process that are alive."""
+    """The descendants of a process that are alive, or that no parent has waited for."""
     children: dict[int, list[int]] = {}
     for path in Path("/proc").iterdir():
         if path.name.isdigit():
@@ -114,7 +166,7 @@ class Lane:
         threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         before = dict(os.environ)
         os.environ.update({**threads, **environment})
-        self._executor = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
+        self._executor = ProcessPoolExecutor(1, get_context("spawn"), adopt_orphans)
         self._executor.submit(os.getpid).result()  # the first task starts the process
         os.environ.clear()
         os.environ.update(before)
@@ -155,34 +207,60 @@ def is_quick(description: str | None, argv: Sequence[str] | None) -> bool:
     return parser.parse_args(argv).quick
 
 
-def markdown(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Format a table, with three significant digits."""
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A table of results; a cell is text, a number or nothing."""
 
-    def cell(value: object) -> str:
-        if isinstance(value, float):
-            return f"{value:.3g}" if abs(value) < 1_000 else f"{value:,.0f}"
-        return str(value)
+    header: tuple[str, ...]
+    rows: tuple[tuple[str | int | float | None, ...], ...]
 
-    lines = [header, ["---"] * len(header), *([cell(value) for value in row] for row in rows)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def report(result: Mapping[str, Any]) -> None:
-    """Print the machine and, as the last line, the result as JSON."""
-    print(f"\n{machine()}")
-    rounded = {
-        key: float(f"{value:.4g}") if isinstance(value, float) else value
-        for key, value in result.items()
-    }
-    print(json.dumps(rounded))
+    def to_markdown(self) -> str:
+        """The table, its floating point numbers with three significant digits."""
+        lines = [self.header, ["---"] * len(self.header)]
+        lines += [[_format(value) for value in row] for row in self.rows]
+        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def machine() -> str:
-    """The processor and the versions that a measurement depends on."""
+def _format(value: str | int | float | None) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int) or abs(value) >= 1_000:
+        return f"{value:,.0f}"
+    return f"{value:.3g}" if value == 0 or abs(value) >= 1e-4 else f"{value:.1e}"
+
+
+def make_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
+    """Make a table of any sequences; numbers are rounded to six significant digits."""
+    return Table(tuple(header), tuple(tuple(_round(value) for value in row) for row in rows))
+
+
+def _round(value: Any) -> Any:
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
+def report(result: Mapping[str, Any], tables: Mapping[str, Table]) -> None:
+    """Print the tables, the machine and, as the last line, all results as JSON."""
+    for table in tables.values():
+        print(f"{table.to_markdown()}\n")
+    print(f"{processor()}; {', '.join(versions())}; load {os.getloadavg()[0]:.1f}")
+    rounded = {key: _round(value) for key, value in result.items()}
+    plain = {name: dataclasses.asdict(table) for name, table in tables.items()}
+    print(json.dumps({**rounded, "tables": plain}, allow_nan=False))
+
+
+def processor() -> str:
+    """The processor, with its family and model, as virtual machines shorten the name."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
-    model = next((line.split(": ")[1] for line in lines if line.startswith("model name")), "?")
-    versions = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
+    found = dict(reversed([re.split(r"\s*: ?", line, maxsplit=1) for line in lines if ":" in line]))
+    family, model = found.get("cpu family", "?"), found.get("model", "?")
     return (
-        f"{os.cpu_count()} cores of {model}, load {os.getloadavg()[0]:.1f}; "
-        f"Python {platform.python_version()}, {versions}"
+        f"{os.cpu_count()} cores of {found.get('model name', '?')} (family {family}, model {model})"
     )
+
+
+def versions() -> list[str]:
+    """Python and the packages that a measurement depends on, with their versions."""
+    packages = [f"{name} {version(name)}" for name in _PACKAGES]
+    return [f"Python {platform.python_version()}", *packages]

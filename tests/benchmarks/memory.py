@@ -21,7 +21,7 @@ from features.front_end.front_end import FrontEnd
 from features.front_end.logmel import log_mel_patches
 from features.sound.waveform import RESAMPLER, read_waveform
 from tests.benchmarks import job
-from tests.benchmarks.measurement import Lane, is_quick, markdown, report, run_and_watch_memory
+from tests.benchmarks.measurement import Lane, is_quick, make_table, report, run_and_watch_memory
 from tests.benchmarks.soundtracks import KINDS, write_soundtrack
 
 KIND = KINDS["mp4/AAC"]
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             rows.append([f"{length} min", together, ", ".join(f"{peak:.0f}" for peak in largest)])
         _, (num_patches, num_equal) = lane(count_equal, media, output)
     assert num_equal == num_patches, f"{num_patches - num_equal} of {num_patches} patches differ"
-    print(markdown(["length", "all processes, MB", "each process, MB"], rows))
+    header = ["length", "all processes, MB", "each process, MB"]
     report(
         {
             "peak_mb": peaks[minutes][0],
@@ -68,7 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             "tree_peak_mb_of_one_minute": peaks[1][1],
             "minutes": minutes,
             "equal_patches": num_equal,
-        }
+        },
+        {"peaks": make_table(header, rows)},
     )
     return 0
 

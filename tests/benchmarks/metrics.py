@@ -8,6 +8,9 @@ draw the scores, block by block, is not counted.
     python -m tests.benchmarks.metrics --quick
 """
 
+import evaluation.sorting  # noqa: F401  (before NumPy)
+
+# isort: split
 import dataclasses
 import functools
 import resource
@@ -22,7 +25,7 @@ import sklearn.metrics
 from evaluation.metrics import jackknife
 from features import ranking
 from features.ranking import Block, ClassMetrics
-from tests.benchmarks.measurement import Lane, is_quick, markdown, median_of, report
+from tests.benchmarks.measurement import Lane, is_quick, make_table, median_of, report
 
 LABELS_PER_VIDEO = 5
 BLOCK_BYTES = 1e9  # as in evaluation.metrics.selection
@@ -192,7 +195,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             num_classes = 3_087 if quick else 30_871
             _, run = large(ours, Videos(num_videos, num_classes), num_left_out)
             per_score = run.seconds / num_videos / num_classes * 1e9
-            rows.append([f"{num_videos:,}", per_score, run.seconds / 60, run.peak_gb])
+            rows.append([num_videos, per_score, run.seconds / 60, run.peak_gb])
     result["ns_per_score_largest_over_10k"] = rows[-1][1] / rows[0][1]
     if not quick:
         result |= {
@@ -200,23 +203,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             "large_interval_cpu_minutes": run.interval_seconds / 60,
             "large_peak_gb": run.peak_gb,
         }
-    print(
-        markdown(
-            ["100,000 videos x 3,087 classes", "CPU s", "ratio"],
-            [
-                ["ours", result["ours_seconds"], 1.0],
-                [
-                    f"scikit-learn (timed on {NUM_SKLEARN_CLASSES} classes)",
-                    result["sklearn_seconds"],
-                    result["sklearn_over_ours"],
-                ],
-            ],
-        )
+    theirs_row = [
+        f"scikit-learn (timed on {NUM_SKLEARN_CLASSES} classes)",
+        result["sklearn_seconds"],
+        result["sklearn_over_ours"],
+    ]
+    compared = make_table(
+        ["100,000 videos x 3,087 classes", "CPU s", "ratio"],
+        [["ours", result["ours_seconds"], 1.0], theirs_row],
     )
-    print()
     header = [f"videos x {num_classes:,} classes", "ns per score", "CPU min", "peak GB"]
-    print(markdown(header, rows))
-    report(result)
+    report(result, {"compared": compared, "sizes": make_table(header, rows)})
     return 0
 
 

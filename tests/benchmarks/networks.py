@@ -22,7 +22,7 @@ import training  # noqa: F401  (TensorFlow, quietly)
 # isort: split
 import tensorflow as tf
 
-from tests.benchmarks.measurement import markdown, report
+from tests.benchmarks.measurement import make_table, report
 from tests.benchmarks.steps import build, inference_step, training_step
 from training import recipes
 from training.loops.optimizer import adam
@@ -103,18 +103,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         "inference_share": "of the peak",
         "peak_gflops": "peak, GFLOP/s",
     }
-    print(
-        markdown(
-            ["network", "precision", *columns.values()],
-            [[*key, *(rate[column] for column in columns)] for key, rate in rates.items()],
-        )
-    )
+    rows = [[*key, *(rate[column] for column in columns)] for key, rate in rates.items()]
     report(
         {
             f"{network}_{precision}_{column}": rate[column]
             for (network, precision), rate in rates.items()
             for column in columns
-        }
+        },
+        {"speeds": make_table(["network", "precision", *columns.values()], rows)},
     )
     return 0
 

@@ -42,7 +42,7 @@ from tests.benchmarks.input_pipeline import (
     describe_features,
     write_group_index,
 )
-from tests.benchmarks.measurement import Lane, is_quick, markdown, report
+from tests.benchmarks.measurement import Lane, is_quick, make_table, report
 
 NUM_SHARDS, VIDEOS_PER_SHARD, PATCHES_PER_VIDEO = 512, 85, 288
 SHARES = {"1": 0.01, "3_2": 0.032, "10": 0.1}
@@ -306,9 +306,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     assert number == SMALL_SHARDS * SMALL_RECORDS
     assert max(found[f"videos_seen_over_uniform_{name}"] for name in SHARES) <= 1.01
     assert on_disk >= used, "fewer bytes were read than used"
-    print(f"{NUM_SHARDS} shards of {VIDEOS_PER_SHARD} videos of {PATCHES_PER_VIDEO} patches")
-    print(markdown(["figure", "value"], found.items()))
-    report(found)
+    header = [
+        f"{NUM_SHARDS} shards of {VIDEOS_PER_SHARD} videos of {PATCHES_PER_VIDEO} patches",
+        "",
+    ]
+    rows = [[name.replace("_", " "), value] for name, value in found.items()]
+    report(found, {"order": make_table(header, rows)})
     return 0
 
 

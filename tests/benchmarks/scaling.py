@@ -17,7 +17,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.benchmarks import job
-from tests.benchmarks.measurement import Lane, is_quick, markdown, peak_memory, report
+from tests.benchmarks.measurement import (
+    Lane,
+    Table,
+    is_quick,
+    make_table,
+    peak_memory,
+    report,
+    require_possible,
+)
 from tests.benchmarks.soundtracks import KINDS, write_soundtrack
 
 KIND = KINDS["mp4/AAC"]
@@ -82,8 +90,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         command = [sys.executable, "-m", "pipelines.extract_features", "--force"]
         command += ["--dataset", str(large), "--output", str(folder / "again"), "--splits", "train"]
         memory = {number: peak_memory([*command, f"--workers={number}"]) for number in (1, 2, 4)}
+    report(*summarise(best, cpu, memory, num_large))
+    return 0
+
+
+def summarise(
+    best: dict[str, float], cpu: dict[str, float], memory: dict[int, float], num_large: int
+) -> tuple[dict[str, float], dict[str, Table]]:
+    """The results and their tables."""
     num_more = num_large - NUM_FEW
-    wall_slopes = [best[f"{workers} all"] - best[f"{workers} few"] for workers in (1, 2)]
+    wall_slopes = [
+        require_possible(
+            f"wall seconds of {num_more:,} soundtracks",
+            best[f"{workers} all"] - best[f"{workers} few"],
+            at_least=0,
+        )
+        for workers in (1, 2)
+    ]
     costs = {
         NUM_SMALL: (cpu["small"] - cpu["few"]) / (NUM_SMALL - NUM_FEW),
         num_large: (cpu["large"] - cpu["few"]) / num_more,
@@ -92,22 +115,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         [workers, slope, best[f"{workers} few"] - NUM_FEW * slope / num_more]
         for workers, slope in zip((1, 2), wall_slopes, strict=True)
     ]
-    header = ["workers", f"wall s of {num_more:,} soundtracks", "wall s of the start"]
-    print(markdown(header, starts), end="\n\n")
-    header = ["corpus", "CPU ms a soundtrack", "CPU s per audio hour"]
-    rows = [[f"{size:,}", 1e3 * cost, cost * 3_600 / VIDEO_SECONDS] for size, cost in costs.items()]
-    print(markdown(header, rows), end="\n\n")
-    print(markdown(["workers", "peak MB, all processes together"], list(memory.items())))
-    report(
-        {
-            "speedup_2_workers": wall_slopes[0] / wall_slopes[1],
-            "growth": costs[num_large] / costs[NUM_SMALL],
-            "num_large": num_large,
-            "cpu_ms_per_video": 1e3 * costs[num_large],
-            "mb_per_worker": (memory[4] - memory[2]) / 2,
-        }
-    )
-    return 0
+    for size, cost in costs.items():
+        require_possible(f"CPU seconds a soundtrack of {size:,}", cost, at_least=0)
+    rows = [[size, 1e3 * cost, cost * 3_600 / VIDEO_SECONDS] for size, cost in costs.items()]
+    tables = {
+        "speed": make_table(
+            ["workers", f"wall s of {num_more:,} soundtracks", "wall s of the start"], starts
+        ),
+        "growth": make_table(["soundtracks", "CPU ms a soundtrack", "CPU s per audio hour"], rows),
+        "memory": make_table(["workers", "peak MB, all processes together"], memory.items()),
+    }
+    return {
+        "speedup_2_workers": wall_slopes[0] / wall_slopes[1],
+        "growth": costs[num_large] / costs[NUM_SMALL],
+        "num_large": num_large,
+        "cpu_ms_per_video": 1e3 * costs[num_large],
+        "mb_per_worker": (memory[4] - memory[2]) / 2,
+    }, tables
 
 
 if __name__ == "__main__":

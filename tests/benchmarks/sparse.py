@@ -24,7 +24,7 @@ from features.sound.soundtrack import PatchSample, soundtrack_patches
 from features.sound.waveform import RESAMPLER
 from pipelines.corpus import encoding
 from pipelines.runtime.decoder import MEMORY_SETTINGS
-from tests.benchmarks.measurement import Lane, is_quick, markdown, median_of, report
+from tests.benchmarks.measurement import Lane, is_quick, make_table, median_of, report
 from tests.benchmarks.soundtracks import Kind, write_soundtrack
 
 KINDS = {
@@ -116,12 +116,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             writing(write, media, kind)
             results[name] = measure(media, lane, num_rounds, times)
     columns = ["demux", "sparse", "dense", "over_bound", "over_dense", "max_difference"]
-    print(
-        markdown(
-            ["CPU s", *columns],
-            [[name, *(result[column] for column in columns)] for name, result in results.items()],
-        )
-    )
+    rows = [[KINDS[name].name, *map(result.get, columns)] for name, result in results.items()]
+    header = ["CPU s", *(column.replace("_", " ") for column in columns)]
     max_difference = max(result["max_difference"] for result in results.values())
     report(
         {
@@ -129,7 +125,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             for name, result in results.items()
             for key in ("over_bound", "over_dense", "max_difference")
         }
-        | {"max_difference": max_difference}
+        | {"max_difference": max_difference},
+        {"kinds": make_table(header, rows)},
     )
     assert max_difference <= MAX_DIFFERENCE, max_difference
     return 0

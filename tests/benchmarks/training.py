@@ -33,7 +33,7 @@ from tests.benchmarks.input_pipeline import (
     NUM_SHARDS,
     write_features,
 )
-from tests.benchmarks.measurement import Lane, is_quick, markdown, report
+from tests.benchmarks.measurement import Lane, is_quick, make_table, report
 from training import recipes
 from training.config import Recipe
 
@@ -154,7 +154,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             rows.append([name, recipe.precision, real, ratio, waited])
             result |= {f"real_over_synthetic_{name}": ratio, f"input_wait_{name}": waited}
         header = ["network", "precision", "patches/s", "over one batch in memory", "wait"]
-        print(markdown(header, rows))
+        tables = {"input": make_table(header, rows)}
         if not quick:
             learnable = str(Path(folder, "learnable"))
             splits = {"train": NUM_SHARDS, "validation": 1}
@@ -166,11 +166,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 seconds = seconds_to(target, losses)
                 rows.append([name, rate, seconds])
                 result |= {f"patches_per_second_{name}": rate, f"seconds_to_loss_{name}": seconds}
-            print()
-            print(
-                markdown(["strategy", "patches/s", f"s to a validation loss of {target:.4f}"], rows)
-            )
-    report(result)
+            header = ["strategy", "patches/s", f"s to a validation loss of {target:.4f}"]
+            tables["strategies"] = make_table(header, rows)
+    report(result, tables)
     return 0
 
 
