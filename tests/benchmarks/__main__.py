@@ -25,6 +25,7 @@ from tests.benchmarks.measurement import (
     Table,
     adopt_orphans,
     descendants,
+    descendants_cpu_seconds,
     processor,
     versions,
 )
@@ -98,7 +99,7 @@ def measure(name: str, *, quick: bool) -> ScriptResult:
       ScriptFailedError: see `run_script`.
     """
     command = [sys.executable, "-m", f"tests.benchmarks.{name}", *(["--quick"] if quick else [])]
-    load, start = os.getloadavg()[0], time.monotonic()
+    load, start, cpu = os.getloadavg()[0], time.monotonic(), descendants_cpu_seconds()
     date = datetime.datetime.now(datetime.UTC).date().isoformat()
     values = run_script(command, LIMIT_SECONDS)
     tables = values.pop("tables")
@@ -109,6 +110,7 @@ def measure(name: str, *, quick: bool) -> ScriptResult:
         load=round(load, 2),
         quick=quick,
         seconds=round(time.monotonic() - start, 1),
+        cpu_seconds=round(descendants_cpu_seconds() - cpu, 1),
         values=values,
         tables={key: Table(**table) for key, table in tables.items()},
     )
@@ -134,7 +136,7 @@ def run(names: Sequence[str], *, quick: bool, write: bool) -> dict[str, str]:
             failures[name] = str(error)
             print(f"{name} failed: {error}", flush=True)
             continue
-        print(f"{name} took {result.seconds:.0f} s", flush=True)
+        print(f"{name} took {result.seconds:.0f} s, {result.cpu_seconds:.0f} s of CPU", flush=True)
         if write:
             results = read_results()
             scripts = {**results.scripts, name: result}

@@ -209,7 +209,7 @@ def compare(
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark."""
     quick = is_quick(__doc__, argv)
-    size, num_rounds = (16, 3) if quick else (128, 3)
+    size, num_rounds = (16, 3) if quick else (128, 2)
     has_pytorch = importlib.util.find_spec("torch") is not None
     if not has_pytorch:
         print("PyTorch is not installed; it is left out")

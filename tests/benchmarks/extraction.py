@@ -214,7 +214,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     sizes: dict[str, dict[str, Any]] = {"": {"minutes": 5, "num_more": 3, "num_rounds": 2}}
     if not is_quick(__doc__, argv):
         sizes[""] |= {"num_more": 6, "num_rounds": 3}
-        sizes["_60_minutes"] = {"minutes": 60, "num_more": 2, "num_rounds": 2}
+        sizes["_60_minutes"] = {"minutes": 60, "num_more": 1, "num_rounds": 2}
     rows = []
     result: dict[str, float | str] = {}
     with (

@@ -216,7 +216,7 @@ def contents_of_epoch(name: str, folder: str) -> list[int]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark."""
-    num_rounds, num_batches = (3, 400) if is_quick(__doc__, argv) else (7, 1_500)
+    num_rounds, num_batches = (3, 400) if is_quick(__doc__, argv) else (5, 1_500)
     with tempfile.TemporaryDirectory() as folder, Lane() as lane:
         lane(write_features, folder)
         same = [lane(contents_of_epoch, name, folder)[1] for name in PIPELINES]

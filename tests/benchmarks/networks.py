@@ -89,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=NETWORKS)
     args = parser.parse_args(argv)
     precisions = PRECISIONS[:1] if args.quick else PRECISIONS
-    size, seconds = (16, 0.2) if args.quick else (128, 3.0)
+    size, seconds = (16, 0.2) if args.quick else (128, 2.0)
     rates = {}
     for network in args.networks:
         for precision in precisions:

@@ -111,7 +111,7 @@ def extract(dataset: Path, output: Path) -> Features:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark."""
-    num_files, num_seeds = (300, 4) if is_quick(__doc__, argv) else (2_000, 10)
+    num_files, num_seeds = (300, 4) if is_quick(__doc__, argv) else (2_000, 6)
     rows, inside, halves, beyond = [], 0, [], []
     with tempfile.TemporaryDirectory() as temporary, Lane() as making, Lane() as lane:
         folder = Path(temporary)

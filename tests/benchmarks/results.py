@@ -29,6 +29,7 @@ class ScriptResult:
       load: load average of the machine before the start.
       quick: whether it ran with --quick.
       seconds: wall time of the script.
+      cpu_seconds: CPU time of all its processes.
       values: results by name.
       tables: results as they are printed, by name.
     """
@@ -39,6 +40,7 @@ class ScriptResult:
     load: float
     quick: bool
     seconds: float
+    cpu_seconds: float
     values: Mapping[str, Any]
     tables: Mapping[str, Table]
 

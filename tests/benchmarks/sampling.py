@@ -283,7 +283,7 @@ def measure_start(folder: str) -> dict[str, float]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark; only what is timed runs alone."""
-    num_rounds, num_batches = (2, 250) if is_quick(__doc__, argv) else (9, 1_500)
+    num_rounds, num_batches = (2, 250) if is_quick(__doc__, argv) else (5, 1_500)
     scratch = Path(tempfile.mkdtemp())
     order, real, small, many = (str(scratch / name) for name in ("order", "real", "small", "many"))
     in_shard = VIDEOS_PER_SHARD * PATCHES_PER_VIDEO

@@ -3,7 +3,7 @@
 Speed-up is the ratio of wall times without the start of a job, which is the slope between a smaller
 and a larger job. The best of several rounds counts, because other processes slow two workers more
 than one; two idle cores are needed. Growth is the CPU time of a short soundtrack in a corpus of
-10,000 over that in a corpus of 100. Memory is the peak of all processes together.
+5,000 over that in a corpus of 100. Memory is the peak of all processes together.
 
     python -m tests.benchmarks.scaling --quick
 """
@@ -82,7 +82,7 @@ def measure(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark."""
-    num_large, num_rounds = (1_000, 1) if is_quick(__doc__, argv) else (10_000, 3)
+    num_large, num_rounds = (1_000, 1) if is_quick(__doc__, argv) else (5_000, 2)
     with tempfile.TemporaryDirectory() as temporary, Lane() as making, Lane() as lane:
         folder = Path(temporary)
         small, large = make_datasets(making, folder, num_large)

@@ -21,6 +21,7 @@ RESULT = ScriptResult(
     load=1.23,
     quick=False,
     seconds=12.5,
+    cpu_seconds=20.0,
     values={"ratio": 1.5, "name": "PyAV", "none": None},
     tables={"cost": TABLE, "more": make_table(["x"], [[1]])},
 )
