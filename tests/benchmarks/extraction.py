@@ -169,7 +169,7 @@ def measure(
     make = functools.partial(job.make_dataset, num_few=1, num_more=num_more)
     _, dataset = lanes.usual(make, folder / "data", media)
     # Warm-up: the first job of a process imports and fills caches; likewise the usual pipeline.
-    lanes.extracting(functools.partial(job.extract, larger=False), dataset, output)
+    lanes.extracting(functools.partial(job.extract, larger=False), dataset, output, "--workers=1")
     _, num_read = lanes.extracting(num_samples_read, media, kind.sample_rate)
     _, num_samples = lanes.decoding(job.decode_only, media)
     # Repeated packets have rounded timestamps; the reader fills the gaps, which add up in an hour.

@@ -53,9 +53,13 @@ def extract(dataset: Path, output: Path, *flags: str, larger: bool = True) -> in
 
 
 def steady_cpu_seconds(lane: Lane, dataset: Path, output: Path) -> tuple[float, float]:
-    """CPU seconds of the additional soundtracks of the larger job, and of the smaller job."""
-    few, _ = lane(functools.partial(extract, larger=False), dataset, output)
-    all_of_them, _ = lane(extract, dataset, output)
+    """CPU seconds of the additional soundtracks of the larger job, and of the smaller job.
+
+    One worker: the start of others would be most of a short job, and vary more than a soundtrack
+    costs.
+    """
+    few, _ = lane(functools.partial(extract, larger=False), dataset, output, "--workers=1")
+    all_of_them, _ = lane(extract, dataset, output, "--workers=1")
     return all_of_them - few, few
 
 

@@ -6,6 +6,7 @@ float32 from float64, on this audio and on adversarial input.
     python -m tests.benchmarks.log_mel --quick
 """
 
+import functools
 import sys
 from collections.abc import Callable, Sequence
 
@@ -74,6 +75,7 @@ ALGORITHMS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
+@functools.lru_cache(maxsize=1)
 def audio() -> np.ndarray:
     """float32 [samples] of mixtures."""
     rate = PARAMS.sample_rate_hz
