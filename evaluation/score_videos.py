@@ -14,7 +14,7 @@ from apache_beam.pvalue import AsSingleton
 
 from evaluation.metrics.selection import groups_of
 from evaluation.scoring import media, stages
-from evaluation.scoring.shard import EMBEDDINGS, FRAMES, SCORES, Network, score_shard
+from evaluation.scoring.shard import EMBEDDINGS, FRAMES, SCORES, Network
 from features import terminal
 from features.contracts import folders, labels, sharding, shards
 from features.contracts.documents import Dataset, Features, Run, Scores
@@ -31,6 +31,7 @@ from features.errors import OK, InputError, run_command
 from features.front_end.front_end import FrontEnd
 from features.storage import files
 from pipelines.runtime import launch, process_pool
+from pipelines.runtime.counters import CountElements
 from pipelines.runtime.progress import progress_line
 
 _DESCRIPTION = """\
@@ -126,13 +127,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             groups = {split: list(job.planned.num_shards)}
             video_files = files.list_files(job.source, VIDEO_FILES)
             plan = stages.PlanFromMedia(video_files, groups, args.timeout_seconds, job.network)
-        score = functools.partial(score_shard, output=output)
+        score = functools.partial(stages.score, output=output)
         account = (
             pipeline
             | "Shards" >> beam.Create(job.keys)
             | "Plans" >> plan
             | "ScoreShard" >> process_pool.MapOnWorkers(score, num_workers)
-            | "CountShard" >> beam.Map(stages.count_shard)
+            | "Counters" >> CountElements("score", stages.measure_result)
+            | "CountShard" >> beam.Map(lambda result: stages.count_shard(result.sidecar))
             | "AddAccounts" >> beam.CombineGlobally(stages.add_accounts)
         )
         _ = (

@@ -24,6 +24,7 @@ from features.contracts.labels import Vocabulary
 from features.contracts.sharding import ShardKey
 from features.errors import InputError
 from features.ranking import ClassMetrics, Positives, Ranks
+from pipelines.runtime.counters import CountElements, Counts
 from pipelines.runtime.failure import fail
 
 
@@ -126,6 +127,7 @@ class ReadVideos(beam.PTransform):
             | "Blocks" >> beam.Create(self.selection.blocks())
             | "Spread" >> beam.Reshuffle()
             | "Read" >> beam.Map(functools.partial(read_block, self.selection))
+            | "Counters" >> CountElements("read_scores", _measure_block)
         )
 
 
@@ -230,6 +232,10 @@ def measure(left_out: LeftOut, first: FirstPass, ranks: Ranks) -> Measurement:
         left_out=left_out,
         num_origins=len(first.origins),
     )
+
+
+def _measure_block(block: ScoredVideos) -> Counts:
+    return Counts(sums={"blocks": 1, "videos": len(block.ids), "missing": len(block.missing)})
 
 
 def _first_pass_or_fail(

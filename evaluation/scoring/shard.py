@@ -13,6 +13,7 @@ the media.
 import contextlib
 import dataclasses
 import itertools
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
@@ -117,8 +118,24 @@ class ScorePlan:
         return {name: found for name, found in self.origins.items() if name not in left_out}
 
 
-def score_shard(plan: ScorePlan, output: str) -> ScoreShard:
-    """Score a shard, unless its sidecar has the fingerprint of the plan; returns the sidecar.
+@dataclasses.dataclass(frozen=True)
+class ScoreResult:
+    """A finished shard, and what this run spent on it.
+
+    Attributes:
+      key: split, group, index and number of shards.
+      sidecar: as on disk.
+      cpu_seconds: of all threads of this process, without a decoder's; None for a shard that was
+        kept.
+    """
+
+    key: ShardKey
+    sidecar: ScoreShard
+    cpu_seconds: float | None = None
+
+
+def score_shard(plan: ScorePlan, output: str) -> ScoreResult:
+    """Score a shard, unless its sidecar has the fingerprint of the plan.
 
     Raises:
       JobFailedError: the shard of features is damaged; the message says how to rebuild it.
@@ -130,7 +147,8 @@ def score_shard(plan: ScorePlan, output: str) -> ScoreShard:
         if origins != done.origins:
             done = dataclasses.replace(done, origins=origins)
             shards.write_sidecar(path, done)
-        return done
+        return ScoreResult(plan.key, done)
+    start = time.process_time()
     shards.remove_sidecar(path)
     model = load_model(plan.network.export)
     roster = _Roster()
@@ -161,7 +179,7 @@ def score_shard(plan: ScorePlan, output: str) -> ScoreShard:
         origins=plan.origins_except(video for video, _ in roster.missing),
     )
     shards.write_sidecar(path, sidecar)
-    return sidecar
+    return ScoreResult(plan.key, sidecar, time.process_time() - start)
 
 
 def score_table(

@@ -6,7 +6,15 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import apache_beam as beam
 
-from evaluation.scoring.shard import FeaturesShard, MediaShard, Network, ScorePlan
+from evaluation.scoring.shard import (
+    SCORES,
+    FeaturesShard,
+    MediaShard,
+    Network,
+    ScorePlan,
+    ScoreResult,
+    score_shard,
+)
 from features.contracts import folders
 from features.contracts.documents import PatchShard, ScoreCounts, Scores, ScoreShard
 from features.contracts.sharding import ShardKey
@@ -14,7 +22,8 @@ from features.contracts.shards import PATCHES, read_sidecar
 from features.contracts.videos import Video, read_videos
 from features.errors import JobFailedError
 from features.storage import files
-from pipelines.runtime.failure import fail
+from pipelines.runtime.counters import Counts
+from pipelines.runtime.failure import fail, name_place
 from pipelines.runtime.rejects import list_rejects
 
 
@@ -104,6 +113,32 @@ class Account:
     num_shards: int
     groups: Mapping[str, ScoreCounts]
     missing: Mapping[str, int]
+
+
+def score(plan: ScorePlan, output: str) -> ScoreResult:
+    """Score a shard; the traceback of an error that nobody expected names it."""
+    with name_place(f"shard {plan.key.path(SCORES)}"):
+        return score_shard(plan, output)
+
+
+def measure_result(result: ScoreResult) -> Counts:
+    """What a shard adds to the counters of the runner; nothing but itself if it was kept."""
+    sidecar, element = result.sidecar, result.key.path(SCORES)
+    if result.cpu_seconds is None:
+        return Counts(element=element, sums={"shards_kept": 1})
+    missing = collections.Counter(video.outcome for video in sidecar.missing)
+    cpu_ms = round(1e3 * result.cpu_seconds)
+    return Counts(
+        element=element,
+        sums={
+            "shards_written": 1,
+            "videos_scored": sidecar.num_videos,
+            **{f"videos_{outcome}": count for outcome, count in sorted(missing.items())},
+            "patches": sidecar.num_patches,
+            "cpu_ms": cpu_ms,
+        },
+        values={"shard_cpu_ms": cpu_ms},
+    )
 
 
 def count_shard(sidecar: ScoreShard) -> Account:

@@ -71,6 +71,7 @@ class Findings:
     """Result of the examination of a shard, or the sum over several shards.
 
     Attributes:
+      shard: its path in the folder; empty in sums.
       damages: what is wrong.
       counts: (split, name) -> sum: those of `totals.count_shard`, `num_constant` patches of one
         value, and `num_incomparable` videos with too few marks to be recognised in another
@@ -81,6 +82,7 @@ class Findings:
       index_rows: of a training shard, what the index of its group has to say; not in sums.
     """
 
+    shard: str = ""
     damages: tuple[Damage, ...] = ()
     counts: Mapping[tuple[str, str], int] = dataclasses.field(default_factory=dict)
     label_videos: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)

@@ -20,6 +20,8 @@ from pipelines.audit.duplicates import DuplicateTotals, FindDuplicates
 from pipelines.audit.shard import Findings, ShardRules, examine_shard
 from pipelines.audit.shuffle_tests import run_tests
 from pipelines.extraction import totals
+from pipelines.runtime.counters import CountElements, Counts
+from pipelines.runtime.failure import name_place
 
 _COUNTS = ("num_videos", "num_patches", "num_bytes")
 
@@ -47,7 +49,8 @@ class AuditFolder(beam.PTransform):
             pipeline
             | "Shards" >> beam.Create(keys)
             | "Spread" >> beam.Reshuffle()
-            | "ExamineShard" >> beam.Map(examine_shard, self.folder, self.rules)
+            | "ExamineShard" >> beam.Map(_examine, self.folder, self.rules)
+            | "Counters" >> CountElements("audit", measure_findings)
         )
         duplicates = (
             findings
@@ -91,6 +94,22 @@ def find_strays(folder: str, keys: Iterable[ShardKey]) -> Iterator[Damage]:
         if name.rsplit(".", 1)[0] not in expected:
             detail = "belongs to no shard that features.json names"
             yield Damage(name, Problem.STRAY_FILE, detail)
+
+
+def _examine(key: ShardKey, folder: str, rules: ShardRules) -> Findings:
+    with name_place(f"shard {key.path(PATCHES)}"):
+        return dataclasses.replace(examine_shard(key, folder, rules), shard=key.path(PATCHES))
+
+
+def measure_findings(findings: Findings) -> Counts:
+    """What a shard adds to the counters of the runner."""
+    counts = {
+        field: sum(count for (_, name), count in findings.counts.items() if name == field)
+        for field in _COUNTS
+    }
+    return Counts(
+        element=findings.shard, sums={"shards": 1, "damages": len(findings.damages), **counts}
+    )
 
 
 def check_index(

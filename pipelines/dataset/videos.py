@@ -25,6 +25,7 @@ from features.storage import files
 from pipelines.dataset.counts import add_counts
 from pipelines.dataset.splits import CountWithExamples
 from pipelines.dataset.subsets import SubsetPlan
+from pipelines.runtime.counters import CountElements, Counts
 
 # A grouped value is one record to a runner (Flink keeps it in memory): 50,000 rows are about 10 MB.
 _VIDEOS_PER_FILE = 50_000
@@ -80,6 +81,7 @@ class WriteVideos(beam.PTransform):
             | "AssignShards" >> beam.FlatMap(assign_shards, beam.pvalue.AsSingleton(self.plan))
             | "GroupByFile" >> beam.GroupByKey()
             | "WriteFile" >> beam.Map(_write_file, folder=files.join(self.output, VIDEOS_FOLDER))
+            | "Counters" >> CountElements("prepare", _measure)
             | "SumFiles" >> beam.CombineGlobally(FileSummary.of_all)
         )
 
@@ -135,6 +137,12 @@ def _write_file(keyed: tuple[str, Iterable[bytes]], folder: str) -> FileSummary:
         digest=_digest(videos),
         duplicates=CountWithExamples.of(ids[1:].filter(pc.equal(ids[1:], ids[:-1])).to_pylist()),
     )
+
+
+def _measure(summary: FileSummary) -> Counts:
+    num_videos = sum(summary.num_videos.values())
+    sums = {"files_written": 1, "videos": num_videos, "repeated_ids": summary.duplicates.count}
+    return Counts(sums=sums)
 
 
 def _label_videos(videos: pa.Table) -> np.ndarray:

@@ -6,6 +6,7 @@ therefore permuted like its features, and is read in the same way.
 
 import dataclasses
 import itertools
+import time
 from collections.abc import Iterator, Mapping
 
 import apache_beam as beam
@@ -90,6 +91,7 @@ def embed_shard(key: ShardKey, embedder: Embedder, output: str) -> ShardResult:
         if updated != present:  # other origins
             shards.write_sidecar(path, updated)
         return ShardResult(updated)
+    start = time.process_time()  # TensorFlow works on threads of its own
     records = _embed(
         shards.read_records(source_path), load_model(embedder.export), embedder.front_end
     )
@@ -98,7 +100,7 @@ def embed_shard(key: ShardKey, embedder: Embedder, output: str) -> ShardResult:
     if key.split == TRAIN:
         sidecar = shards.pad_shard(path, sidecar)
     shards.write_sidecar(path, sidecar)
-    return ShardResult(sidecar)
+    return ShardResult(sidecar, worker_seconds=time.process_time() - start)
 
 
 def _embed(

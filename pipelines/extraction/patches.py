@@ -30,6 +30,7 @@ from features.sound.outcome import WRITTEN, AudioError, Outcome
 from features.sound.soundtrack import PatchSample
 from features.storage import files
 from pipelines.runtime.decoder import DecoderProcess, decoder_process
+from pipelines.runtime.failure import name_place
 from pipelines.runtime.spool import PatchSpool
 
 # Raise this number when a change of the code gives other records for the same plan. The padding of
@@ -298,16 +299,17 @@ def _decode(
     indices: list[int] = []
     cpu_before = decoder.cpu_seconds
     try:
-        for found in decoder.decode(
-            video.uri,
-            settings.front_end,
-            spool,
-            start_seconds=video.start or 0.0,
-            end_seconds=video.end,
-            sample=settings.sample(video.id),
-            timeout_seconds=mode.timeout_seconds,
-        ):
-            indices += found.tolist()
+        with name_place(f"video {video.id}, {video.uri}"):
+            for found in decoder.decode(
+                video.uri,
+                settings.front_end,
+                spool,
+                start_seconds=video.start or 0.0,
+                end_seconds=video.end,
+                sample=settings.sample(video.id),
+                timeout_seconds=mode.timeout_seconds,
+            ):
+                indices += found.tolist()
     except AudioError as error:
         outcome, detail = error.outcome, error.detail
         if outcome == Outcome.TRUNCATED and settings.keep_partial and len(spool) > start:

@@ -23,9 +23,16 @@ from features.errors import TooManyRejectsError
 from features.storage import files
 from pipelines.extraction.indexing import WriteIndexes
 from pipelines.extraction.patches import Mode, Settings, ShardPlan, ShardResult, extract_shard
-from pipelines.extraction.totals import FeaturesJob, count_result, describe_rejects, finish
+from pipelines.extraction.totals import (
+    FeaturesJob,
+    count_result,
+    describe_rejects,
+    finish,
+    measure_result,
+)
 from pipelines.runtime import launch, rejects
-from pipelines.runtime.failure import fail
+from pipelines.runtime.counters import CountElements
+from pipelines.runtime.failure import fail, name_place
 from pipelines.runtime.process_pool import MapOnWorkers
 from pipelines.runtime.progress import progress_line
 from pipelines.runtime.rejects import list_rejects
@@ -64,7 +71,11 @@ def write_features(
         labels.copy_vocabulary(job.source, output)
 
     def build(pipeline: beam.Pipeline) -> None:
-        results = pipeline | "Extract" >> shards_transform
+        results = (
+            pipeline
+            | "Extract" >> shards_transform
+            | "Counters" >> CountElements("extract", measure_result)
+        )
         totals = (
             results | "Count" >> beam.FlatMap(count_result) | "AddCounts" >> beam.CombinePerKey(sum)
         )
@@ -177,7 +188,8 @@ def _plan(
 
 def _extract(planned: tuple[ShardPlan, int | None], output: str, mode: Mode) -> ShardResult:
     plan, listed_bytes = planned
-    return extract_shard(plan, output, mode, listed_bytes)
+    with name_place(f"shard {plan.key.path(PATCHES)}"):
+        return extract_shard(plan, output, mode, listed_bytes)
 
 
 @dataclasses.dataclass(eq=False)

@@ -1,5 +1,6 @@
 """Totals of a job that writes FEATURES, and `features.json`, which the last stage makes of them."""
 
+import collections
 import dataclasses
 import itertools
 import time
@@ -14,11 +15,14 @@ from features.contracts.documents import (
     PatchShard,
     Work,
 )
+from features.contracts.shards import PATCHES
 from features.errors import JobFailedError, TooManyRejectsError
 from features.fingerprint import fingerprint
+from features.sound.outcome import WRITTEN
 from features.storage import files
 from pipelines.extraction import indexing
 from pipelines.extraction.patches import ShardResult
+from pipelines.runtime.counters import Counts
 from pipelines.runtime.failure import fail
 
 _COUNTS = tuple(field.name for field in dataclasses.fields(PatchCounts))
@@ -79,6 +83,33 @@ def count_result(result: ShardResult) -> Iterator[tuple[tuple[str, str], int]]:
         ((split, "cpu_microseconds"), round(1e6 * cpu_seconds)),
     ]
     yield from itertools.chain(count_shard(result.sidecar), work)
+
+
+def measure_result(result: ShardResult) -> Counts:
+    """What a shard adds to the counters of the runner; nothing but itself if it was kept."""
+    sidecar, element = result.sidecar, result.sidecar.key.path(PATCHES)
+    cpu_seconds = sum(result.decoder_seconds.values()) + result.worker_seconds
+    if not cpu_seconds:
+        return Counts(element=element, sums={"shards_kept": 1})
+    outcomes = collections.Counter(video.outcome for video in sidecar.videos)
+    cpu_ms = round(1e3 * cpu_seconds)
+    return Counts(
+        element=element,
+        sums={
+            "shards_written": 1,
+            "videos_written": sum(outcomes[outcome] for outcome in WRITTEN),
+            **{
+                f"videos_{outcome}": count
+                for outcome, count in sorted(outcomes.items())
+                if outcome not in WRITTEN
+            },
+            "videos_decoded": len(result.decoder_seconds),
+            "patches": sidecar.num_patches,
+            "bytes": sidecar.num_bytes,
+            "cpu_ms": cpu_ms,
+        },
+        values={"shard_cpu_ms": cpu_ms},
+    )
 
 
 def fingerprint_split(totals: Totals, split: str) -> str:

@@ -1,6 +1,8 @@
-"""`failure.json`: the reason that a stage leaves when it fails its job."""
+"""Why a job failed: `failure.json`, which a stage leaves, and the places of other errors."""
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from typing import ClassVar, NoReturn
 
 from features.contracts import folders
@@ -30,3 +32,16 @@ def fail(output: str, error: InputError | JobFailedError) -> NoReturn:
     """
     folders.write_document(output, Failure(exit_code=error.exit_code, message=str(error)))
     raise error
+
+
+@contextlib.contextmanager
+def name_place(place: str) -> Iterator[None]:
+    """Add a place, such as a shard or a video, to an error that nobody expected in the block.
+
+    A runner shows it on the submitter's terminal with the stack trace of the worker.
+    """
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"in {place}")
+        raise

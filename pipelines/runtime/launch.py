@@ -32,7 +32,7 @@ from features import terminal
 from features.contracts import folders
 from features.errors import OK, InputError, JobFailedError, TooManyRejectsError
 from features.storage import files
-from pipelines.runtime import process_pool, runners
+from pipelines.runtime import logs, process_pool, runners
 from pipelines.runtime.failure import Failure
 from pipelines.runtime.finding import Level
 
@@ -74,6 +74,7 @@ def parser(module: str, required: str, description: str) -> argparse.ArgumentPar
     job.add_argument(
         "--no-wait", action="store_true", help="on Dataflow: submit the job and do not wait for it"
     )
+    logs.add_flags(job)
     return job
 
 
@@ -107,6 +108,7 @@ def parse(
     # errors that it also raises.
     logging.getLogger("apache_beam").setLevel(logging.ERROR)
     logging.getLogger("apache_beam.runners.common").setLevel(logging.CRITICAL)
+    logs.configure(verbose=args.verbose, log_format=args.log_format)
     return args, PipelineOptions(rest)
 
 
@@ -247,7 +249,10 @@ def _run_and_wait(pipeline: beam.Pipeline, options: PipelineOptions, output: str
                 print(f"\n{_describe_job(result, google)}", file=sys.stderr)
             raise
     except Exception as error:  # noqa: BLE001 - each runner has its own; all are raised again
-        raise _explain(error, output) from None
+        explained = _explain(error, output)
+        if explained is error:
+            raise  # with its context, in which the shard and the video are named
+        raise explained from None
     return False
 
 

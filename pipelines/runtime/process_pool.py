@@ -16,6 +16,7 @@ import multiprocessing.util
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -24,6 +25,7 @@ from typing import Any
 
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
+from apache_beam.metrics import Metrics
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
 from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
@@ -107,23 +109,32 @@ class MapOnWorkers(beam.PTransform):
         return elements | "OnWorkers" >> beam.ParDo(_OnWorkers(call, self.num_workers))
 
 
-def _call(function: Callable[[Any], Any], options: PipelineOptions, element: Any) -> Any:
-    """Call a function within a worker, which knows nothing else of the pipeline."""
+def _call(
+    function: Callable[[Any], Any], options: PipelineOptions, element: Any, submitted_at: float
+) -> tuple[float, Any]:
+    """Call a function within a worker, which knows nothing else of the pipeline.
+
+    Returns:
+      Seconds that the element waited for this worker, and the result.
+    """
+    waited = time.monotonic() - submitted_at  # Linux has one such clock for all processes
     FileSystems.set_options(options)  # they have the credentials of gs://
-    return function(element)
+    return waited, function(element)
 
 
 class _OnWorkers(beam.DoFn):
-    def __init__(self, function: Callable[[Any], Any], num_workers: int):
+    def __init__(self, function: Callable[[Any, float], tuple[float, Any]], num_workers: int):
         self._function = function
         self._num_workers = num_workers
         self._pending: set[Future] = set()
+        self._queue_wait = Metrics.distribution("workers", "queue_wait_ms")
 
     def process(self, element: Any) -> Iterator[Any]:
         if len(self._pending) == _ELEMENTS_PER_WORKER * self._num_workers:
             yield from self._take_results()
         with explain_worker_crash():
-            self._pending.add(pool(self._num_workers).submit(self._function, element))
+            submitted = pool(self._num_workers).submit(self._function, element, time.monotonic())
+            self._pending.add(submitted)
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         while self._pending:
@@ -134,7 +145,10 @@ class _OnWorkers(beam.DoFn):
         """Wait for the next result; returns all that are finished then."""
         done, self._pending = wait(self._pending, return_when=FIRST_COMPLETED)
         with explain_worker_crash():
-            return [future.result() for future in done]
+            finished = [future.result() for future in done]
+        for waited, _ in finished:
+            self._queue_wait.update(round(1e3 * waited))
+        return [result for _, result in finished]
 
 
 @contextlib.contextmanager

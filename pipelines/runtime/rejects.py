@@ -13,6 +13,7 @@ from features.contracts.documents import PatchShard
 from features.contracts.sharding import unit_hash
 from features.sound.outcome import WRITTEN
 from features.storage import files
+from pipelines.runtime.counters import CountElements, Counts
 
 FOLDER = "rejects"
 _SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "uri", "reason", "detail")])
@@ -56,6 +57,7 @@ class WriteRejects(beam.PTransform):
             | "KeyByFile" >> beam.Map(_with_file)
             | "GroupByFile" >> beam.GroupByKey()
             | "WriteFile" >> beam.Map(_write, folder=files.join(self.output, FOLDER))
+            | "Counters" >> CountElements("reject", _measure)
             | "CountReasons" >> beam.CombineGlobally(_add_counts)
         )
 
@@ -72,6 +74,10 @@ def _write(keyed: tuple[int, Iterable[Reject]], folder: str) -> dict[str, int]:
     with files.atomic_write(files.join(folder, f"rejects-{index:02d}.parquet")) as file:
         pq.write_table(table, file)
     return collections.Counter(row.reason for row in rows)
+
+
+def _measure(counts: dict[str, int]) -> Counts:
+    return Counts(sums=counts)
 
 
 def _add_counts(counts: Iterable[dict[str, int]]) -> dict[str, int]:
