@@ -248,7 +248,7 @@ def _run_and_wait(pipeline: beam.Pipeline, options: PipelineOptions, output: str
             if _is_dataflow(options):
                 print(f"\n{_describe_job(result, google)}", file=sys.stderr)
             raise
-    except Exception as error:  # noqa: BLE001 - each runner has its own; all are raised again
+    except Exception as error:  # each runner has its own
         explained = _explain(error, output)
         if explained is error:
             raise  # with its context, in which the shard and the video are named
