@@ -49,6 +49,8 @@ PARAMS = LogMelParams()
 # Half a step of uint8 is 0.022; librosa's triangles in hertz and its resampler add to it.
 MAX_RMS_DIFFERENCE, MAX_MEDIAN_DIFFERENCE = 0.03, 0.02
 MAX_GAPS = 1e-4  # share of the samples
+# Minutes; the start is less than the error of the cost of a longer soundtrack.
+LONGEST_FOR_START = 5
 COLUMNS = {
     "decode": "bare decode loop",
     "ours": "whole job",
@@ -198,7 +200,10 @@ def measure(
         rounds.append(measured)
     result = median_of(rounds)
     name = f"{kind.name}, {minutes:g} minutes"
-    require_possible(f"{name}: CPU seconds of the start", result["start"], at_least=0)
+    if minutes <= LONGEST_FOR_START:
+        require_possible(f"{name}: CPU seconds of the start", result["start"], at_least=0)
+    else:
+        del result["start"]
     require_possible(f"{name}: job over bare decode loop", result["over_decode"], at_least=1)
     if naive:
         over_decode = result["naive"] / result["decode"]
@@ -214,7 +219,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     sizes: dict[str, dict[str, Any]] = {"": {"minutes": 5, "num_more": 3, "num_rounds": 2}}
     if not is_quick(__doc__, argv):
         sizes[""] |= {"num_more": 6, "num_rounds": 3}
-        sizes["_60_minutes"] = {"minutes": 60, "num_more": 1, "num_rounds": 2}
+        sizes["_60_minutes"] = {"minutes": 60, "num_more": 2, "num_rounds": 2}
     rows = []
     result: dict[str, float | str] = {}
     with (
