@@ -1,5 +1,5 @@
-# Two commands do everything on a machine with Python 3.11: `make demo` and `make test`.
-# Each first makes .venv from the lock.
+# Two commands do everything on a machine with Python 3.11, 3.12 or 3.13: `make demo` and
+# `make test`. Each first makes .venv from the lock.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -7,11 +7,18 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 
 VENV := .venv
-PYTHON := $(VENV)/bin/python
-# The first interpreter that is a Python 3.11.
-FIND_PYTHON = for python in python3.11 python3 python; do \
-	$$python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null \
-	&& echo $$python && break; done
+VENV_PYTHON := $(VENV)/bin/python
+# PYTHON names the interpreter that .venv is made with; by default the newest that runs. One on PATH
+# may be a version manager's shim that does not, and Debian has the module venv in another package.
+PYTHON :=
+PYTHONS := $(or $(PYTHON),python3.13 python3.12 python3.11 python3 python)
+IS_SUPPORTED := import ensurepip, sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
+# uv takes a fraction of pip's time; pip has settings that uv has not, such as a mirror's. Unlike pip
+# uv leaves compiling to the first import, which does not keep it where that variable is set: then
+# each start of TensorFlow would take three times the CPU.
+PIP_INSTALL := $(VENV_PYTHON) -m pip install --quiet --disable-pip-version-check
+UV_INSTALL := $(VENV)/bin/uv pip install --quiet --require-hashes \
+	$(if $(PYTHONDONTWRITEBYTECODE),--compile-bytecode)
 
 # `make demo` works in DEMO, on its own corpus; or on MANIFEST, with the flags of
 # pipelines.prepare_dataset that it needs in DATASET_FLAGS. Another DEMO keeps two apart.
@@ -29,51 +36,55 @@ FLINK_JOB_SERVER_JAR := .flink/job-server.jar
 AIRFLOW := .venv-airflow
 AIRFLOW_PINS := pipelines/deploy/airflow/requirements
 
-.PHONY: help demo test test-flink test-airflow benchmark benchmark-quick check format lock clean
+.PHONY: FORCE help demo test test-flink test-airflow benchmark benchmark-quick check format lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-$(VENV)/.installed: requirements.lock
-	@python=$$($(FIND_PYTHON) || true); \
+# What .venv was made from: the lock, and the version of Python. It is made again if either is another.
+$(VENV)/.installed: FORCE
+	@made_from() { "$$1" -c 'import sys; print(sys.version_info[:2])' && cksum < requirements.lock; }; \
+	if made_from $(or $(PYTHON),$(VENV_PYTHON)) 2> /dev/null | cmp --silent - $@; then exit; fi; \
+	for python in $(PYTHONS) ""; do \
+		[ -z "$$python" ] || ! $$python -c '$(IS_SUPPORTED)' 2> /dev/null || break; \
+	done; \
 	if [ -z "$$python" ]; then \
-		echo "error: Python 3.11 is needed and none of python3.11, python3, python is one;" \
-			"install it (Debian: apt install python3.11 python3.11-venv)" >&2; exit 1; \
+		echo "error: Python 3.11, 3.12 or 3.13 with venv is needed, and none of these is one that runs:" \
+			"$(PYTHONS); install it (Debian: apt install python3 python3-venv) or name it:" \
+			"make PYTHON=/path/to/python" >&2; exit 1; \
 	fi; \
-	echo "installing into $(VENV) from requirements.lock"; \
+	echo "installing into $(VENV) with $$python from requirements.lock"; \
 	rm -rf $(VENV); \
-	$$python -m venv $(VENV)
-	@# uv takes a fraction of pip's time; pip has settings that uv has not, such as a mirror's.
-	@$(PYTHON) -m pip install --quiet --disable-pip-version-check "$$(grep '^uv==' requirements.lock)"
-	@$(VENV)/bin/uv pip install --quiet --python $(PYTHON) -r requirements.lock || { \
+	$$python -m venv $(VENV); \
+	$(PIP_INSTALL) --require-hashes --requirement <(sed -n '/^uv==/,/[^\\]$$/p' requirements.lock); \
+	$(UV_INSTALL) --python $(VENV_PYTHON) --requirement requirements.lock || { \
 		echo "uv failed, see above: installing with pip" >&2; \
-		$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements.lock; }
-	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
-		--editable .
-	@touch $@
+		$(PIP_INSTALL) --require-hashes --requirement requirements.lock; }; \
+	$(PIP_INSTALL) --no-deps --no-build-isolation --editable .; \
+	made_from $(VENV_PYTHON) > $@
 
 demo: $(VENV)/.installed $(DEMO_MANIFEST) ## media in, evaluation report out (MANIFEST=... for yours)
-	$(PYTHON) -m pipelines.prepare_dataset --manifest $(DEMO_MANIFEST) $(DATASET_FLAGS) \
+	$(VENV_PYTHON) -m pipelines.prepare_dataset --manifest $(DEMO_MANIFEST) $(DATASET_FLAGS) \
 		--output $(DEMO)/dataset
-	$(PYTHON) -m pipelines.extract_features --dataset $(DEMO)/dataset --output $(DEMO)/features
-	$(PYTHON) -m training.train $(RECIPE) --features $(DEMO)/features $(TRAIN_FLAGS) \
+	$(VENV_PYTHON) -m pipelines.extract_features --dataset $(DEMO)/dataset --output $(DEMO)/features
+	$(VENV_PYTHON) -m training.train $(RECIPE) --features $(DEMO)/features $(TRAIN_FLAGS) \
 		--output $(RUN)/run
-	$(PYTHON) -m evaluation.score_videos --features $(DEMO)/features --run $(RUN)/run \
+	$(VENV_PYTHON) -m evaluation.score_videos --features $(DEMO)/features --run $(RUN)/run \
 		--output $(RUN)/scores --frame-scores
-	$(PYTHON) -m evaluation.evaluate --scores $(RUN)/scores --output $(RUN)/report
+	$(VENV_PYTHON) -m evaluation.evaluate --scores $(RUN)/scores --output $(RUN)/report
 
 $(DEMO)/corpus/manifest.csv: | $(VENV)/.installed
-	$(PYTHON) -m pipelines.demo_corpus --output $(DEMO)/corpus
+	$(VENV_PYTHON) -m pipelines.demo_corpus --output $(DEMO)/corpus
 
 # In order of collection: else the files of few and long tests would all come last.
 test: $(VENV)/.installed ## run the tests
 	@$(MAKE) --no-print-directory $(FLINK_JOB_SERVER_JAR) || \
 		echo "warning: no job server for Flink, see above: its tests are skipped" >&2
-	FLINK_JOB_SERVER_JAR=$(FLINK_JOB_SERVER_JAR) $(PYTHON) -m pytest -n auto --dist loadfile \
+	FLINK_JOB_SERVER_JAR=$(FLINK_JOB_SERVER_JAR) $(VENV_PYTHON) -m pytest -n auto --dist loadfile \
 		--no-loadscope-reorder
 
 test-flink: $(VENV)/.installed $(FLINK_JOB_SERVER_JAR) ## run the jobs on a Flink cluster (Java, Maven)
-	FLINK_JOB_SERVER_JAR=$(FLINK_JOB_SERVER_JAR) $(PYTHON) -m pytest tests/integration/flink
+	FLINK_JOB_SERVER_JAR=$(FLINK_JOB_SERVER_JAR) $(VENV_PYTHON) -m pytest tests/integration/flink
 
 .flink/job-server.jar: tests/integration/flink/pom.xml
 	mvn --quiet --batch-mode --file $< package
@@ -81,18 +92,18 @@ test-flink: $(VENV)/.installed $(FLINK_JOB_SERVER_JAR) ## run the jobs on a Flin
 $(AIRFLOW)/.installed: $(AIRFLOW_PINS).lock | $(VENV)/.installed
 	@echo "installing into $(AIRFLOW) from $<"
 	@rm -rf $(AIRFLOW)
-	@$(PYTHON) -m venv $(AIRFLOW)
-	@$(VENV)/bin/uv pip install --quiet --python $(AIRFLOW)/bin/python --requirement $<
+	@$(VENV_PYTHON) -m venv $(AIRFLOW)
+	@$(UV_INSTALL) --python $(AIRFLOW)/bin/python --requirement $<
 	@touch $@
 
 test-airflow: $(VENV)/.installed $(AIRFLOW)/.installed ## run the example DAG in a real Airflow
-	AIRFLOW=$(CURDIR)/$(AIRFLOW)/bin/airflow $(PYTHON) -m pytest tests/integration/test_airflow.py
+	AIRFLOW=$(CURDIR)/$(AIRFLOW)/bin/airflow $(VENV_PYTHON) -m pytest tests/integration/test_airflow.py
 
 benchmark: $(VENV)/.installed ## run all benchmarks and write docs/benchmarks.md (under 50 minutes)
-	$(PYTHON) -m tests.benchmarks
+	$(VENV_PYTHON) -m tests.benchmarks
 
 benchmark-quick: $(VENV)/.installed ## the quick benchmarks; docs/ stays as it is (under 12 minutes)
-	$(PYTHON) -m tests.benchmarks --quick
+	$(VENV_PYTHON) -m tests.benchmarks --quick
 
 check: $(VENV)/.installed ## lint, formatting, types, the import rule
 	$(VENV)/bin/ruff check .
@@ -105,13 +116,17 @@ format: $(VENV)/.installed ## format the code
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
+# For all supported versions of Python, each with the newest release that it has.
+LOCK := pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+	--no-header --no-emit-index-url
+
 lock: $(VENV)/.installed ## pin the closure of requirements.txt and the tools again
-	$(VENV)/bin/uv pip compile --quiet --upgrade --no-header --no-emit-index-url \
-		--python-version 3.11 --python-platform x86_64-unknown-linux-gnu \
-		--extra dev --output-file requirements.lock pyproject.toml
-	$(VENV)/bin/uv pip compile --quiet --upgrade --no-header --no-emit-index-url \
-		--python-version 3.11 --python-platform x86_64-unknown-linux-gnu \
-		--output-file $(AIRFLOW_PINS).lock $(AIRFLOW_PINS).txt
+	$(VENV)/bin/uv $(LOCK) --extra dev --output-file requirements.lock pyproject.toml
+	folder=$$(mktemp -d); trap "rm -r $$folder" EXIT; \
+	$(VENV)/bin/uv $(filter-out --upgrade,$(LOCK)) --extra dev --constraints requirements.lock \
+		--format pylock.toml --output-file $$folder/pylock.toml pyproject.toml; \
+	$(VENV_PYTHON) -m tests.release_dates $$folder/pylock.toml
+	$(VENV)/bin/uv $(LOCK) --output-file $(AIRFLOW_PINS).lock $(AIRFLOW_PINS).txt
 
 clean: ## remove the environment, the demos and all caches
 	rm -rf $(VENV) $(AIRFLOW) .flink demo demo-* build *.egg-info .mypy_cache .pytest_cache \

@@ -14,10 +14,16 @@ import av
 import av.error
 import av.logging
 import numpy as np
+from av.audio.plane import AudioPlane
 from av.stream import Discard, Disposition
 
 from features.sound.outcome import AudioError, Outcome
 from features.storage import files
+
+# Python 3.11 has PyAV 18, whose work-arounds below the versions for later Pythons do not need.
+_PYAV_18 = av.__version__.startswith("18.")
+# Titles in other encodings than UTF-8 are common. Later versions accept them without being asked.
+_OPEN_OPTIONS: dict[str, Any] = {"metadata_errors": "replace"} if _PYAV_18 else {}
 
 # FFmpeg's names of the demuxers that read one file and nothing else.
 _CONTAINERS = (
@@ -110,7 +116,7 @@ def _open(file: IO[bytes]) -> av.container.InputContainer:
         _ForFFmpeg(file),
         "r",
         options={"format_whitelist": _CONTAINERS},
-        metadata_errors="replace",  # titles in other encodings than UTF-8 are common
+        **_OPEN_OPTIONS,
     )
 
 
@@ -164,15 +170,16 @@ def choose_audio_stream(container: av.container.InputContainer) -> av.AudioStrea
     if stream.codec_context is None:
         raise AudioError(Outcome.UNSUPPORTED_CODEC, "no decoder for the audio stream")
     stream.codec_context.thread_count = 1  # the job runs one process per core
-    _drop_custom_layout(stream.codec_context)
+    if _PYAV_18:
+        _drop_custom_layout(stream.codec_context)
     return stream
 
 
 def _drop_custom_layout(context: av.AudioCodecContext) -> None:
     """Replace a custom order of channels by the number of channels.
 
-    PyAV frees the list of a custom order with every frame, and the second free crashes the process.
-    The mean of the channels does not depend on their order.
+    PyAV 18 frees the list of a custom order with every frame, and the second free crashes the
+    process. The mean of the channels does not depend on their order.
     """
     layout = context.layout
     if layout.nb_channels == 0:
@@ -285,15 +292,15 @@ def average_channels(frame: av.AudioFrame | None) -> tuple[int, np.ndarray]:
     assert frame is not None
     num_channels = frame.layout.nb_channels
     dtype, full_scale, offset = _SAMPLE_FORMATS[frame.format.name.removesuffix("p")]
-    planes = frame.planes
     if frame.format.is_planar:
-        # By index: with 8 channels `planes` has a ninth entry that points nowhere.
+        # Not `frame.planes`: with 8 channels PyAV looks for a ninth plane.
         channels = [
-            np.frombuffer(memoryview(planes[index]), dtype, frame.samples)
+            np.frombuffer(memoryview(AudioPlane(frame, index)), dtype, frame.samples)
             for index in range(num_channels)
         ]
     else:
-        interleaved = np.frombuffer(memoryview(planes[0]), dtype, frame.samples * num_channels)
+        plane = memoryview(AudioPlane(frame, 0))
+        interleaved = np.frombuffer(plane, dtype, frame.samples * num_channels)
         channels = list(interleaved.reshape(-1, num_channels).T)
     with np.errstate(over="ignore", invalid="ignore"):  # the product below detects both
         mono = channels[0].astype(np.float32)
