@@ -153,20 +153,22 @@ def stream_patches(blocks: Iterable[np.ndarray], params: LogMelParams) -> Iterat
     Yields:
       float32 [patches, patch frames, mel bands], one or more patches at a time.
     """
-    samples = np.empty(0, np.float32)
+    pending, num_samples = [np.empty(0, np.float32)], 0
     frames = np.empty((0, params.num_mel_bands), np.float32)
     for block in itertools.chain(blocks, [None]):
         if block is None:  # the end: the remaining frames are a last, smaller group
-            ready = params.num_frames(len(samples))
+            ready = params.num_frames(num_samples)
         else:
-            samples = np.concatenate([samples, block])
-            ready = params.num_frames(len(samples)) // _FRAMES_PER_BLOCK * _FRAMES_PER_BLOCK
+            pending.append(block)
+            num_samples += len(block)
+            ready = params.num_frames(num_samples) // _FRAMES_PER_BLOCK * _FRAMES_PER_BLOCK
         if ready == 0:
             continue
         next_frame = ready * params.hop_samples
         last_sample = next_frame - params.hop_samples + params.window_samples
+        samples = np.concatenate(pending)
         frames = np.concatenate([frames, log_mel_spectrogram(samples[:last_sample], params)])
-        samples = samples[next_frame:]
+        pending, num_samples = [samples[next_frame:]], num_samples - next_frame
         patches = cut_patches(frames, params)
         if len(patches):
             frames = frames[len(patches) * params.patch_hop_frames :]

@@ -303,8 +303,11 @@ def average_channels(frame: av.AudioFrame | None) -> tuple[int, np.ndarray]:
         interleaved = np.frombuffer(plane, dtype, frame.samples * num_channels)
         channels = list(interleaved.reshape(-1, num_channels).T)
     with np.errstate(over="ignore", invalid="ignore"):  # the product below detects both
-        mono = channels[0].astype(np.float32)
-        for channel in channels[1:]:
+        if dtype is np.float32 and num_channels > 1:
+            mono = channels.pop(0) + channels.pop(0)  # without a copy of the first
+        else:
+            mono = channels.pop(0).astype(np.float32)
+        for channel in channels:
             mono += channel
         if offset:
             mono -= offset * num_channels
