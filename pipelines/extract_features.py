@@ -14,6 +14,7 @@ from features.contracts.documents import Dataset, Features, FeaturesRequest, Pat
 from features.errors import OK, InputError, run_command
 from features.front_end.front_end import FrontEnd, PatchStorage
 from features.front_end.params import LogMelParams
+from features.sound.decoder_version import installed_decoder
 from features.sound.waveform import RESAMPLER
 from features.storage import files
 from pipelines.extraction import stages
@@ -129,10 +130,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         sampled_splits=settings.sampled_splits,
         seed=settings.seed,
         dataset_fingerprint=dataset.fingerprint,
+        decoder=installed_decoder(),
     )
     if present is not None:
         _require_all_groups(output, present, dataset, num_shards)
     _compare_plans(output, plan, force=args.force)
+    _compare_decoders(output, plan, force=args.force)
     job = FeaturesJob(
         source=source,
         output=output,
@@ -270,7 +273,7 @@ def _compare_plans(output: str, plan: PatchesPlan, *, force: bool) -> None:
     present = folders.find_document(output, PatchesPlan) or plan
     for field in (field.name for field in dataclasses.fields(plan)):
         before, now = getattr(present, field), getattr(plan, field)
-        if before == now:
+        if before == now or field == "decoder":
             continue
         change = f"{output}: {field} was {before!r} and is {now!r} now"
         if field in _DECIDES_PATCHES and not force:
@@ -278,6 +281,19 @@ def _compare_plans(output: str, plan: PatchesPlan, *, force: bool) -> None:
                 f"{change}; --force decodes every soundtrack again, another --output keeps both"
             )
         print(f"{change}: shards that differ are rebuilt", file=sys.stderr)
+
+
+def _compare_decoders(output: str, plan: PatchesPlan, *, force: bool) -> None:
+    """Warn of shards that another version decoded, which are kept."""
+    present = folders.find_document(output, PatchesPlan)
+    before = None if present is None else present.decoder
+    if before is not None and before != plan.decoder and not force:
+        print(
+            f"warning: {output} was begun by {before}, this is {plan.decoder}: finished shards "
+            "stay, and the same sound may differ in its last bits between shards; --force decodes "
+            "every soundtrack again",
+            file=sys.stderr,
+        )
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from features.contracts import folders
 from features.contracts.folders import MadeBy
 from features.contracts.sharding import ShardKey
 from features.front_end.front_end import FrontEnd
+from features.sound.decoder_version import DecoderVersion
 from features.sound.outcome import Outcome
 from features.typed_json import OMIT_DEFAULT, OMIT_NONE, Document
 
@@ -281,6 +282,7 @@ class Features(FeaturesRequest, Document):
       rejects: outcome -> videos.
       num_patches: patches of all splits.
       splits: by split.
+      decoders: what the soundtracks of all shards were decoded with; older shards do not say it.
       work: what the extraction took; None if unknown, as in older folders and for embeddings.
     """
 
@@ -294,6 +296,7 @@ class Features(FeaturesRequest, Document):
     rejects: Mapping[str, int]
     num_patches: int
     splits: Mapping[str, FeaturesSplit]
+    decoders: tuple[DecoderVersion, ...] = dataclasses.field(default=(), metadata=OMIT_DEFAULT)
     work: Work | None = None
 
     def _to_plain(self) -> dict[str, Any]:
@@ -329,6 +332,7 @@ class PatchesPlan(EmbeddingsPlan):
     Attributes:
       front_end_fingerprint, keep_partial, patches_per_video, sampled_splits, seed,
         dataset_fingerprint: as in `Features`.
+      decoder: that the last command decoded with; older folders do not have it.
     """
 
     MAKER: ClassVar[str] = folders.MAKERS[folders.FEATURES]
@@ -338,6 +342,7 @@ class PatchesPlan(EmbeddingsPlan):
     sampled_splits: tuple[str, ...] | None = dataclasses.field(default=None, metadata=OMIT_NONE)
     seed: int | None = None
     dataset_fingerprint: str | None = None
+    decoder: DecoderVersion | None = dataclasses.field(default=None, metadata=OMIT_NONE)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -413,6 +418,7 @@ class PatchShard(Sidecar):
       record_bytes: length of each record, with its padding and without the framing of the file;
         None where records are not padded.
       sha256: of the records, without padding and framing.
+      decoders: what the soundtracks were decoded with; older folders do not have it.
       videos: in order of id.
     """
 
@@ -426,6 +432,7 @@ class PatchShard(Sidecar):
     num_bytes: int
     record_bytes: int | None = dataclasses.field(default=None, metadata=OMIT_NONE)
     sha256: str
+    decoders: tuple[DecoderVersion, ...] = dataclasses.field(default=(), metadata=OMIT_DEFAULT)
     videos: tuple[ExtractedVideo, ...]
 
 

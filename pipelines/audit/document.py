@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from features.contracts.folders import MadeBy
-from features.typed_json import OMIT_NONE, Document
+from features.sound.decoder_version import DecoderVersion
+from features.typed_json import OMIT_DEFAULT, OMIT_NONE, Document
 
 
 class Problem(enum.StrEnum):
@@ -131,6 +132,7 @@ class Audit(Document):
       num_copies_within_splits: soundtracks that have two ids in one split.
       shuffle: by training group.
       splits: by split.
+      decoders: of all readable shards that say theirs.
     """
 
     FILE: ClassVar[str] = "audit.json"
@@ -146,3 +148,4 @@ class Audit(Document):
     num_copies_within_splits: int
     shuffle: Mapping[str, ShuffleTests]
     splits: Mapping[str, AuditedSplit]
+    decoders: tuple[DecoderVersion, ...] = dataclasses.field(default=(), metadata=OMIT_DEFAULT)

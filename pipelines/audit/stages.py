@@ -194,6 +194,7 @@ def make_document(
         num_copies_within_splits=duplicates.num_within,
         shuffle=shuffle,
         splits=splits,
+        decoders=totals.list_decoders(counts),
     )
 
 

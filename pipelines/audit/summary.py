@@ -4,6 +4,7 @@ import textwrap
 from collections.abc import Iterator
 
 from features.contracts.documents import Features
+from features.sound.decoder_version import describe_decoders
 from pipelines.audit import repair, shuffle_tests
 from pipelines.audit.document import Audit
 
@@ -25,6 +26,7 @@ def describe(
     """
     sections = [
         _describe_counts(audit),
+        _describe_decoders(audit),
         _describe_damages(audit),
         _describe_leaks(audit, features),
         _describe_shuffle(audit),
@@ -65,6 +67,14 @@ def _describe_counts(audit: Audit) -> Iterator[str]:
         )
     if any(split.num_constant for split in audit.splits.values()):
         yield from _wrap("note: constant patches are (almost) digital silence, not damage")
+
+
+def _describe_decoders(audit: Audit) -> Iterator[str]:
+    if len(audit.decoders) > 1:
+        yield from _wrap(
+            f"note: decoded by {describe_decoders(audit.decoders)}: the same sound may differ in "
+            "its last bits; to decode all of it by one version, extract again with --force"
+        )
 
 
 def _describe_damages(audit: Audit) -> Iterator[str]:

@@ -13,7 +13,7 @@ import contextlib
 import dataclasses
 import functools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from features.contracts.videos import Video
 from features.errors import JobFailedError
 from features.fingerprint import fingerprint
 from features.front_end.front_end import FrontEnd
+from features.sound.decoder_version import DecoderVersion, installed_decoder
 from features.sound.outcome import WRITTEN, AudioError, Outcome
 from features.sound.soundtrack import PatchSample
 from features.storage import files
@@ -174,7 +175,8 @@ def extract_shard(
         for video in plan.videos:
             if video.id not in extracted:
                 extracted[video.id] = _decode(video, plan, mode, decoder, spool)
-        sidecar = _write_records(plan, extracted, path, spool)
+        decoders = _decoders(extracted.values(), present)
+        sidecar = _write_records(plan, extracted, decoders, path, spool)
     shards.write_sidecar(path, sidecar)
     decoder_seconds = {
         video_id: entry.cpu_seconds
@@ -250,8 +252,21 @@ def _copy_patches(
     }
 
 
+def _decoders(
+    extracted: Iterable[_Extracted], present: PatchShard | None
+) -> tuple[DecoderVersion, ...]:
+    """What the patches of a shard were decoded with; copied ones by those of the present shard."""
+    is_decoded = [entry.cpu_seconds is not None for entry in extracted]
+    before = () if present is None or all(is_decoded) else present.decoders
+    return tuple(sorted({*before, *([installed_decoder()] if any(is_decoded) else ())}))
+
+
 def _write_records(
-    plan: ShardPlan, extracted: Mapping[str, _Extracted], path: str, spool: PatchSpool
+    plan: ShardPlan,
+    extracted: Mapping[str, _Extracted],
+    decoders: tuple[DecoderVersion, ...],
+    path: str,
+    spool: PatchSpool,
 ) -> PatchShard:
     """Order the patches, write the record file, and return its sidecar."""
     order = [
@@ -275,6 +290,7 @@ def _write_records(
         num_videos=len(plan.videos),
         num_patches=len(order),
         **dataclasses.asdict(record_file),
+        decoders=decoders,
         videos=tuple(extracted[video.id].video for video in plan.videos),
     )
 

@@ -18,6 +18,7 @@ from features.contracts.documents import (
 from features.contracts.shards import PATCHES
 from features.errors import JobFailedError, TooManyRejectsError
 from features.fingerprint import fingerprint
+from features.sound.decoder_version import DecoderVersion
 from features.sound.outcome import WRITTEN
 from features.storage import files
 from pipelines.extraction import indexing
@@ -25,6 +26,8 @@ from pipelines.extraction.patches import ShardResult
 from pipelines.runtime.counters import Counts
 from pipelines.runtime.failure import fail
 
+# Begins the names of the numbers of shards by decoder.
+_DECODER = "decoder "
 _COUNTS = tuple(field.name for field in dataclasses.fields(PatchCounts))
 
 # (split, name) -> sum over all shards.
@@ -67,6 +70,8 @@ def count_shard(sidecar: PatchShard) -> Iterator[tuple[tuple[str, str], int]]:
     drawn_from = [video.drawn_from for video in sidecar.videos if video.drawn_from is not None]
     if drawn_from:
         yield (split, "num_drawn_from"), sum(drawn_from)
+    for decoder in sidecar.decoders:
+        yield (split, f"{_DECODER}{decoder.pyav} {decoder.ffmpeg}"), 1
     # A sum of digests does not depend on the order in which shards are finished. It is summed in
     # halves, because Beam's integers have 64 bits.
     digest = fingerprint([dataclasses.asdict(sidecar.key), sidecar.sha256])
@@ -116,6 +121,15 @@ def fingerprint_split(totals: Totals, split: str) -> str:
     """Fingerprint of the records of a split, independent of where the media were."""
     halves = (totals[split, "digest_high"], totals[split, "digest_low"])
     return "".join(f"{half % 2**32:08x}" for half in halves)
+
+
+def list_decoders(totals: Totals) -> tuple[DecoderVersion, ...]:
+    """What the shards were decoded with, as far as they say it."""
+    names = {name.removeprefix(_DECODER) for _, name in totals if name.startswith(_DECODER)}
+    return tuple(
+        DecoderVersion(pyav=pyav, ffmpeg=ffmpeg)
+        for pyav, _, ffmpeg in (name.partition(" ") for name in sorted(names))
+    )
 
 
 def describe_rejects(num_rejects: int, num_videos: int, limit: float, output: str) -> str:
@@ -177,6 +191,7 @@ def finish(
         rejects=rejects,
         num_patches=num_patches,
         splits=splits,
+        decoders=list_decoders(totals),
         work=_total_work(job, totals),
     )
     folders.write_document(output, document)

@@ -1,5 +1,6 @@
 """Features of real media against the front end applied to an independent decode."""
 
+import dataclasses
 import hashlib
 import itertools
 import json
@@ -12,6 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import av
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -24,7 +26,9 @@ from features.contracts.labels import read_vocabulary
 from features.errors import InputError, JobFailedError, TooManyRejectsError
 from features.front_end.logmel import log_mel_patches
 from features.front_end.params import LogMelParams
+from features.sound.decoder_version import DecoderVersion
 from pipelines import audit_features, extract_features, prepare_dataset
+from pipelines.audit.document import Audit
 from pipelines.audit.shard import ShardRules, examine_shard
 from pipelines.audit.stages import list_keys
 from pipelines.extraction.patches import Settings
@@ -415,6 +419,41 @@ def test_a_changed_front_end_is_refused_and_a_changed_seed_named(
     extract(dataset, tmp_path, "--seed=5")
 
     assert "seed was 0 and is 5 now" in capsys.readouterr().err
+
+
+def test_shards_of_two_decoders_are_kept_and_named(
+    features: Path, dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    installed = DecoderVersion(pyav=av.__version__, ffmpeg=av.ffmpeg_version_info)
+    assert folders.read_document(str(features), Features).decoders == (installed,)
+    shutil.copytree(features, tmp_path, dirs_exist_ok=True)
+    # What a job of an older version leaves that is killed before its last shard.
+    (tmp_path / "features.json").unlink()
+    last, *others = sorted(tmp_path.rglob("patches-*.json"), key=lambda path: path.stat().st_size)
+    last.unlink()
+    older = DecoderVersion(pyav="17.0.0", ffmpeg="8.0")
+    for path in [tmp_path / "plan.json", *others]:
+        text = path.read_text()
+        for now, before in zip(
+            dataclasses.astuple(installed), dataclasses.astuple(older), strict=True
+        ):
+            text = text.replace(f'"{now}"', f'"{before}"')
+        path.write_text(text)
+    kept = {path: path.stat().st_mtime_ns for path in others}
+
+    document = extract(dataset, tmp_path)
+
+    assert f"was begun by {older}, this is {installed}" in capsys.readouterr().err
+    assert document.decoders == (older, installed)
+    assert document.fingerprint == folders.read_document(str(features), Features).fingerprint
+    assert {path: path.stat().st_mtime_ns for path in others} == kept
+    extract(dataset, tmp_path)
+    assert "warning" not in capsys.readouterr().err
+
+    audit_features.main(["--features", str(tmp_path)])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert f"note: decoded by {older} and {installed}" in printed
+    assert folders.read_document(str(tmp_path), Audit).decoders == (older, installed)
 
 
 def test_truncated_soundtrack_is_kept_in_part_when_asked_for(tmp_path: Path) -> None:
