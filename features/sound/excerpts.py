@@ -26,7 +26,14 @@ from features.sound.medium import (
     open_medium,
 )
 from features.sound.outcome import AudioError, Outcome
-from features.sound.packets import DecodeWholeError, PacketIndex, Parts, decode_run, read_packets
+from features.sound.packets import (
+    DecodeWholeError,
+    PacketIndex,
+    Parts,
+    UnexpectedLengthError,
+    decode_run,
+    read_packets,
+)
 from features.sound.waveform import LENGTH_TOLERANCE_SECONDS, QUALITY, require_whole
 
 # Containers whose timestamps are exact after a seek, and which declare their length.
@@ -162,6 +169,14 @@ def read_excerpts(uri: str, request: ExcerptRequest) -> Iterator[np.ndarray]:
       AudioError: the soundtrack cannot be used.
       DecodeWholeError: excerpts cannot be decoded alone; `read_waveform` may succeed.
     """
+    try:
+        # A part may end before the length that is expected.
+        yield from _read_excerpts(uri, request, expects=request.end_seconds is None)
+    except UnexpectedLengthError:  # before the first excerpt
+        yield from _read_excerpts(uri, request, expects=False)
+
+
+def _read_excerpts(uri: str, request: ExcerptRequest, *, expects: bool) -> Iterator[np.ndarray]:
     with open_medium(uri) as (container, declared_bytes):
         stream = choose_audio_stream(container)
         seconds = _seekable_seconds(container, stream)
@@ -178,7 +193,7 @@ def read_excerpts(uri: str, request: ExcerptRequest) -> Iterator[np.ndarray]:
             def find_parts(rate: int, whole: int) -> Parts:
                 return request.plan(rate, whole).find_parts()
 
-            index = read_packets(container, stream, find_parts)
+            index = read_packets(container, stream, find_parts, expects=expects)
             if index.seconds is not None:
                 require_whole(container, stream, index.seconds, declared_bytes)
             plan = request.plan(index.sample_rate, index.num_samples)

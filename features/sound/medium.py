@@ -221,19 +221,20 @@ def demux_packets(
       AudioError: the container is damaged.
     """
     packets = container.demux(stream)
-    while batch := read_batch(packets, 1):
+    while batch := list(take_packets(packets, 1)):
         yield from batch
 
 
-def read_batch(packets: Iterator[av.Packet], size: int) -> list[av.Packet]:
-    """Take the next packets of `container.demux`; fewer than `size` at the end.
+def take_packets(packets: Iterator[av.Packet], count: int) -> Iterator[av.Packet]:
+    """Take the next packets of `container.demux`; fewer than `count` at the end.
 
     Raises:
       AudioError: the container is damaged.
     """
     try:
-        # The last packet is empty and flushes the decoder.
-        return [packet for packet in itertools.islice(packets, size) if packet.size]
+        for packet in itertools.islice(packets, count):
+            if packet.size:  # the last packet is empty and flushes the decoder
+                yield packet
     except av.error.FFmpegError:
         raise  # some of its classes are ValueErrors too
     except _PYAV_ERRORS as error:

@@ -1,13 +1,19 @@
 """Packets of a soundtrack: demuxed, placed on its waveform, and mostly dropped undecoded.
 
-All packets are read once. How many samples each of them gives follows from its codec, its duration
-or its first bytes, so that its place in the waveform is known to the sample. The packets that may
-be asked for are kept, and those before them that the decoder has to see first. If a packet gives
-anything else than predicted, the whole soundtrack has to be decoded: `DecodeWholeError`.
+All packets are read, in most media once. How many samples each of them gives follows from its
+codec, its duration or its first bytes, so that its place in the waveform is known to the sample.
+The packets that may be asked for are kept, and those before them that the decoder has to see first.
+If a packet gives anything else than predicted, the whole soundtrack has to be decoded:
+`DecodeWholeError`.
+
+The first reading expects the length that the container gives, and packets no longer than those so
+far. So the parts are chosen at once, and packets between them are dropped before they are placed.
+If the medium turns out otherwise (`UnexpectedLengthError`), a second reading expects nothing.
 """
 
 import dataclasses
 import struct
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -15,7 +21,7 @@ import av
 import numpy as np
 
 from features.sound.clock import TOLERANCE_SECONDS, MediumClock
-from features.sound.medium import average_channels, decode_packet, read_batch
+from features.sound.medium import average_channels, decode_packet, take_packets
 from features.sound.outcome import AudioError
 
 # FFmpeg's name of a codec -> what its decoder has to see before it gives what it gives in the whole
@@ -36,8 +42,11 @@ _FIXED = {"aac", "mp2", "mp3"}
 _AAC_SAMPLES = 1_024
 # Packets are kept up to this size, with what a packet takes beside its bytes.
 _MAX_KEPT_BYTES, _PACKET_BYTES = 64 << 20, 512
-# Packets are read in small batches, which use the same memory again while it is in the caches.
-_BATCH = 256
+# Packets that may be kept are read in small batches, which use the same memory again while it is in
+# the caches; the others one by one, and placed so many at a time.
+_BATCH, _MIN_UNKEPT, _MAX_UNKEPT = 128, 32, 2_048
+# A soundtrack is expected to have this share of the length that its container gives.
+_EXPECTED_SHARE = 0.98
 # A part needs no packets that end earlier than this before it: ten of MP3 at 8 kHz take 0.72 s.
 _REACH_SECONDS = 1.0
 # Decoded before all others, to learn the sample rate and the length of a packet.
@@ -52,6 +61,10 @@ _OPUS_SAMPLES = [frame * count for frame in _OPUS_FRAMES for count in (1, 2, 2, 
 
 class DecodeWholeError(Exception):
     """Parts of this soundtrack cannot be decoded alone; decode the whole instead."""
+
+
+class UnexpectedLengthError(Exception):
+    """The soundtrack or a packet has another length than expected; read without expectations."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +141,11 @@ class PacketIndex:
 
 
 def read_packets(
-    container: av.container.InputContainer, stream: av.AudioStream, find_parts: "FindParts"
+    container: av.container.InputContainer,
+    stream: av.AudioStream,
+    find_parts: "FindParts",
+    *,
+    expects: bool,
 ) -> PacketIndex:
     """Read the packets of a stream that was just opened, and keep those of some parts.
 
@@ -136,9 +153,12 @@ def read_packets(
       container: of the stream.
       stream: the soundtrack.
       find_parts: chooses the parts.
+      expects: whether to expect the length that the container gives, and packets no longer than
+        those so far.
 
     Raises:
       AudioError: the container is damaged.
+      UnexpectedLengthError: not so if nothing is expected.
       DecodeWholeError: what the packets give cannot be predicted, or too many are asked for.
     """
     codec = stream.codec_context.codec.canonical_name
@@ -146,24 +166,32 @@ def read_packets(
     if preroll is None:
         raise DecodeWholeError(f"the codec {codec}")
     source = container.demux(stream)
-    head = read_batch(source, _NUM_PROBED)
+    head = list(take_packets(source, _NUM_PROBED))
     frames = _probe(stream.codec_context, head)
     placer = _Placer(codec, stream, MediumClock(container), head, frames)
     empty = np.empty(0, np.int64)
     index = PacketIndex(placer.rate, empty, empty, None, preroll, {}, frames)
-    keeper = _Keeper(index, find_parts)
-    batch, tail = head, list[av.Packet]()
-    while batch:
-        tail = [*tail, *batch[-_NUM_TAIL:]][-_NUM_TAIL:]
-        keeper.add(batch, *placer.place(batch))
+    seconds_expected = _EXPECTED_SHARE * (container.duration or 0) / av.time_base if expects else 0
+    expected = round(seconds_expected * placer.rate)
+    keeper = _Keeper(index, find_parts, expected)
+    tail: deque[av.Packet] = deque(maxlen=_NUM_TAIL)
+    kept: list[av.Packet] | None = []
+    measured = placer.measure(head, kept, tail)
+    while measured.values:
+        keeper.add(kept, *placer.place(measured))
         if keeper.is_done:
             return keeper.index()
-        batch = read_batch(source, _BATCH)
+        num_unkept = keeper.count_unneeded(placer.longest) if expects else 0
+        is_kept = num_unkept < _MIN_UNKEPT
+        count, kept = (_BATCH, []) if is_kept else (min(num_unkept, _MAX_UNKEPT), None)
+        measured = placer.measure(take_packets(source, count), kept, tail)
     index = keeper.index()
     num_tail = min(len(tail), len(index.lengths) - len(head))  # what the head gives is known
     ends = index.lengths[len(index.lengths) - num_tail :]
-    cut = np.minimum(placer.trims(tail[len(tail) - num_tail :]), ends)
+    cut = np.minimum(placer.trims(list(tail)[len(tail) - num_tail :]), ends)
     ends -= cut
+    if index.num_samples < expected:
+        raise UnexpectedLengthError
     seconds = placer.clock.seconds - float(cut.sum()) / index.sample_rate
     return dataclasses.replace(index, seconds=seconds)
 
@@ -189,12 +217,13 @@ FindParts = Callable[[int, int], Parts]
 class _Keeper:
     """Keeps the packets of the wanted parts, and those that the next part may need."""
 
-    def __init__(self, index: PacketIndex, find_parts: FindParts) -> None:
-        self._index, self._find_parts = index, find_parts
-        self._next = find_parts(index.sample_rate, 0).next
+    def __init__(self, index: PacketIndex, find_parts: FindParts, expected: int) -> None:
+        self._index, self._find_parts, self._expected = index, find_parts, expected
+        self._parts = find_parts(index.sample_rate, expected)
+        self._next = next(iter(self._parts.wanted), self._parts.next)
         self._starts: list[np.ndarray] = []
         self._lengths: list[np.ndarray] = []
-        self._num_packets = 0
+        self._num_packets = self._position = 0
         self._recent: dict[int, av.Packet] = {}
         self._kept: dict[tuple[int, int], dict[int, av.Packet]] = {}  # by part
         self._num_bytes: dict[tuple[int, int], int] = {}
@@ -205,29 +234,44 @@ class _Keeper:
         """Whether no later packet is needed."""
         return self._next is None
 
-    def add(self, batch: Sequence[av.Packet], starts: np.ndarray, lengths: np.ndarray) -> None:
-        """Add the next packets.
+    def count_unneeded(self, longest: int) -> int:
+        """The number of packets to come that no part needs, if none is longer than `longest`."""
+        return (
+            0 if self._next is None else (self._next[0] - self._reach - self._position) // longest
+        )
+
+    def add(
+        self, batch: Sequence[av.Packet] | None, starts: np.ndarray, lengths: np.ndarray
+    ) -> None:
+        """Add the next packets; None for packets that no part needs.
 
         Raises:
           DecodeWholeError: the kept packets are too large.
+          UnexpectedLengthError: a part needs them.
         """
         if self._next is None:
             return
         self._starts.append(starts)
         self._lengths.append(lengths)
         first, last = self._next
-        if starts[-1] + lengths[-1] >= first - self._reach:
+        self._position = int(starts[-1] + lengths[-1])
+        if batch is None and self._position > first - self._reach:
+            raise UnexpectedLengthError
+        if batch is not None and self._position >= first - self._reach:
             self._recent.update(enumerate(batch, self._num_packets))
-        self._num_packets += len(batch)
+        self._num_packets += len(starts)
         # The last packets may be trimmed yet.
         if len(starts) > _NUM_TAIL and starts[-_NUM_TAIL] > last:
             self._choose(int(starts[-_NUM_TAIL]))
 
     def _choose(self, num_samples: int) -> None:
-        """Choose parts again, and drop the packets of those that are no longer wanted."""
+        """Keep the packets of the parts so far, and drop those of parts no longer wanted."""
         index = self._extend_index()
-        parts = self._find_parts(index.sample_rate, num_samples)
-        new = [part for part in parts.wanted if part not in self._kept]
+        if num_samples > self._expected:
+            self._parts = self._find_parts(index.sample_rate, num_samples)
+        parts = self._parts
+        ready = [part for part in parts.wanted if part[1] <= num_samples]
+        new = [part for part in ready if part not in self._kept]
         present = self._packets() if new else {}
         kept = {part: self._kept[part] for part in parts.wanted if part in self._kept}
         for part in new:
@@ -238,10 +282,11 @@ class _Keeper:
             )
         if sum([self._num_bytes[part] for part in kept]) > _MAX_KEPT_BYTES:
             raise DecodeWholeError(f"the packets of {len(kept)} parts are too large")
-        self._kept, self._next = kept, parts.next
+        self._kept = kept
+        self._next = parts.wanted[len(ready)] if len(ready) < len(parts.wanted) else parts.next
         begin = len(index.starts)
-        if parts.next is not None:
-            begin = int(np.searchsorted(index.starts, parts.next[0] - self._reach)) - 1
+        if self._next is not None:
+            begin = int(np.searchsorted(index.starts, self._next[0] - self._reach)) - 1
         self._recent = {
             number: packet for number, packet in self._recent.items() if number >= begin
         }
@@ -279,11 +324,19 @@ def _probe(
     return frames
 
 
+class _Measured(NamedTuple):
+    """What is read from each of some packets: a number that gives its samples, and its time."""
+
+    values: Sequence[int]
+    ticks: Sequence[int | None]
+
+
 class _Placer:
     """Places packets on the waveform without decoding them, batch by batch.
 
     Attributes:
       rate: sample rate in hertz.
+      longest: samples of the longest packet so far.
       clock: of the medium, at the end of the packets so far.
     """
 
@@ -302,6 +355,7 @@ class _Placer:
         self._tick = self._time_base * self.rate  # in samples
         self._fixed = max(frame.samples for packet in frames for frame in packet)
         self._blocks: tuple[int, ...] = ()
+        self.longest = max(1, self._fixed)
         self._measure, self._by_duration = self._choose_measure(codec, stream)
         if codec not in _FIXED:
             self._fixed = 0
@@ -314,25 +368,39 @@ class _Placer:
 
     def _choose_measure(
         self, codec: str, stream: av.AudioStream
-    ) -> tuple[Callable[[Sequence[av.Packet]], list[int]], bool]:
+    ) -> tuple[Callable[[av.Packet], int], bool]:
         """What is read from each packet, and whether it is a duration that decides."""
         is_coarse = self._tick > 1
         if codec == "opus":
             return _opus_samples, False
         if codec in _FIXED:
-            return _durations, False
+            return _duration, False
         if codec == "vorbis" and is_coarse:
             self._blocks = _vorbis_blocks(stream)
-            return _vorbis_block_numbers, False
+            return _vorbis_block_number, False
         if codec == "flac" and is_coarse:
             return _flac_samples, False
         if is_coarse:
             raise DecodeWholeError(f"{codec} with timestamps of {self._time_base} s")
-        return _durations, True
+        return _duration, True
 
-    def place(self, batch: Sequence[av.Packet]) -> tuple[np.ndarray, np.ndarray]:
+    def measure(
+        self, packets: Iterable[av.Packet], kept: list[av.Packet] | None, tail: deque[av.Packet]
+    ) -> _Measured:
+        """Measure packets, and append them to `kept`, unless it is None, and to `tail`."""
+        values, ticks, measure = list[int](), list[int | None](), self._measure
+        for packet in packets:
+            values.append(measure(packet))
+            ticks.append(packet.pts)
+            tail.append(packet)
+            if kept is not None:
+                kept.append(packet)
+        return _Measured(values, ticks)
+
+    def place(self, measured: _Measured) -> tuple[np.ndarray, np.ndarray]:
         """First sample and number of samples of each packet, int64 [packets]."""
-        full = self._full_lengths(np.array(self._measure(batch), np.int64))
+        full = self._full_lengths(np.array(measured.values, np.int64))
+        self.longest = max(self.longest, int(full.max()))
         lengths = full
         if self._num_skipped:
             lengths = np.diff(np.maximum(np.cumsum(full) - self._num_skipped, 0), prepend=0)
@@ -342,7 +410,7 @@ class _Placer:
             self._head = []
         starts = np.cumsum(lengths) - lengths
         if self.clock.is_present:
-            ticks = np.array([packet.pts for packet in batch], np.float64)  # NaN for None
+            ticks = np.array(measured.ticks, np.float64)  # NaN for None
             times = ticks * self._time_base + (full - lengths) / self.rate
             starts += self._silence(times, starts, lengths)
         else:
@@ -394,12 +462,12 @@ class _Placer:
         )
 
 
-def _durations(batch: Sequence[av.Packet]) -> list[int]:
-    return [packet.duration or 0 for packet in batch]
+def _duration(packet: av.Packet) -> int:
+    return packet.duration or 0
 
 
-def _opus_samples(batch: Sequence[av.Packet]) -> list[int]:
-    return [_OPUS_SAMPLES[bytes(packet)[0]] or _many_opus_frames(packet) for packet in batch]
+def _opus_samples(packet: av.Packet) -> int:
+    return _OPUS_SAMPLES[bytes(packet)[0]] or _many_opus_frames(packet)
 
 
 def _many_opus_frames(packet: av.Packet) -> int:
@@ -408,9 +476,9 @@ def _many_opus_frames(packet: av.Packet) -> int:
     return (content[1] & 63) * _OPUS_FRAMES[content[0] >> 3] if len(content) > 1 else 0
 
 
-def _vorbis_block_numbers(batch: Sequence[av.Packet]) -> list[int]:
+def _vorbis_block_number(packet: av.Packet) -> int:
     """0 for a short and 1 for a long block, in streams of two modes, which encoders write."""
-    return [bytes(packet)[0] >> 1 & 1 for packet in batch]
+    return bytes(packet)[0] >> 1 & 1
 
 
 def _vorbis_blocks(stream: av.AudioStream) -> tuple[int, int]:
@@ -423,8 +491,8 @@ def _vorbis_blocks(stream: av.AudioStream) -> tuple[int, int]:
     return 1 << (sizes & 15), 1 << (sizes >> 4)
 
 
-def _flac_samples(batch: Sequence[av.Packet]) -> list[int]:
-    return [_flac_block_size(bytes(packet)) for packet in batch]
+def _flac_samples(packet: av.Packet) -> int:
+    return _flac_block_size(bytes(packet))
 
 
 def _flac_block_size(content: bytes) -> int:
