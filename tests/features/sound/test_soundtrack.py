@@ -1,6 +1,7 @@
 """Patches of a soundtrack, all of them or a few, and the packets that few of them need."""
 
 import random
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,8 +13,9 @@ from scipy.signal import lfilter
 from features.front_end.front_end import FrontEnd, PatchStorage
 from features.sound import packets
 from features.sound.excerpts import Choice, ExcerptRequest, read_excerpts
+from features.sound.medium import choose_audio_stream, open_medium
 from features.sound.outcome import AudioError, Outcome
-from features.sound.packets import DecodeWholeError
+from features.sound.packets import DecodeWholeError, Parts
 from features.sound.soundtrack import PatchSample, soundtrack_patches
 from features.sound.waveform import RESAMPLER, read_waveform
 from pipelines.corpus import encoding
@@ -224,6 +226,27 @@ def expect_excerpts_everywhere(path: Path) -> None:
     for first, excerpt in zip(places, found, strict=True):
         expected = waveform[first : first + len(excerpt)]
         np.testing.assert_allclose(excerpt, expected, rtol=0, atol=CONVERGED)
+
+
+def test_a_container_that_gives_a_longer_sound_is_read_again(tmp_path: Path) -> None:
+    path = Path(uri := write(tmp_path, FORMATS[5][0]))
+    content = path.read_bytes()
+    at = content.index(b"\x44\x89\x88") + 3  # the duration in milliseconds, a float of 8 bytes
+    # The picture may be longer than the sound, so this is no damage.
+    path.write_bytes(content[:at] + struct.pack(">d", 2_000.0 * SECONDS) + content[at + 8 :])
+    sample = PatchSample(2, seed=5)
+
+    def wait_for_the_end(rate: int, whole: int) -> Parts:
+        return Parts([], (rate + whole, 2 * rate + whole))
+
+    with open_medium(uri) as (container, _):
+        stream = choose_audio_stream(container)
+        with pytest.raises(packets.UnexpectedLengthError):
+            packets.read_packets(container, stream, wait_for_the_end, expects=True)
+    indices, patches = collect(uri, sample)
+    everything = collect(uri)[1]
+    assert indices.tolist() == sample.draw(len(everything)).tolist()
+    assert np.abs(patches - everything[indices]).max() < CONVERGED
 
 
 class TestDecodedWhole:
