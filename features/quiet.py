@@ -5,6 +5,10 @@ import sys
 import tempfile
 
 _LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+# TensorFlow imports a Keras whenever it is imported: Keras 3 if this variable is not set, with
+# scikit-learn and matplotlib where they are installed, a fifth of the CPU time of a start; else
+# tf-keras, which training needs anyway.
+_LEGACY_KERAS = "TF_USE_LEGACY_KERAS"
 
 
 def import_tensorflow() -> None:
@@ -13,6 +17,7 @@ def import_tensorflow() -> None:
     The lines come before TensorFlow's own log level holds, so they are caught at the file
     descriptor, and shown where the import fails. Set TF_CPP_MIN_LOG_LEVEL=0 to see them all.
     """
+    os.environ.setdefault(_LEGACY_KERAS, "1")
     if "tensorflow" in sys.modules or _LOG_LEVEL in os.environ:
         return
     os.environ[_LOG_LEVEL] = "3"

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+LIKELY_SET = ("TF_CPP_MIN_LOG_LEVEL", "TF_USE_LEGACY_KERAS")  # by other tests in this process
 BROKEN_TENSORFLOW = """
 import os
 os.write(2, b"a line of the C++ runtime\\n")
@@ -14,7 +15,7 @@ raise ImportError("libcuda is not what it was")
 
 
 def run(script: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    inherited = {key: value for key, value in os.environ.items() if key != "TF_CPP_MIN_LOG_LEVEL"}
+    inherited = {key: value for key, value in os.environ.items() if key not in LIKELY_SET}
     return subprocess.run(
         [sys.executable, "-c", script],
         cwd=ROOT,
@@ -31,6 +32,7 @@ def test_real_import_prints_nothing_and_leaves_stderr_as_it_was() -> None:
         "from features.quiet import import_tensorflow\n"
         "import_tensorflow()\n"
         "assert 'tensorflow' in sys.modules\n"
+        "assert not {'keras', 'sklearn', 'matplotlib'} & sys.modules.keys()\n"
         "import_tensorflow()\n"
         "os.write(2, b'ours')\n"
     )

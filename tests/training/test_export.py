@@ -116,7 +116,7 @@ def test_an_export_needs_neither_our_code_nor_keras(
 ) -> None:
     patches = log_mel_patches(waveform, LogMelParams())
     np.save(tmp_path / "patches.npy", patches)
-    # tensorflow-transform, imported by other tests, tells TensorFlow to load Keras.
+    # `features.quiet` tells TensorFlow to load tf-keras.
     environment = {k: v for k, v in os.environ.items() if k != "TF_USE_LEGACY_KERAS"}
     subprocess.run(
         [
