@@ -157,7 +157,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return OK
     if args.cluster and not cluster:
         _, arguments = _cluster_parser().parse_known_args(argv)
-        return supervise(arguments, num_workers=args.workers, num_servers=args.parameter_servers)
+        return supervise(
+            arguments,
+            num_workers=args.workers,
+            num_servers=args.parameter_servers,
+            validates=bool(job.features.num_patches.get(VALIDATION)),
+        )
     if job.writes_run:
         print(_intervals(recipe), flush=True)
         _warn_of_whole_shards(job.features)

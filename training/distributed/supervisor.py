@@ -57,13 +57,16 @@ class _Member:
         return role == EVALUATOR or (self.cluster.asynchronous and role == WORKER)
 
 
-def supervise(arguments: Sequence[str], *, num_workers: int, num_servers: int) -> int:
+def supervise(
+    arguments: Sequence[str], *, num_workers: int, num_servers: int, validates: bool
+) -> int:
     """Train in processes of this machine; returns the exit code of the chief.
 
     Args:
       arguments: of `training.train`, for all processes.
       num_workers: processes that compute gradients.
       num_servers: processes that hold the variables; 0 for workers that share mini-batches.
+      validates: whether there are patches to validate on, for an evaluator.
 
     Raises:
       JobFailedError: processes keep dying.
@@ -78,7 +81,7 @@ def supervise(arguments: Sequence[str], *, num_workers: int, num_servers: int) -
         while True:
             members = [
                 _Member.start(cluster, arguments, logs)
-                for cluster in _local_cluster(num_workers, num_servers)
+                for cluster in _local_cluster(num_workers, num_servers, validates=validates)
             ]
             try:
                 code = _watch(members, arguments, logs, deaths)
@@ -117,7 +120,7 @@ def _watch(
         time.sleep(POLL_SECONDS)
 
 
-def _local_cluster(num_workers: int, num_servers: int) -> list[Cluster]:
+def _local_cluster(num_workers: int, num_servers: int, *, validates: bool) -> list[Cluster]:
     """The cluster as each of its processes sees it, on free ports of this machine."""
     sizes = {WORKER: num_workers}
     if num_servers:
@@ -131,7 +134,9 @@ def _local_cluster(num_workers: int, num_servers: int) -> list[Cluster]:
         role: tuple(f"localhost:{next(ports)}" for _ in range(size)) for role, size in sizes.items()
     }
     roles = [(role, index) for role, size in sizes.items() for index in range(size)]
-    return [Cluster(addresses, role, index) for role, index in [*roles, (EVALUATOR, 0)]]
+    if validates:
+        roles.append((EVALUATOR, 0))
+    return [Cluster(addresses, role, index) for role, index in roles]
 
 
 def _report_death(process: TrainingProcess, code: int) -> None:

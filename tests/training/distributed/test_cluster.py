@@ -1,10 +1,8 @@
 import json
-import os
-import re
+import signal
 import socket
-import subprocess
-import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -93,6 +91,16 @@ def free_ports(number: int) -> list[int]:
     return ports
 
 
+@pytest.fixture
+def own_signals() -> Iterator[None]:
+    """Training takes them for itself."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("own_signals")
 @pytest.mark.parametrize(
     ("role", "servers", "message"),
     [
@@ -102,7 +110,12 @@ def free_ports(number: int) -> list[int]:
     ],
 )
 def test_no_process_waits_for_ever(
-    role: str, servers: int, message: str, features_folder: Path, tmp_path: Path
+    role: str,
+    servers: int,
+    message: str,
+    features_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ports = iter(free_ports(4))
     addresses = {"worker": [f"localhost:{next(ports)}"]}
@@ -110,20 +123,11 @@ def test_no_process_waits_for_ever(
         addresses |= {"chief": [f"localhost:{next(ports)}"], "ps": [f"localhost:{next(ports)}"]}
     else:
         addresses["worker"].append(f"localhost:{next(ports)}")
-    config = {"cluster": addresses, "task": {"type": role, "index": 0}}
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "training.train", "fully_connected", "--wait-seconds=3"),
-            *(f"--features={features_folder}", f"--output={tmp_path}", "--steps=5"),
-        ],
-        env={**os.environ, VARIABLE: json.dumps(config)},
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-    )
-    assert done.returncode == 4, done.stderr
-    assert re.search(message, done.stderr)
+    set_config(monkeypatch, role, 0, addresses)
+    flags = [f"--features={features_folder}", f"--output={tmp_path}", "--steps=5"]
+    with pytest.raises(LostPeerError, match=message) as lost:
+        main(["fully_connected", "--wait-seconds=2", *flags])
+    assert lost.value.exit_code == 4
 
 
 def test_flags_of_a_cluster_are_checked(features_folder: Path, tmp_path: Path) -> None:

@@ -1,9 +1,9 @@
 """The same recipe on one device, on two of one process, on one of each of two processes."""
 
 import json
-import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ import tensorflow as tf
 from features.errors import InputError
 from training.distributed.strategies import require_equal_parts
 from training.recipes import fully_connected
+from training.train import main
 
 STEPS = 30
 OPTIONS = (
@@ -22,22 +23,17 @@ OPTIONS = (
 )
 
 
-def start(features: Path, output: Path, *more: str, recipe: str = "fully_connected", **environment):
-    command = [
-        *(sys.executable, "-m", "training.train", recipe),
-        *(f"--features={features}", f"--output={output}", f"--steps={STEPS}"),
-        *(
-            "--batch-size=32",
-            "--learning-rate=1e-4",
-            "--set",
-            "width=0.05",
-            "normalise=true",
-            *more,
-        ),
+def arguments(features: Path, output: Path, *more: str) -> list[str]:
+    return [
+        *("fully_connected", f"--features={features}", f"--output={output}", f"--steps={STEPS}"),
+        *("--batch-size=32", "--learning-rate=1e-4", "--set", "width=0.05", "normalise=true"),
+        *more,
     ]
+
+
+def start(*arguments: str) -> subprocess.Popen:
     return subprocess.Popen(
-        command,
-        env={**os.environ, **environment},
+        [sys.executable, "-m", "training.train", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -58,17 +54,19 @@ def curve(output: Path) -> dict[int, float]:
 def test_devices_and_processes_that_share_a_batch_learn_as_one_device_does(
     features_folder: Path, tmp_path: Path
 ) -> None:
-    ways = {
-        "one": [],
+    several = {
         "mirrored": ["--devices=2"],
         "workers": ["--cluster=local", "--workers=2", "--parameter-servers=0"],
     }
     processes = [
-        start(features_folder, tmp_path / way, *flags, *OPTIONS) for way, flags in ways.items()
+        start(*arguments(features_folder, tmp_path / way, *flags, *OPTIONS))
+        for way, flags in several.items()
     ]
+    assert main(arguments(features_folder, tmp_path / "one", *OPTIONS)) == 0
     for process in processes:
         text, _ = process.communicate(timeout=300)
         assert process.returncode == 0, text
+    ways = ("one", *several)
     single, mirrored, workers = (curve(tmp_path / way) for way in ways)
     assert list(single) == list(mirrored) == list(workers) == list(range(1, STEPS + 1))
     assert single[STEPS] < 0.7 * single[1]
@@ -79,14 +77,18 @@ def test_devices_and_processes_that_share_a_batch_learn_as_one_device_does(
     assert precisions[1:] == pytest.approx(precisions[:1] * 2, abs=1e-3)
 
 
-def test_all_options_train_on_parameter_servers(features_folder: Path, tmp_path: Path) -> None:
-    process = start(features_folder, tmp_path, "--cluster=local", "--workers=1", *OPTIONS)
+def test_all_options_train_on_parameter_servers(make_features: Callable, tmp_path: Path) -> None:
+    make_features(tmp_path / "features", shards={"train": 5})  # no evaluator
+    flags = ("--cluster=local", "--workers=1", *OPTIONS)
+    output = tmp_path / "run"
+    process = start(*arguments(tmp_path / "features", output, *flags))
     text, _ = process.communicate(timeout=300)
     assert process.returncode == 0, text
-    losses = curve(tmp_path)
+    assert "no validation patches" in text
+    losses = curve(output)
     assert losses[STEPS] < losses[1]
-    checkpoint = tf.train.load_checkpoint(str(tmp_path / "checkpoints"))
-    exported = tf.saved_model.load(str(tmp_path / "export")).weights[-1].numpy()
+    checkpoint = tf.train.load_checkpoint(str(output / "checkpoints"))
+    exported = tf.saved_model.load(str(output / "export")).weights[-1].numpy()
     bias = "layer_with_weights-4/bias/.ATTRIBUTES/VARIABLE_VALUE"
     np.testing.assert_array_equal(exported, checkpoint.get_tensor(f"average/{bias}"))
     assert not np.array_equal(exported, checkpoint.get_tensor(f"model/{bias}"))
@@ -96,7 +98,7 @@ def test_a_network_with_batch_normalization_trains_on_two_devices(
     features_folder: Path, tmp_path: Path
 ) -> None:
     flags = ["--devices=2", "--steps=3", "--batch-size=8", "--set", "average_decay=0.9"]
-    process = start(features_folder, tmp_path, *flags, recipe="alexnet")
+    process = start("alexnet", *arguments(features_folder, tmp_path, *flags)[1:])
     text, _ = process.communicate(timeout=300)
     assert process.returncode == 0, text
     assert "validation mAP" in text
