@@ -34,6 +34,7 @@ FLINK_JOB_SERVER_JAR := .flink/job-server.jar
 
 # Airflow pins what TensorFlow and Beam pin otherwise.
 AIRFLOW := .venv-airflow
+IMAGE_LOCK := pipelines/deploy/dataflow/requirements.lock
 AIRFLOW_PINS := pipelines/deploy/airflow/requirements
 
 .PHONY: FORCE help demo test test-flink test-airflow benchmark benchmark-quick check format lock clean
@@ -77,11 +78,11 @@ $(DEMO)/corpus/manifest.csv: | $(VENV)/.installed
 	$(VENV_PYTHON) -m pipelines.demo_corpus --output $(DEMO)/corpus
 
 # In order of collection: else the files of few and long tests would all come last.
-test: $(VENV)/.installed ## run the tests
+test: $(VENV)/.installed ## run the tests (TESTS=... for some of them)
 	@$(MAKE) --no-print-directory $(FLINK_JOB_SERVER_JAR) || \
 		echo "warning: no job server for Flink, see above: its tests are skipped" >&2
 	FLINK_JOB_SERVER_JAR=$(FLINK_JOB_SERVER_JAR) $(VENV_PYTHON) -m pytest -n auto --dist loadfile \
-		--no-loadscope-reorder
+		--no-loadscope-reorder $(TESTS)
 
 test-flink: $(VENV)/.installed $(FLINK_JOB_SERVER_JAR) ## run the jobs on a Flink cluster (Java, Maven)
 	FLINK_JOB_SERVER_JAR=$(FLINK_JOB_SERVER_JAR) $(VENV_PYTHON) -m pytest tests/integration/flink
@@ -122,6 +123,8 @@ LOCK := pip compile --quiet --upgrade --universal --python-version 3.11 --genera
 
 lock: $(VENV)/.installed ## pin the closure of requirements.txt and the tools again
 	$(VENV)/bin/uv $(LOCK) --extra dev --output-file requirements.lock pyproject.toml
+	$(VENV)/bin/uv $(filter-out --upgrade,$(LOCK)) --constraints requirements.lock \
+		--output-file $(IMAGE_LOCK) requirements.txt
 	folder=$$(mktemp -d); trap "rm -r $$folder" EXIT; \
 	$(VENV)/bin/uv $(filter-out --upgrade,$(LOCK)) --extra dev --constraints requirements.lock \
 		--format pylock.toml --output-file $$folder/pylock.toml pyproject.toml; \
@@ -129,5 +132,5 @@ lock: $(VENV)/.installed ## pin the closure of requirements.txt and the tools ag
 	$(VENV)/bin/uv $(LOCK) --output-file $(AIRFLOW_PINS).lock $(AIRFLOW_PINS).txt
 
 clean: ## remove the environment, the demos and all caches
-	rm -rf $(VENV) $(AIRFLOW) .flink demo demo-* build *.egg-info .mypy_cache .pytest_cache \
+	rm -rf $(VENV) $(AIRFLOW) .venv-newest .flink demo demo-* build *.egg-info .mypy_cache .pytest_cache \
 		.ruff_cache .import_linter_cache

@@ -4,6 +4,8 @@ import os
 import sys
 import tempfile
 
+from features.supported import require_avx2
+
 _LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 # TensorFlow imports a Keras whenever it is imported: Keras 3 if this variable is not set, with
 # scikit-learn and matplotlib where they are installed, a fifth of the CPU time of a start; else
@@ -20,6 +22,7 @@ def import_tensorflow() -> None:
     os.environ.setdefault(_LEGACY_KERAS, "1")
     if "tensorflow" in sys.modules or _LOG_LEVEL in os.environ:
         return
+    require_avx2()
     os.environ[_LOG_LEVEL] = "3"
     sys.stderr.flush()
     stderr = os.dup(2)

@@ -17,7 +17,7 @@ from tests.release_dates import COLUMNS, TABLE, direct_dependencies
 ROOT = Path(__file__).parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 LOCK = ROOT / "requirements.lock"
-LOCKS = [LOCK, ROOT / "pipelines" / "deploy" / "airflow" / "requirements.lock"]
+LOCKS = [LOCK, *(ROOT / "pipelines" / "deploy").glob("*/requirements.lock")]
 PYTHONS = ("3.11", "3.12", "3.13")
 
 
