@@ -46,7 +46,7 @@ SCRIPTS = {
     "batch_norm": (50, 240),
     "input_pipeline": (30, 120),
     "sampling": (50, 180),
-    "training": (50, 330),
+    "training": (80, 330),
     "metrics": (40, 400),
     "intervals": (40, 200),
 }
