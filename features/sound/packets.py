@@ -356,6 +356,8 @@ class _Placer:
         self._fixed = max(frame.samples for packet in frames for frame in packet)
         self._blocks: tuple[int, ...] = ()
         self.longest = max(1, self._fixed)
+        if codec == "vorbis":  # the first packets may all be short
+            self.longest = max(_vorbis_blocks(stream)) // 2
         self._measure, self._by_duration = self._choose_measure(codec, stream)
         if codec not in _FIXED:
             self._fixed = 0
