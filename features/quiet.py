@@ -18,7 +18,7 @@ def import_tensorflow() -> None:
     """Import TensorFlow quietly; call it before the first `import tensorflow` of a process.
 
     TensorFlow uses oneDNN by itself only on processors with AVX512-VNNI and later. With AVX2 alone
-    a training step of ResNet-50 in float32 takes half of the CPU time with it. Set
+    a step of a narrow ResNet-50 in float32 takes half of the CPU time with it. Set
     TF_ENABLE_ONEDNN_OPTS=0 to do without.
 
     The lines come before TensorFlow's own log level holds, so they are caught at the file
