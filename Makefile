@@ -77,12 +77,13 @@ demo: $(VENV)/.installed $(DEMO_MANIFEST) ## media in, evaluation report out (MA
 $(DEMO)/corpus/manifest.csv: | $(VENV)/.installed
 	$(VENV_PYTHON) -m pipelines.demo_corpus --output $(DEMO)/corpus
 
-# In order of collection: else the files of few and long tests would all come last.
+# A process more than cores, since one of them waits for clusters (tests/conftest.py has the order).
+TEST_PROCESSES = $$(($$(nproc) + 1))
 test: $(VENV)/.installed ## run the tests (TESTS=... for some of them)
 	@$(MAKE) --no-print-directory $(FLINK_JOB_SERVER_JAR) || \
 		echo "warning: no job server for Flink, see above: its tests are skipped" >&2
-	FLINK_JOB_SERVER_JAR=$(FLINK_JOB_SERVER_JAR) $(VENV_PYTHON) -m pytest -n auto --dist loadfile \
-		--no-loadscope-reorder $(TESTS)
+	FLINK_JOB_SERVER_JAR=$(FLINK_JOB_SERVER_JAR) $(VENV_PYTHON) -m pytest -n $(TEST_PROCESSES) \
+		--dist loadfile --no-loadscope-reorder $(TESTS)
 
 test-flink: $(VENV)/.installed $(FLINK_JOB_SERVER_JAR) ## run the jobs on a Flink cluster (Java, Maven)
 	FLINK_JOB_SERVER_JAR=$(FLINK_JOB_SERVER_JAR) $(VENV_PYTHON) -m pytest tests/integration/flink
@@ -110,7 +111,6 @@ check: $(VENV)/.installed ## lint, formatting, types, the import rule
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
-	MYPYPATH=. $(VENV)/bin/mypy --explicit-package-bases tests/benchmarks
 	$(VENV)/bin/lint-imports
 
 format: $(VENV)/.installed ## format the code

@@ -8,7 +8,7 @@ from features.supported import require_avx2
 
 _LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 # TensorFlow imports a Keras whenever it is imported: Keras 3 if this variable is not set, with
-# scikit-learn and matplotlib where they are installed, a fifth of the CPU time of a start; else
+# scikit-learn and matplotlib where they are installed, a quarter of the CPU time of a start; else
 # tf-keras, which training needs anyway.
 _LEGACY_KERAS = "TF_USE_LEGACY_KERAS"
 _ONEDNN = "TF_ENABLE_ONEDNN_OPTS"

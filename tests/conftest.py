@@ -3,21 +3,51 @@
 import csv
 import dataclasses
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 from pipelines.corpus.encoding import FORMATS, write_media
 
 # TensorFlow's pauses between attempts under gs:// grow from 10 ms, not from 1 s. It reads this when
 # it is imported.
 os.environ["GCS_RETRY_CONFIG_INIT_DELAY_TIME_US"] = "10000"
+# As `features.quiet` does, for tests that import TensorFlow before it does.
+os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+# Files whose tests start a cluster, and wait for it half of their time.
+_CLUSTER_FILES = ("test_cluster_faults.py", "test_flink.py", "test_strategies.py")
+# Files that would keep one process busy after all others if they came last.
+_LONG_FILES = ("test_experiments.py",)
 # Label -> frequency of its tone; soundtracks are mixtures of the tones of their labels.
 TONES = {"Low": 220.0, "Middle": 880.0, "High": 3520.0}
 # By index: every label is with and without in each split.
 _SPLITS = {0: "evaluation", 3: "evaluation", 5: "evaluation", 8: "evaluation", 11: "evaluation"}
 _SPLITS |= {6: "validation", 12: "validation"}
+
+
+class FilesAndClusters(LoadFileScheduling):
+    """Each file in one process, for the sake of its fixtures; all clusters in the same, in turn."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return "clusters" if file.endswith(_CLUSTER_FILES) else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling:
+    return FilesAndClusters(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start with what takes longest."""
+    first = (*_CLUSTER_FILES, *_LONG_FILES)
+    places = {name: place for place, name in enumerate(first)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +87,19 @@ def make_corpus(folder: Path, num_soundtracks: int) -> Corpus:
     with manifest.open("w", newline="") as file:
         csv.writer(file).writerows([("id", "uri", "labels", "split"), *rows])
     return Corpus(manifest, num_soundtracks, 2)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def single_worker() -> Iterator[None]:
+    """Without --workers, jobs in this process have one, whose decoder serves all of them.
+
+    Tests run side by side, and two decoders for each of their jobs would cost more than the work.
+    """
+    module = sys.modules.get("pipelines.runtime.process_pool")  # imported if a test runs a job
+    with pytest.MonkeyPatch.context() as patch:
+        if module:
+            patch.setattr(module, "default_workers", lambda: 1)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -9,23 +9,40 @@ import pytest
 from evaluation import embed, evaluate, score_videos
 from features.contracts import folders
 from features.contracts.documents import Metrics
-from pipelines import extract_features, prepare_dataset
+from pipelines import audit_features, extract_features, prepare_dataset
+from pipelines.audit.document import Audit
 from training import train
 
 # A folder `data/esc10` in any folder beside this repository.
 MANIFESTS = sorted(Path(__file__).parents[3].glob("*/data/esc10/clips.csv"))
 
 
-@pytest.mark.skipif(not MANIFESTS, reason="no data/esc10/clips.csv beside the repository")
-def test_clips_of_a_fold_that_was_not_trained_on(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def features(tmp_path_factory: pytest.TempPathFactory) -> str:
+    if not MANIFESTS:
+        pytest.skip("no data/esc10/clips.csv beside the repository")
     columns = ["--id-column=clip_id", "--uri-column=path", "--labels-column=label"]
+    # Takes of one source are in one fold.
     folds = ["--split-column=fold", "--split-values", "train=1,2,3", "evaluation=4"]
-    data, features, run = f"{tmp_path}/dataset", f"{tmp_path}/features", f"{tmp_path}/run"
-    scores, report = f"{tmp_path}/scores", f"{tmp_path}/report"
-
+    root = tmp_path_factory.mktemp("esc10")
+    data = f"{root}/dataset"
     prepare_dataset.main(["--manifest", str(MANIFESTS[0]), "--output", data, *columns, *folds])
-    extract_features.main(["--dataset", data, "--output", features])
-    flags = ["--steps=200", "--learning-rate=3e-4"]
+    extract_features.main(["--dataset", data, "--output", f"{root}/features"])
+    return f"{root}/features"
+
+
+def test_an_audit_gives_no_false_alarm(features: str) -> None:
+    assert audit_features.main(["--features", features]) == 0
+
+    audit = folders.read_document(features, Audit)
+    assert audit.num_leaks == 0
+    assert audit.splits["train"].num_constant > 0  # clips are padded with silence
+
+
+def test_clips_of_a_fold_that_was_not_trained_on(features: str, tmp_path: Path) -> None:
+    run, scores, report = f"{tmp_path}/run", f"{tmp_path}/scores", f"{tmp_path}/report"
+
+    flags = ["--steps=200", "--learning-rate=1e-3", "--set=width=0.25"]
     train.main(["fully_connected", "--features", features, "--output", run, *flags])
     score_videos.main(["--features", features, "--run", run, "--output", scores])
     evaluate.main(["--scores", scores, "--output", report])

@@ -208,16 +208,17 @@ def test_a_manifest_without_usable_clips_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not ESC10, reason="no data/esc10/clips.csv beside the repository")
 def test_real_clips(tmp_path: Path) -> None:
-    """The example of the documentation."""
+    """The example of the documentation, with two of the labels."""
     listing = folder_per_label.read(
         str(ESC10[0].parent / "audio"),
-        pattern=r"(?P<label>.+)/(?P<id>(?P<split>\d)-(?P<recording>\d+)-.)\.ogg",
+        pattern=r"(?P<label>dog_bark|rain)/(?P<id>(?P<split>\d)-(?P<recording>\d+)-.)\.ogg",
     )
     folds = {"1": TRAIN, "2": TRAIN, "3": VALIDATION, "4": EVALUATION}
     path = write_import(
         match_media(listing, {}, folds), listing.label_names, str(tmp_path / "clips")
     )
     flags = ["--clips", path, "--output", str(tmp_path / "corpus"), "--soundtracks", "8"]
+    flags += ["--seconds", "8", "12", "--events", "1", "3"]
 
     assert compose_soundtracks.main(flags) == 0
 

@@ -16,6 +16,7 @@ from features.errors import InputError
 from pipelines import extract_features, prepare_dataset
 from pipelines.corpus.encoding import write_media
 from pipelines.runtime import process_pool
+from pipelines.runtime.process_pool import default_workers  # not that of `single_worker`
 from tests.benchmarks.measurement import Lane, descendants
 
 RATE = 16_000
@@ -140,7 +141,8 @@ def number(wanted: int | None, *flags: str) -> int:
 def test_how_many_workers() -> None:
     local = "--runner=FnApiRunner"
     assert number(3, local) == 3
-    assert 1 <= number(None, local) <= len(os.sched_getaffinity(0))
+    assert number(None, local) == process_pool.default_workers()
+    assert 1 <= default_workers() <= len(os.sched_getaffinity(0))
     # Those of the runner itself.
     assert number(None, "--runner=FlinkRunner") == 1
     assert number(None, local, "--direct_num_workers=2") == 1
@@ -155,6 +157,6 @@ def test_how_many_workers() -> None:
 def test_memory_limits_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process_pool, "available_memory_mb", lambda: 900)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(64))
-    assert process_pool.default_workers() == 2
+    assert default_workers() == 2
     monkeypatch.setattr(process_pool, "available_memory_mb", lambda: 100)
-    assert process_pool.default_workers() == 1
+    assert default_workers() == 1
