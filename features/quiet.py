@@ -1,4 +1,4 @@
-"""TensorFlow as all our commands start it: with oneDNN, and without the dozen lines of its C++."""
+"""TensorFlow without the dozen lines that its C++ prints at every start, which would hide ours."""
 
 import os
 import sys
@@ -11,21 +11,15 @@ _LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 # scikit-learn and matplotlib where they are installed, a quarter of the CPU time of a start; else
 # tf-keras, which training needs anyway.
 _LEGACY_KERAS = "TF_USE_LEGACY_KERAS"
-_ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
 
 
 def import_tensorflow() -> None:
     """Import TensorFlow quietly; call it before the first `import tensorflow` of a process.
 
-    TensorFlow uses oneDNN by itself only on processors with AVX512-VNNI and later. With AVX2 alone
-    a step of a narrow ResNet-50 in float32 takes half of the CPU time with it. Set
-    TF_ENABLE_ONEDNN_OPTS=0 to do without.
-
     The lines come before TensorFlow's own log level holds, so they are caught at the file
     descriptor, and shown where the import fails. Set TF_CPP_MIN_LOG_LEVEL=0 to see them all.
     """
     os.environ.setdefault(_LEGACY_KERAS, "1")
-    os.environ.setdefault(_ONEDNN, "1")
     if "tensorflow" in sys.modules or _LOG_LEVEL in os.environ:
         return
     require_avx2()

@@ -19,6 +19,8 @@ from pipelines.corpus.encoding import FORMATS, write_media
 os.environ["GCS_RETRY_CONFIG_INIT_DELAY_TIME_US"] = "10000"
 # As `features.quiet` does, for tests that import TensorFlow before it does.
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+# Scores of this process are compared with those of others, which may not import `training`.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 # Files whose tests start a cluster, and wait for it half of their time.
 _CLUSTER_FILES = ("test_cluster_faults.py", "test_flink.py", "test_strategies.py")
 # Files that would keep one process busy after all others if they came last.

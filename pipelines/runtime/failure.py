@@ -7,6 +7,7 @@ from typing import ClassVar, NoReturn
 
 from features.contracts import folders
 from features.errors import InputError, JobFailedError
+from features.sound.outcome import AudioError
 from features.typed_json import Document
 
 
@@ -34,14 +35,25 @@ def fail(output: str, error: InputError | JobFailedError) -> NoReturn:
     raise error
 
 
+class PlacedError(RuntimeError):
+    """An error that nobody expected, with its place."""
+
+
 @contextlib.contextmanager
 def name_place(place: str) -> Iterator[None]:
-    """Add a place, such as a shard or a video, to an error that nobody expected in the block.
+    """Name a place, such as a shard or a video, in the message of an error that nobody expected.
 
-    A runner shows it on the submitter's terminal with the stack trace of the worker.
+    The message reaches the submitter's terminal from every runner. Notes of exceptions do not: Beam
+    takes the last line of an error for its message.
+
+    Raises:
+      PlacedError: for any error but our own.
     """
     try:
         yield
-    except Exception as error:
-        error.add_note(f"in {place}")
+    except (InputError, JobFailedError, AudioError):
         raise
+    except PlacedError as error:
+        raise PlacedError(f"{place}: {error}") from error
+    except Exception as error:
+        raise PlacedError(f"{place}: {type(error).__name__}: {error}") from error

@@ -108,7 +108,9 @@ def parse(
     # errors that it also raises.
     logging.getLogger("apache_beam").setLevel(logging.ERROR)
     logging.getLogger("apache_beam.runners.common").setLevel(logging.CRITICAL)
-    logs.configure(verbose=args.verbose, log_format=args.log_format)
+    logs.configure(
+        verbose=_is_set(args, "--verbose"), log_format=getattr(args, "log_format", "text")
+    )
     return args, PipelineOptions(rest)
 
 
