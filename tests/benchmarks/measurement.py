@@ -112,33 +112,13 @@ def _stat(pid: int) -> tuple[int, int, int, int, int]:
     return (int(fields[1]), int(fields[11]), int(fields[12]), int(fields[13]), int(fields[14]))
 
 
-def peak_memory(command: Sequence[str]) -> float:
-    """Run a command; returns the peak over time of the memory of all its processes, in MB.
-
-    Pages that processes share are counted once.
-    """
-    highest = 0.0
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    while process.poll() is None:
-        now = 0.0
-        for pid in [process.pid, *descendants(process.pid)]:
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError, StopIteration):
-                lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-                share = next(line for line in lines if line.startswith("Pss:"))
-                now += int(share.split()[1]) * 1024 / 1e6
-        highest = max(highest, now)
-        time.sleep(0.05)
-    if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, list(command))
-    return highest
-
-
 def run_and_watch_memory(command: Sequence[str]) -> tuple[float, dict[int, tuple[str, float]]]:
     """Run a command and watch its processes.
 
     Returns:
-      The peak over time of the resident memory of all processes together; and for each process, by
-      id, its command line and its own peak. In MB; a page that processes share counts in each.
+      The peak over time of the memory of all processes together, where a page that processes share
+      counts once; and for each process, by id, its command line and the peak of its resident
+      memory, in which the page counts. In MB.
     """
     highest, together = {}, 0.0
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
@@ -150,12 +130,22 @@ def run_and_watch_memory(command: Sequence[str]) -> tuple[float, dict[int, tuple
                 status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
                 name = Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ").strip()
                 highest[pid] = (name, int(status["VmHWM"].split()[0]) * 1024 / 1e6)
-                now += int(status["VmRSS"].split()[0]) * 1024 / 1e6
+                now += _proportional_mb(pid)
         together = max(together, now)
-        time.sleep(0.02)
+        time.sleep(0.05)
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, list(command))
     return together, highest
+
+
+def _proportional_mb(pid: int) -> float:
+    """Memory of a process, of each shared page the part that is its own; 0 if it has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
+    found = [line.split()[1] for line in lines if line.startswith("Pss:")]
+    return sum(map(int, found)) * 1024 / 1e6
 
 
 class Lane:

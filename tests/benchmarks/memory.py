@@ -1,10 +1,10 @@
 """Claim: memory does not grow with the length of a soundtrack.
 
-The job runs as a command on one mp4 of three hours (44.1 kHz, stereo, with a video stream).
-`peak_mb` is the resident memory of its largest process, `tree_peak_mb` that of all its processes,
-where a shared page counts in each. An mp4 of one minute shows the memory that does not depend on
-the length. The patches must equal, bit by bit, those of the whole file decoded and transformed at
-once.
+The job runs as a command with one worker on one mp4 of three hours (44.1 kHz, stereo, with a video
+stream). `peak_mb` is the resident memory of its largest process, `tree_peak_mb` that of all its
+processes, where a page that several share counts once. An mp4 of one minute shows the memory that
+does not depend on the length. The patches must equal, bit by bit, those of the whole file decoded
+and transformed at once.
 
     python -m tests.benchmarks.memory --quick
 """
@@ -53,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             _, dataset = lane(make, folder / "data", media)
             command = [sys.executable, "-m", "pipelines.extract_features"]
             command += ["--dataset", str(dataset), "--output", str(output), "--splits", "train"]
+            command += ["--workers=1"]
             together, processes = run_and_watch_memory(command)
             largest = sorted((megabytes for _, megabytes in processes.values()), reverse=True)
             peaks[length] = largest[0], together

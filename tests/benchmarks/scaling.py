@@ -22,9 +22,9 @@ from tests.benchmarks.measurement import (
     Table,
     is_quick,
     make_table,
-    peak_memory,
     report,
     require_possible,
+    run_and_watch_memory,
 )
 from tests.benchmarks.soundtracks import KINDS, write_soundtrack
 
@@ -89,7 +89,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         best, cpu = measure(lane, small, large, folder / "features", num_rounds)
         command = [sys.executable, "-m", "pipelines.extract_features", "--force"]
         command += ["--dataset", str(large), "--output", str(folder / "again"), "--splits", "train"]
-        memory = {number: peak_memory([*command, f"--workers={number}"]) for number in (1, 2, 4)}
+        memory = {
+            number: run_and_watch_memory([*command, f"--workers={number}"])[0]
+            for number in (1, 2, 4)
+        }
     report(*summarise(best, cpu, memory, num_large))
     return 0
 
