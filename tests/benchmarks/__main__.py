@@ -1,7 +1,7 @@
 """Run all benchmarks, one after the other, and render docs/benchmarks.md from what they measure.
 
-    python -m tests.benchmarks           in full: 45 minutes on two idle cores
-    python -m tests.benchmarks --quick   12 minutes; docs/ stays as it is without --write
+    python -m tests.benchmarks           in full
+    python -m tests.benchmarks --quick   docs/ stays as it is without --write
 
 Each result is written to docs/benchmarks.json when its script ends, so that a run that is
 interrupted keeps what it has measured. A script that fails is named and keeps its older result, the
