@@ -116,7 +116,7 @@ class Account:
 
 
 def score(plan: ScorePlan, output: str) -> ScoreResult:
-    """Score a shard; the traceback of an error that nobody expected names it."""
+    """Score a shard; the message of an error that nobody expected names it."""
     with name_place(f"shard {plan.key.path(SCORES)}"):
         return score_shard(plan, output)
 

@@ -253,7 +253,7 @@ def _run_and_wait(pipeline: beam.Pipeline, options: PipelineOptions, output: str
     except Exception as error:  # each runner has its own
         explained = _explain(error, output)
         if explained is error:
-            raise  # with its context, in which the shard and the video are named
+            raise  # its message names the shard and the video
         raise explained from None
     return False
 

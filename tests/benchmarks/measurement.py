@@ -116,9 +116,10 @@ def run_and_watch_memory(command: Sequence[str]) -> tuple[float, dict[int, tuple
     """Run a command and watch its processes.
 
     Returns:
-      The peak over time of the memory of all processes together, where a page that processes share
-      counts once; and for each process, by id, its command line and the peak of its resident
-      memory, in which the page counts. In MB.
+      The peak over time of the proportional memory of all processes together, of which pages that
+      are shared with processes outside the command are a part only; and for each process, by id,
+      its command line and the peak of its resident memory, in which shared pages count in full. In
+      MB.
     """
     highest, together = {}, 0.0
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)

@@ -2,7 +2,7 @@
 
 The job runs as a command with one worker on one mp4 of three hours (44.1 kHz, stereo, with a video
 stream). `peak_mb` is the resident memory of its largest process, `tree_peak_mb` that of all its
-processes, where a page that several share counts once. An mp4 of one minute shows the memory that
+processes, by their shares of shared pages. An mp4 of one minute shows the memory that
 does not depend on the length. The patches must equal, bit by bit, those of the whole file decoded
 and transformed at once.
 
