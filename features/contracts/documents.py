@@ -542,6 +542,28 @@ class ScoreCounts:
     num_with_origin: int = dataclasses.field(default=0, metadata=OMIT_DEFAULT)
 
 
+Precision = Literal["float32", "bfloat16", "int8"]
+RuntimeName = Literal["openvino", "tensorflow", "ai-edge-litert", "onnxruntime"]
+
+
+@dataclasses.dataclass(frozen=True)
+class InferenceRuntime:
+    """What applies a network; outputs of two that differ are not equal to the last bit.
+
+    Attributes:
+      name: package.
+      version: of the package.
+      precision: of the layers between the input and the outputs.
+    """
+
+    name: RuntimeName
+    version: str
+    precision: Precision
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.version} in {self.precision}"
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Scores(Document):
     """`scores.json` at the root of SCORES, of a network or of tables of another model.

@@ -1,0 +1,394 @@
+"""Networks on inference runtimes: rows of float32 in, outputs by name out.
+
+OpenVINO runs every kind of file where it is installed, because it needs less CPU time than the
+runtimes that the files were made for (docs/benchmarks.md, "Scoring"), and it alone has bfloat16 and
+int8. Without it, float32 runs on the file's own runtime. The last bits of outputs depend on the
+runtime, so its `InferenceRuntime` is part of every plan.
+"""
+
+import contextlib
+import importlib.metadata
+import importlib.util
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, Literal, Protocol
+
+import numpy as np
+
+from features.contracts.documents import InferenceRuntime, Precision, RuntimeName
+from features.errors import InputError
+from features.quiet import import_tensorflow
+from features.storage import files
+
+Kind = Literal["saved_model", "tflite", "onnx", "openvino"]
+Outputs = Mapping[str, np.ndarray]
+Shapes = Mapping[str, tuple[int | None, ...]]
+
+# The runtimes of each kind of file, the best first, and the packages that have them.
+_RUNTIMES: Final[Mapping[Kind, tuple[RuntimeName, ...]]] = {
+    "saved_model": ("openvino", "tensorflow"),
+    "tflite": ("openvino", "ai-edge-litert"),
+    "onnx": ("openvino", "onnxruntime"),
+    "openvino": ("openvino",),
+}
+_MODULES: Final[Mapping[RuntimeName, str]] = {
+    "openvino": "openvino",
+    "tensorflow": "tensorflow",
+    "ai-edge-litert": "ai_edge_litert",
+    "onnxruntime": "onnxruntime",
+}
+# Rows of one call of TensorFlow; of one request of OpenVINO, of which each core has one at a time.
+_TENSORFLOW_ROWS, _OPENVINO_ROWS = 128, 16
+_REQUESTS_PER_CORE = 4
+# Set by `--workers` in each worker, which has a part of the cores.
+_THREADS = "TF_NUM_INTRAOP_THREADS"
+
+
+class Network(Protocol):
+    """A loaded network.
+
+    Attributes:
+      runtime: what it runs on.
+      outputs: name -> shape; None for a length that depends on the input.
+      batch_size: rows of a call that keep all cores busy; None for a network whose input has no
+        axis of rows, such as a waveform.
+    """
+
+    runtime: InferenceRuntime
+    outputs: Shapes
+    batch_size: int | None
+
+    def __call__(self, batch: np.ndarray) -> Outputs:
+        """Apply the network.
+
+        Args:
+          batch: float32 [rows, ...] with any number of rows, or an input without rows.
+
+        Returns:
+          Name -> float32 [rows, ...].
+        """
+
+
+def candidates(kind: Kind, precision: Precision) -> tuple[InferenceRuntime, ...]:
+    """The installed runtimes for a kind of file, the best first.
+
+    Raises:
+      InputError: none is installed; the message says what to install.
+    """
+    wanted = _RUNTIMES[kind] if precision == "float32" else ("openvino",)
+    found = tuple(
+        InferenceRuntime(name, importlib.metadata.version(name), precision)
+        for name in wanted
+        if _is_installed(name)
+    )
+    # OpenVINO knows the tensors of TFLite, and not the names that its signatures give them.
+    if not found or (kind == "tflite" and not _is_installed("ai-edge-litert")):
+        raise InputError(
+            f"a network in {kind} with --precision {precision} needs {' or '.join(wanted)}, which "
+            f"is not installed: pip install {wanted[-1]}"
+        )
+    if precision == "bfloat16" and "BF16" not in _openvino_capabilities():
+        raise InputError(
+            "--precision bfloat16: this processor has no instructions for it (AVX512_BF16 or AMX), "
+            "and OpenVINO would compute in float32; give --precision float32 or int8"
+        )
+    return found
+
+
+def load(
+    path: str,
+    kind: Kind,
+    runtime: InferenceRuntime,
+    *,
+    signature: str | None = None,
+    batched: bool = True,
+) -> Network:
+    """Load a network.
+
+    Args:
+      path: the folder of a SavedModel, or a file; may be in a bucket.
+      kind: of the file.
+      runtime: one of `candidates`.
+      signature: of a SavedModel or TFLite; None for the default. OpenVINO reads the default alone,
+        which is the signature `patches` of our exports.
+      batched: whether the first axis of the input is of rows that do not depend on each other.
+
+    Raises:
+      InputError: another version of the runtime is installed, or it cannot read the network.
+    """
+    installed = {each.name: each for each in candidates(kind, runtime.precision)}
+    if installed.get(runtime.name) != runtime:
+        present = ", ".join(str(each) for each in installed.values())
+        raise InputError(
+            f"the job was planned for {runtime}, and this machine has {present}: install the same "
+            f"version on all machines (pip install {runtime.name}=={runtime.version})"
+        )
+    with _local_copy(path) as local:
+        try:
+            return _load(local, runtime, signature, batched)
+        except (RuntimeError, ValueError, OSError) as error:
+            raise InputError(f"{path}: {runtime.name} cannot load it: {error}") from error
+
+
+def _load(path: str, runtime: InferenceRuntime, signature: str | None, batched: bool) -> Network:
+    match runtime.name:
+        case "openvino":
+            return _OpenVino(path, runtime, signature, batched)
+        case "onnxruntime":
+            return _OnnxRuntime(path, runtime, batched)
+        case "ai-edge-litert":
+            return _TfLite(path, runtime, signature, batched)
+        case "tensorflow":
+            return _TensorFlow(path, runtime, signature, batched)
+
+
+def _is_installed(name: RuntimeName) -> bool:
+    return importlib.util.find_spec(_MODULES[name]) is not None
+
+
+def import_openvino() -> Any:
+    """Import OpenVINO without its telemetry, which sends an event to Google at each import.
+
+    OpenVINO and NNCF do without the package if it cannot be imported.
+    """
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+    import openvino
+
+    return openvino
+
+
+def _openvino_capabilities() -> list[str]:
+    return import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+@contextlib.contextmanager
+def _local_copy(path: str) -> Iterator[str]:
+    """The path itself, or for the block a copy of a file or folder that is in a bucket."""
+    if "://" not in path:
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        found = [path] if files.exists(path) else _files_below(path)
+        for file in found:
+            target = Path(folder, "network", file.removeprefix(path).lstrip("/"))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(files.read_bytes(file))
+        yield f"{folder}/network"
+
+
+def _files_below(folder: str) -> list[str]:
+    return [file for depth in ("*", "*/*") for file in files.list_files(folder, depth)]
+
+
+def _num_threads() -> int:
+    return int(os.environ.get(_THREADS) or len(os.sched_getaffinity(0)))
+
+
+class _TensorFlow:
+    """A signature of a SavedModel in TensorFlow."""
+
+    def __init__(
+        self, path: str, runtime: InferenceRuntime, signature: str | None, batched: bool
+    ) -> None:
+        # Imported here, since commands that only build a graph of stages do without its 5 s.
+        import_tensorflow()
+        import tensorflow as tf
+
+        self._to_tensor = tf.constant
+        self._model = tf.saved_model.load(path)
+        signatures = self._model.signatures
+        name = signature or "serving_default"
+        if name not in signatures:
+            raise ValueError(f"it has no signature {name}, but: {', '.join(signatures)}")
+        self._apply = signatures[name]
+        (self._input,) = self._apply.structured_input_signature[1]
+        self.runtime = runtime
+        self.outputs: Shapes = {
+            output: tuple(spec.shape.as_list())
+            for output, spec in self._apply.structured_outputs.items()
+        }
+        self.batch_size = _TENSORFLOW_ROWS if batched else None
+
+    def __call__(self, batch: np.ndarray) -> Outputs:
+        if self.batch_size is None:
+            return self._call(batch)
+        return _in_pieces(self._call, batch, self.batch_size)
+
+    def _call(self, batch: np.ndarray) -> Outputs:
+        outputs = self._apply(**{self._input: self._to_tensor(batch)})
+        return {name: tensor.numpy() for name, tensor in outputs.items()}
+
+
+def _tflite_interpreter(path: str) -> Any:
+    from ai_edge_litert.interpreter import Interpreter
+
+    return Interpreter(path, num_threads=_num_threads())
+
+
+class _TfLite:
+    """A TFLite file in LiteRT. Without signatures, outputs have the names of their tensors."""
+
+    def __init__(
+        self, path: str, runtime: InferenceRuntime, signature: str | None, batched: bool
+    ) -> None:
+        self._interpreter = interpreter = _tflite_interpreter(path)
+        if interpreter.get_signature_list():
+            runner = interpreter.get_signature_runner(signature)
+            (name,) = runner.get_input_details()
+            details = runner.get_output_details()
+            self._call: Callable[[np.ndarray], Outputs] = lambda batch: runner(**{name: batch})
+        else:
+            details = {detail["name"]: detail for detail in interpreter.get_output_details()}
+            self._call = self._invoke
+        self.runtime = runtime
+        self.outputs: Shapes = {
+            name: tuple(None if length < 0 else int(length) for length in detail["shape_signature"])
+            for name, detail in details.items()
+        }
+        self.batch_size = _TENSORFLOW_ROWS if batched else None
+
+    def __call__(self, batch: np.ndarray) -> Outputs:
+        if self.batch_size is None:
+            return self._call(batch)
+        return _in_pieces(self._call, batch, self.batch_size)
+
+    def _invoke(self, batch: np.ndarray) -> Outputs:
+        (node,) = self._interpreter.get_input_details()
+        if tuple(node["shape"]) != batch.shape:
+            self._interpreter.resize_tensor_input(node["index"], batch.shape)
+        self._interpreter.allocate_tensors()
+        self._interpreter.set_tensor(node["index"], batch)
+        self._interpreter.invoke()
+        found = self._interpreter.get_output_details()
+        return {detail["name"]: self._interpreter.get_tensor(detail["index"]) for detail in found}
+
+
+class _OnnxRuntime:
+    """An ONNX file in ONNX Runtime."""
+
+    def __init__(self, path: str, runtime: InferenceRuntime, batched: bool) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = _num_threads()
+        self._session = onnxruntime.InferenceSession(
+            path, options, providers=["CPUExecutionProvider"]
+        )
+        (self._input,) = (node.name for node in self._session.get_inputs())
+        self.runtime = runtime
+        self.outputs: Shapes = {
+            node.name: tuple(length if isinstance(length, int) else None for length in node.shape)
+            for node in self._session.get_outputs()
+        }
+        self.batch_size = _TENSORFLOW_ROWS if batched else None
+
+    def __call__(self, batch: np.ndarray) -> Outputs:
+        if self.batch_size is None:
+            return self._call(batch)
+        return _in_pieces(self._call, batch, self.batch_size)
+
+    def _call(self, batch: np.ndarray) -> Outputs:
+        values = self._session.run(list(self.outputs), {self._input: batch})
+        return dict(zip(self.outputs, values, strict=True))
+
+
+class _OpenVino:
+    """Any file in OpenVINO: small pieces of a batch, one on each core at a time.
+
+    A piece fits in the cache of its core, and cores do not wait for each other within it.
+    """
+
+    def __init__(
+        self, path: str, runtime: InferenceRuntime, signature: str | None, batched: bool
+    ) -> None:
+        openvino = import_openvino()
+        core = openvino.Core()
+        model = core.read_model(path)
+        if len(model.inputs) != 1:
+            raise ValueError(f"it has {len(model.inputs)} inputs, expected one")
+        names = [min(output.get_names()) for output in model.outputs]
+        if path.endswith(".tflite"):
+            names = _signature_names(path, signature, names)
+        self.outputs: Shapes = {
+            name: tuple(None if length.is_dynamic else length.get_length() for length in shape)
+            for name, shape in zip(
+                names, (output.partial_shape for output in model.outputs), strict=True
+            )
+        }
+        num_threads = _num_threads()
+        if batched:
+            shape = model.inputs[0].partial_shape
+            shape[0] = _OPENVINO_ROWS
+            model.reshape(shape)
+        compiled = core.compile_model(
+            model,
+            "CPU",
+            {
+                "INFERENCE_PRECISION_HINT": "bf16" if runtime.precision == "bfloat16" else "f32",
+                "INFERENCE_NUM_THREADS": num_threads,
+                "NUM_STREAMS": num_threads if batched else 1,
+                # Processes that run side by side would be pinned to the same cores.
+                "ENABLE_CPU_PINNING": False,
+            },
+        )
+        self.runtime = runtime
+        self._names = names
+        self._requests = openvino.AsyncInferQueue(compiled, num_threads if batched else 1)
+        self.batch_size = _OPENVINO_ROWS * _REQUESTS_PER_CORE * num_threads if batched else None
+
+    def __call__(self, batch: np.ndarray) -> Outputs:
+        if self.batch_size is None:
+            request = self._requests[0]
+            request.infer([batch])
+            return self._copy_outputs(request)
+        pieces: dict[int, Outputs] = {}
+        self._requests.set_callback(
+            lambda request, start: pieces.__setitem__(start, self._copy_outputs(request))
+        )
+        for start in range(0, len(batch), _OPENVINO_ROWS):
+            self._requests.start_async([_padded(batch[start:], _OPENVINO_ROWS)], start)
+        self._requests.wait_all()
+        return _concatenate([pieces[start] for start in sorted(pieces)], len(batch))
+
+    def _copy_outputs(self, request: Any) -> Outputs:
+        # The next piece overwrites the tensors of a request.
+        return {
+            name: request.get_output_tensor(index).data.copy()
+            for index, name in enumerate(self._names)
+        }
+
+
+def _signature_names(path: str, signature: str | None, tensors: list[str]) -> list[str]:
+    """The outputs of a signature of TFLite, by the names of the tensors that OpenVINO has."""
+    interpreter = _tflite_interpreter(path)
+    if not interpreter.get_signature_list():
+        return tensors
+    details = interpreter.get_signature_runner(signature).get_output_details()
+    names = {detail["name"]: name for name, detail in details.items()}
+    if names.keys() != set(tensors):
+        raise ValueError(
+            "OpenVINO reads the first graph of the file, which is of another signature"
+        )
+    return [names[tensor] for tensor in tensors]
+
+
+def _in_pieces(apply: Callable[[np.ndarray], Outputs], batch: np.ndarray, rows: int) -> Outputs:
+    """Apply a network to pieces of one shape, for which runtimes plan once."""
+    starts = range(0, len(batch), rows)
+    return _concatenate([apply(_padded(batch[start:], rows)) for start in starts], len(batch))
+
+
+def _padded(batch: np.ndarray, rows: int) -> np.ndarray:
+    """The first rows of a batch; zeros where it has fewer."""
+    if len(batch) >= rows:
+        return batch[:rows]
+    padded = np.zeros((rows, *batch.shape[1:]), batch.dtype)
+    padded[: len(batch)] = batch
+    return padded
+
+
+def _concatenate(pieces: list[Outputs], rows: int) -> Outputs:
+    return {name: np.concatenate([piece[name] for piece in pieces])[:rows] for name in pieces[0]}

@@ -1,0 +1,163 @@
+"""Networks in several formats on all installed runtimes, against the same network in NumPy."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf2onnx
+
+from features.contracts.documents import InferenceRuntime
+from features.errors import InputError
+from pipelines.runtime import inference
+
+_RNG = np.random.default_rng(3)
+_WEIGHTS = _RNG.normal(0, 0.3, (6 * 4, 5)).astype(np.float32)
+
+
+def expected(patches: np.ndarray) -> dict[str, np.ndarray]:
+    logits = patches.reshape(len(patches), -1) @ _WEIGHTS
+    return {"logits": logits, "scores": 1 / (1 + np.exp(-logits))}
+
+
+class Module(tf.Module):
+    def __init__(self) -> None:
+        self.weights = tf.Variable(_WEIGHTS)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 6, 4], tf.float32, "patches")])
+    def patches(self, patches: tf.Tensor) -> dict[str, tf.Tensor]:
+        logits = tf.reshape(patches, [-1, 24]) @ self.weights
+        return {"logits": logits, "scores": tf.sigmoid(logits)}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, "waveform")])
+    def waveform(self, waveform: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"frames": tf.signal.frame(waveform, 4, 4)}
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Kind -> path of the same network; `waveform` is another, without an axis of rows."""
+    root = tmp_path_factory.mktemp("networks")
+    module = Module()
+    for name, function in (("saved_model", module.patches), ("waveform", module.waveform)):
+        signatures = {"serving_default": function, "patches": module.patches}
+        tf.saved_model.save(module, str(root / name), signatures=signatures)
+    converter = tf.lite.TFLiteConverter.from_saved_model(
+        str(root / "saved_model"), signature_keys=["serving_default"]
+    )
+    (root / "tflite").write_bytes(converter.convert())
+    tf2onnx.convert.from_function(
+        tf.function(lambda values: module.patches(values)),
+        [tf.TensorSpec([None, 6, 4], tf.float32, "patches")],
+        output_path=str(root / "onnx"),
+    )
+    (root / "onnx").rename(root / "network.onnx")
+    (root / "tflite").rename(root / "network.tflite")
+    return {
+        "saved_model": f"{root}/saved_model",
+        "tflite": f"{root}/network.tflite",
+        "onnx": f"{root}/network.onnx",
+        "waveform": f"{root}/waveform",
+    }
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("saved_model", "openvino"),
+        ("saved_model", "tensorflow"),
+        ("tflite", "openvino"),
+        ("tflite", "ai-edge-litert"),
+        ("onnx", "openvino"),
+        ("onnx", "onnxruntime"),
+    ],
+)
+def test_every_runtime_gives_the_outputs_by_name(
+    networks: dict[str, str], kind: inference.Kind, name: str
+) -> None:
+    found = {each.name: each for each in inference.candidates(kind, "float32")}
+    assert next(iter(found)) == "openvino"
+    network = inference.load(networks[kind], kind, found[name])
+
+    assert network.runtime.name == name
+    assert {output: shape[-1] for output, shape in network.outputs.items()} == {
+        "logits": 5,
+        "scores": 5,
+    }
+    for rows in (1, 16, 333):  # part of a piece, a piece, several calls
+        patches = _RNG.normal(0, 1, (rows, 6, 4)).astype(np.float32)
+        outputs = network(patches)
+        for output, values in expected(patches).items():
+            np.testing.assert_allclose(outputs[output], values, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["openvino", "tensorflow"])
+def test_a_waveform_has_no_rows(networks: dict[str, str], name: str) -> None:
+    (runtime,) = (
+        each for each in inference.candidates("saved_model", "float32") if each.name == name
+    )
+    network = inference.load(networks["waveform"], "saved_model", runtime, batched=False)
+    waveform = np.arange(10, dtype=np.float32)
+
+    assert network.batch_size is None
+    np.testing.assert_array_equal(network(waveform)["frames"], waveform[:8].reshape(2, 4))
+
+
+def test_another_version_or_a_damaged_network_is_refused(
+    networks: dict[str, str], tmp_path: Path
+) -> None:
+    planned = InferenceRuntime("openvino", "2020.1", "float32")
+    with pytest.raises(InputError, match=r"planned for openvino 2020.1 in float32, and this machi"):
+        inference.load(networks["onnx"], "onnx", planned)
+    (tmp_path / "broken.tflite").write_bytes(b"TFL3" * 9)
+    for runtime in inference.candidates("tflite", "float32"):
+        with pytest.raises(InputError, match=r"broken.tflite: .* cannot load it"):
+            inference.load(f"{tmp_path}/broken.tflite", "tflite", runtime)
+
+
+def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    find_spec = importlib.util.find_spec
+    without = {"openvino", "onnxruntime"}
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name in without else find_spec(name)
+    )
+    (runtime,) = inference.candidates("saved_model", "float32")
+    assert runtime.name == "tensorflow"
+    assert [each.name for each in inference.candidates("tflite", "float32")] == ["ai-edge-litert"]
+    with pytest.raises(InputError, match="int8 needs openvino, which is not installed: pip insta"):
+        inference.candidates("saved_model", "int8")
+    without.add("ai_edge_litert")
+    for kind, package in (("tflite", "ai-edge-litert"), ("onnx", "onnxruntime")):
+        with pytest.raises(InputError, match=f"needs openvino or .*: pip install {package}"):
+            inference.candidates(kind, "float32")
+
+
+def test_bfloat16_needs_its_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inference, "_openvino_capabilities", lambda: ["FP32", "INT8"])
+    with pytest.raises(InputError, match="bfloat16: this processor has no instructions for it"):
+        inference.candidates("saved_model", "bfloat16")
+    monkeypatch.setattr(inference, "_openvino_capabilities", lambda: ["FP32", "BF16"])
+    assert inference.candidates("saved_model", "bfloat16")[0].precision == "bfloat16"
+
+
+def test_nothing_leaves_the_machine(networks: dict[str, str], tmp_path: Path) -> None:
+    """A process without telemetry opens no connection; the package would at its import."""
+    program = f"""
+import sys
+def refuse(event, arguments):
+    assert event not in ("socket.connect", "socket.getaddrinfo", "subprocess.Popen"), arguments
+sys.addaudithook(refuse)
+from pipelines.runtime import inference
+(runtime, *_) = inference.candidates("onnx", "float32")
+inference.load({networks["onnx"]!r}, "onnx", runtime)
+import openvino.tools.ovc
+assert openvino.tools.ovc.telemetry.__class__.__module__ == "openvino.tools.ovc.telemetry_stub"
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], env={"HOME": str(tmp_path)}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.iterdir()) == []
