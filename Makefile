@@ -26,7 +26,7 @@ MANIFEST :=
 DATASET_FLAGS :=
 DEMO := demo$(if $(MANIFEST),-$(basename $(notdir $(MANIFEST))))
 RECIPE := resnet50
-TRAIN_FLAGS := --batch-size 32 --steps 300 --set width=0.25
+TRAIN_FLAGS := --batch-size 32 --steps 150 --set width=0.25
 DEMO_MANIFEST := $(or $(MANIFEST),$(DEMO)/corpus/manifest.csv)
 RUN := $(DEMO)/$(RECIPE)
 # What the tests on Flink run: a job server of Beam with Flink in it, this one or your own.
