@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from evaluation.metrics import jackknife
+from evaluation.metrics.class_interval import auc_interval
 from evaluation.metrics.jackknife import LeftOut
 from evaluation.metrics.origins import MIN_ORIGINS
 from evaluation.metrics.passes import Measurement
@@ -224,6 +225,7 @@ def explain_interval(intervals: Intervals) -> tuple[str, str | None]:
 def per_class_table(classes: ClassMetrics, vocabulary: Vocabulary) -> pa.Table:
     """The content of `per_class.parquet`; null where a metric is undefined."""
     undefined = ~classes.defined
+    low, high = auc_interval(classes.auc, classes.positives, classes.negatives)
     return pa.table(
         {
             "label": np.arange(len(vocabulary), dtype=np.int32),
@@ -233,6 +235,8 @@ def per_class_table(classes: ClassMetrics, vocabulary: Vocabulary) -> pa.Table:
             "positives": classes.positives,
             "negatives": classes.negatives,
             "auc": pa.array(classes.auc, mask=undefined),
+            "auc_low": pa.array(low, mask=undefined),
+            "auc_high": pa.array(high, mask=undefined),
             "d_prime": pa.array(ranking.d_prime(classes.auc), mask=undefined),
             "ap": pa.array(classes.ap, mask=undefined),
         }

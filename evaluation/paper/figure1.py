@@ -9,9 +9,12 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
+from evaluation.metrics.class_interval import MIN_POSITIVES
 from evaluation.metrics.summary import PER_CLASS
 from evaluation.paper.drawing import COLUMN_WIDTH, check_output, draw
 from evaluation.report.page import FIGURE_COLOURS
@@ -23,8 +26,9 @@ from features.storage import files
 
 _DESCRIPTION = """\
 Draw Figure 1 of the paper from a report: the d-prime of each class against its
-prior, coloured by average precision, as PDF, SVG or PNG. The paper shows a
-random 20 % of 30,871 classes: --share 0.2.
+prior, coloured by average precision, as PDF, SVG or PNG; classes of fewer than
+10 positives are hollow. The paper shows a random 20 % of 30,871 classes:
+--share 0.2.
 """
 # More points are drawn as pixels even in PDF and SVG, which viewers would display slowly.
 _MAX_VECTOR_POINTS = 5000
@@ -74,32 +78,36 @@ def fill(figure: Figure, per_class: pa.Table) -> None:
       figure: without axes.
       per_class: rows of `per_class.parquet` that have a d' and a prior.
     """
-    prior, d_prime, ap = (
-        per_class[name].to_numpy(zero_copy_only=False) for name in ("prior", "d_prime", "ap")
+    prior, d_prime, ap, positives = (
+        per_class[name].to_numpy(zero_copy_only=False)
+        for name in ("prior", "d_prime", "ap", "positives")
     )
     axes = figure.add_subplot()
     finite = np.isfinite(d_prime)
     top = np.ceil(max(1.0, d_prime[finite].max(initial=1.0)) + 0.1)
     bottom = np.floor(d_prime[finite].min(initial=0.0))
     size = 10 if len(prior) <= 500 else 4 if len(prior) <= _MAX_VECTOR_POINTS else 1
-    # A perfect class has no finite d' and is a triangle at the edge.
+    colours = ScalarMappable(Normalize(0.0, 1.0), FIGURE_COLOURS)
+    figure.colorbar(colours, ax=axes, label="average precision", pad=0.03, aspect=30)
+    of_ap, grey = colours.to_rgba(ap), to_rgba("#575e67")
+    # A class of few positives is hollow. A perfect class has no finite d' and is a triangle at the
+    # edge.
+    few = positives < MIN_POSITIVES
+    faces = np.where(few[:, None], to_rgba("none"), of_ap)
+    edges = np.where(few[:, None], of_ap, grey)
+    widths = np.where(few, 0.5, 0.2 if size > 1 else 0.0)
     for shown, marker in ((finite, "o"), (d_prime > top, "^"), (d_prime < bottom, "v")):
-        points = axes.scatter(
+        axes.scatter(
             prior[shown],
             np.clip(d_prime[shown], bottom, top),
             s=size,
             marker=marker,
-            linewidths=0.2 if size > 1 else 0,
-            edgecolors="#575e67",
+            facecolors=faces[shown],
+            edgecolors=edges[shown],
+            linewidths=widths[shown],
             clip_on=False,
             rasterized=len(prior) > _MAX_VECTOR_POINTS,
-            c=ap[shown],
-            cmap=FIGURE_COLOURS,
-            vmin=0.0,
-            vmax=1.0,
         )
-        if marker == "o":
-            figure.colorbar(points, ax=axes, label="average precision", pad=0.03, aspect=30)
     axes.set(
         xscale="log",
         ylim=(bottom, top),

@@ -14,6 +14,7 @@ import matplotlib.image
 import numpy as np
 import pyarrow as pa
 
+from evaluation.metrics.class_interval import MIN_POSITIVES
 from evaluation.metrics.summary import explain_interval
 from evaluation.report.clip import Clip
 from evaluation.report.figure import (
@@ -37,6 +38,8 @@ _COLUMNS = (
     "positives",
     "negatives",
     "auc",
+    "auc_low",
+    "auc_high",
     "d_prime",
     "ap",
 )
@@ -70,6 +73,7 @@ def render_report(
     *,
     best: Sequence[ClassExamples],
     worst: Sequence[ClassExamples],
+    are_certain: bool,
     confusion: pa.Table,
     soundtrack: tuple[SoundtrackView, Clip | None] | None,
 ) -> str:
@@ -80,6 +84,7 @@ def render_report(
       per_class: `per_class.parquet`.
       best: classes of the highest AUC, the best first.
       worst: classes of the lowest AUC, the worst first.
+      are_certain: whether the AUC of these classes is not explained by chance.
       confusion: `confusion.parquet`.
       soundtrack: a soundtrack to show over time, and its sound.
 
@@ -95,10 +100,17 @@ def render_report(
             format_version=Metrics.VERSION,
             best=best,
             worst=worst,
+            are_certain=are_certain,
+            min_positives=MIN_POSITIVES,
             confusion=_confusion_rows(confusion, per_class),
             plot=None if soundtrack is None else _plot(*soundtrack),
             colours=_colours(),
-            data={"columns": _COLUMNS, "rows": _table_rows(per_class), "colours": _colours()},
+            data={
+                "columns": _COLUMNS,
+                "rows": _table_rows(per_class),
+                "colours": _colours(),
+                "min_positives": MIN_POSITIVES,
+            },
         )
     )
 

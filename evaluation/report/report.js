@@ -9,7 +9,7 @@
   };
 
   // The table of classes.
-  const NUMERIC = ["prior", "positives", "negatives", "auc", "d_prime", "ap"];
+  const NUMERIC = ["prior", "positives", "negatives", "auc", "auc_low", "auc_high", "d_prime", "ap"];
   const classes = data.rows.map((row) => {
     const entry = Object.fromEntries(data.columns.map((column, i) => [column, row[i]]));
     // JSON has no infinity; it is a string that Number() parses.
@@ -27,6 +27,7 @@
     const small = value > 0 && value < 0.001;
     return (small ? value.toPrecision(2) : value.toFixed(3)).replace("-", "−");
   };
+  const interval = (low, high) => (low === null ? "–" : `${metric(low)} to ${metric(high)}`);
   const count = (value) => value.toLocaleString("en");
   const twoDigits = { minimumSignificantDigits: 2, maximumSignificantDigits: 2 };
   const percents = new Intl.NumberFormat("en", { style: "percent", ...twoDigits });
@@ -50,6 +51,7 @@
       name,
       ap,
       element("td", metric(entry.auc)),
+      element("td", interval(entry.auc_low, entry.auc_high)),
       element("td", metric(entry.d_prime)),
       element("td", percent(entry.prior)),
       element("td", count(entry.positives)),
@@ -205,8 +207,6 @@
     pen.fillText("d′, in standard deviations", MARGIN.left - 16, 9);
 
     const radius = points.length > 5000 ? 2 : points.length > 500 ? 3 : 5;
-    pen.strokeStyle = ink("--soft");
-    pen.lineWidth = 0.5;
     places = points.map(({ entry, prior }) => {
       // An infinite d' is drawn at the edge, as a triangle that points up or down.
       const value = Math.min(Math.max(entry.d_prime, low), high);
@@ -221,7 +221,16 @@
         pen.lineTo(at[0], at[1] - up * (radius + 1));
         pen.closePath();
       }
+      // Of few positives: hollow, in its colour.
+      if (entry.positives < data.min_positives) {
+        pen.strokeStyle = pen.fillStyle;
+        pen.lineWidth = 1.5;
+        pen.stroke();
+        return at;
+      }
       pen.fill();
+      pen.strokeStyle = ink("--soft");
+      pen.lineWidth = 0.5;
       if (radius > 2) pen.stroke();
       return at;
     });

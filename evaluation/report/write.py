@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from evaluation.metrics import examples, summary
+from evaluation.metrics import class_interval, examples, summary
 from evaluation.report import soundtrack
 from evaluation.report.clip import Clip
 from evaluation.report.figure import SoundtrackView
@@ -59,7 +59,7 @@ def write(pages: Pages, metrics: Metrics) -> None:
         _read_table(files.join(pages.output, name))
         for name in (summary.PER_CLASS, examples.EXAMPLES, examples.CONFUSION)
     )
-    best, worst = best_and_worst(per_class, pages.num_examples)
+    best, worst, are_certain = best_and_worst(per_class, pages.num_examples)
     shown = {
         row[kind]
         for row in example_rows.take(pa.array(best + worst, pa.int64())).to_pylist()
@@ -84,23 +84,34 @@ def write(pages: Pages, metrics: Metrics) -> None:
         per_class,
         best=[_class_examples(label, per_class, example_rows, links) for label in best],
         worst=[_class_examples(label, per_class, example_rows, links) for label in worst],
+        are_certain=are_certain,
         confusion=confusion,
         soundtrack=main_soundtrack,
     )
     files.write_bytes(files.join(pages.output, REPORT), report.encode())
 
 
-def best_and_worst(per_class: pa.Table, count: int) -> tuple[list[int], list[int]]:
+def best_and_worst(per_class: pa.Table, count: int) -> tuple[list[int], list[int], bool]:
     """The labels of the highest and of the lowest AUC, of equal AUC by AP; no label is in both.
 
-    Unlike AP, AUC does not depend on the frequency of a class.
+    Unlike AP, AUC does not depend on the frequency of a class. Among many classes of few positives
+    some have any AUC by chance, so the labels are of those that chance does not explain
+    (`class_interval.beyond_chance`); of all, where fewer than two are.
+
+    Returns:
+      The best and the worst, and whether chance explains none of them.
     """
-    auc, ap = (
-        per_class[name].to_numpy(zero_copy_only=False).astype(np.float64) for name in ("auc", "ap")
+    names = ("auc", "ap", "auc_low", "auc_high", "positives")
+    auc, ap, low, high, positives = (
+        per_class[name].to_numpy(zero_copy_only=False).astype(np.float64) for name in names
     )
-    order = np.lexsort((-ap, -auc))[: int(np.isfinite(auc).sum())]  # NaN is sorted last
+    defined = np.isfinite(auc)
+    certain = defined & class_interval.beyond_chance(low, high, positives)
+    are_certain = bool(certain.sum() >= 2)
+    candidates = np.flatnonzero(certain if are_certain else defined)
+    order = candidates[np.lexsort((-ap[candidates], -auc[candidates]))]
     count = min(count, len(order) // 2)
-    return order[:count].tolist(), order[::-1][:count].tolist()
+    return order[:count].tolist(), order[::-1][:count].tolist(), are_certain
 
 
 def _class_examples(

@@ -2,6 +2,7 @@
 
 import math
 
+import matplotlib
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -9,6 +10,7 @@ from matplotlib.figure import Figure
 
 from evaluation.paper import figure1, figure2
 from evaluation.paper.drawing import draw
+from evaluation.report.page import FIGURE_COLOURS
 from features.errors import InputError
 from tests.evaluation.report.test_page import make_per_class, make_view
 
@@ -27,8 +29,13 @@ def test_figure_1_has_a_point_for_each_class_that_has_a_d_prime():
     assert above.tolist() == [[0.1, top]]  # infinite: at the edge
     assert axes.get_yticklabels()[-1].get_text() == "∞"
     assert len(below) == 0
-    # AP of a class is its colour, on a scale that is the same for every figure.
-    assert axes.collections[0].get_clim() == (0, 1)
+    # AP of a class is its colour, on a scale that is the same for every figure; a class of one
+    # positive and one of seven are hollow.
+    colours = matplotlib.colormaps[FIGURE_COLOURS]([0.5, 0.0004, 0.125])
+    filled, hollow = axes.collections[0].get_facecolors(), axes.collections[0].get_edgecolors()
+    np.testing.assert_allclose(filled[0], colours[0])
+    np.testing.assert_allclose(filled[1:, 3], 0)
+    np.testing.assert_allclose(hollow[1:], colours[1:])
 
 
 def test_figure_1_may_show_a_share_of_the_classes():

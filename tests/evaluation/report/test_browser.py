@@ -40,6 +40,7 @@ def pages(tmp_path_factory):
             make_large_table(),
             best=[],
             worst=[],
+            are_certain=False,
             confusion=make_confusion(),
             soundtrack=None,
         ),
@@ -64,6 +65,8 @@ def make_large_table():
             "positives": positives,
             "negatives": 100_000 - positives,
             "auc": auc,
+            "auc_low": auc - 0.1,
+            "auc_high": auc,
             "d_prime": d_prime(auc),
             "ap": rng.random(NUM_CLASSES),
         }

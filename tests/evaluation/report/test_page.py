@@ -25,6 +25,8 @@ from features.front_end.params import LogMelParams
 
 NAMES = ["Speech", "</script><b>Drum", "\"quoted\" & 'single'", "موسيقى", "歌", "{{ 7 * 7 }}"]
 AUC = [0.9, 1.0, 0.75, None, 0.5, 0.25]
+AUC_LOW = [0.89, 0.93, 0.08, None, 0.27, 0.13]
+AUC_HIGH = [0.91, 1.0, 0.99, None, 0.73, 0.44]
 D_PRIME = [1.8124, math.inf, 0.9539, None, 0.0, -0.9539]
 AP = [0.5, 1.0, 0.0004, None, math.nan, 0.125]
 NO_INTERVALS = Intervals(
@@ -76,6 +78,8 @@ def make_per_class():
             "positives": pa.array([6000, 33, 1, 0, 5, 7], pa.int64()),
             "negatives": pa.array([5966, 11933, 11965, 0, 11961, 11959], pa.int64()),
             "auc": pa.array(AUC, pa.float64()),
+            "auc_low": pa.array(AUC_LOW, pa.float64()),
+            "auc_high": pa.array(AUC_HIGH, pa.float64()),
             "d_prime": pa.array(D_PRIME, pa.float64()),
             "ap": pa.array(AP, pa.float64()),
         }
@@ -125,6 +129,7 @@ def report(metrics=None, per_class=None, soundtrack=None):
         make_per_class() if per_class is None else per_class,
         confusion=make_confusion(),
         soundtrack=soundtrack,
+        are_certain=True,
         **make_examples(),
     )
 

@@ -1,0 +1,27 @@
+"""Which classes the report shows as the best and the worst."""
+
+import numpy as np
+import pyarrow as pa
+
+from evaluation.metrics.class_interval import auc_interval
+from evaluation.report.write import best_and_worst
+
+
+def table(auc: list[float], positives: list[int]) -> pa.Table:
+    counts = np.array(positives)
+    low, high = auc_interval(np.array(auc), counts, 1_000 - counts)
+    return pa.table(
+        {"auc": auc, "ap": auc, "auc_low": low, "auc_high": high, "positives": positives}
+    )
+
+
+def test_a_class_of_one_video_does_not_lead() -> None:
+    #          one video, certain, certain, chance, certain, undefined
+    per_class = table([1.0, 0.9, 0.8, 0.55, 0.2, np.nan], [1, 40, 40, 40, 40, 0])
+    assert best_and_worst(per_class, 2) == ([1], [4], True)
+    assert best_and_worst(per_class, 0) == ([], [], True)
+
+
+def test_a_set_too_small_for_certainty_shows_all_and_says_so() -> None:
+    per_class = table([1.0, 0.9, 0.6, 0.1], [1, 9, 3, 2])
+    assert best_and_worst(per_class, 2) == ([0, 1], [3, 2], False)
