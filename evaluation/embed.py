@@ -18,7 +18,7 @@ from features.contracts.export import find_export, fingerprint_weights
 from features.errors import FAILED, OK, run_command
 from features.sound.outcome import AudioError, Outcome
 from features.storage import files
-from pipelines.runtime.model import load_model
+from pipelines.runtime.model import add_precision_flag, choose_runtime, load_model
 
 _DESCRIPTION = """\
 Write the embeddings of media files: the last hidden layer of a trained network,
@@ -26,9 +26,9 @@ a vector per patch of 0.96 s, which is close to the vectors of similar sounds.
 The table has the columns `file`, `start_seconds` and `embedding`. A file that
 cannot be used is listed and left out, and the exit code is 1.
 """
-# Key of the table's metadata: fingerprint of the weights. Embeddings of different networks are not
-# comparable.
-NETWORK = b"network"
+# Keys of the table's metadata: fingerprint of the weights, and what applied the network. Embeddings
+# of different networks are not comparable.
+NETWORK, RUNTIME = b"network", b"runtime"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -42,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     add("files", metavar="FILE", nargs="+", help="media file or URI")
     add("--run", required=True, help="folder made by training.train, or a copy of its export")
     add("--output", required=True, help="the Parquet file to write")
+    add_precision_flag(parser)
     return parser
 
 
@@ -49,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     args = _parser().parse_args(argv)
     export = find_export(files.absolute(args.run))
-    model = load_model(export)
+    model = load_model(export, choose_runtime(args.precision))
     media.require_log_mel(model.front_end)
     schema = pa.schema(
         [
@@ -57,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             ("start_seconds", pa.float32()),
             ("embedding", pa.list_(pa.float32(), model.num_units)),
         ],
-        metadata={NETWORK: fingerprint_weights(export)},
+        metadata={NETWORK: fingerprint_weights(export), RUNTIME: str(model.runtime)},
     )
     num_patches = 0
     rejects: collections.Counter[str] = collections.Counter()

@@ -10,6 +10,7 @@ import functools
 from collections.abc import Sequence
 
 import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.pvalue import AsSingleton
 
 from evaluation.metrics.selection import groups_of
@@ -17,7 +18,7 @@ from evaluation.scoring import media, stages
 from evaluation.scoring.shard import EMBEDDINGS, FRAMES, SCORES, Network
 from features import terminal
 from features.contracts import folders, labels, sharding, shards
-from features.contracts.documents import Dataset, Features, Run, Scores
+from features.contracts.documents import Dataset, Features, Run, Scores, ScoresPlan
 from features.contracts.export import (
     find_export,
     fingerprint_weights,
@@ -32,6 +33,7 @@ from features.front_end.front_end import FrontEnd
 from features.storage import files
 from pipelines.runtime import launch, process_pool
 from pipelines.runtime.counters import CountElements
+from pipelines.runtime.model import add_precision_flag, choose_runtime
 from pipelines.runtime.progress import progress_line
 
 _DESCRIPTION = """\
@@ -81,8 +83,9 @@ def _parser() -> argparse.ArgumentParser:
         help="with --from-media: time to decode one soundtrack, after which it is given up; "
         "default: 900",
     )
+    add_precision_flag(parser)
     process_pool.add_flag(
-        parser, "1, in which TensorFlow uses all cores; more workers decode --from-media faster"
+        parser, "1, in which the network uses all cores; more workers decode --from-media faster"
     )
     return parser
 
@@ -113,13 +116,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     args, options = launch.parse(_parser(), argv)
     num_workers = 1 if args.workers is None else process_pool.num_workers(args.workers, options)
-    job = _check(args)
+    job = _check(args, options)
     output, split = job.output, job.planned.split
 
     def clear() -> None:
         files.delete(files.join(output, folders.SCORES))
         shards.remove_leftovers(output, job.keys, kinds=(SCORES, FRAMES, EMBEDDINGS))
         labels.copy_vocabulary(job.source, output)
+        folders.write_document(output, ScoresPlan(runtime=job.network.runtime))
 
     def build(pipeline: beam.Pipeline) -> None:
         plan: beam.PTransform = stages.PlanFromFeatures(job.source, job.network)
@@ -157,7 +161,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return OK
 
 
-def _check(args: argparse.Namespace) -> _Job:
+def _check(args: argparse.Namespace, options: PipelineOptions) -> _Job:
     """Check flags and inputs.
 
     Raises:
@@ -179,8 +183,15 @@ def _check(args: argparse.Namespace) -> _Job:
         folders.read_document(run, Run)
     vocabulary, front_end = read_exported_vocabulary(export), read_front_end(export)
     _check_network(root, source, vocabulary, front_end)
+    present = folders.find_document(output, ScoresPlan)
     network = Network(
         export=export,
+        runtime=choose_runtime(
+            args.precision,
+            present.runtime if present else None,
+            output=output,
+            here=process_pool.runs_here(options),
+        ),
         fingerprint=fingerprint_weights(export),
         vocabulary_fingerprint=vocabulary.fingerprint,
         dtype=args.dtype,
@@ -198,6 +209,7 @@ def _check(args: argparse.Namespace) -> _Job:
         num_shards={group: root.splits[args.split].num_shards[group] for group in groups},
         run=run,
         model_fingerprint=network.fingerprint,
+        runtime=network.runtime,
         recipe=read_exported_recipe(export),
         vocabulary=root.vocabulary,
         num_labels=len(vocabulary),

@@ -21,7 +21,12 @@ from features.errors import FAILED, OK, InputError, run_command
 from features.front_end.params import LogMelParams
 from features.sound.outcome import AudioError, Outcome
 from features.storage import files
-from pipelines.runtime.model import ExportedModel, load_model
+from pipelines.runtime.model import (
+    ExportedModel,
+    add_precision_flag,
+    choose_runtime,
+    load_model,
+)
 
 _DESCRIPTION = """\
 Print the labels of highest score of media files, for the whole soundtrack (mean
@@ -137,6 +142,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("files", metavar="FILE", nargs="+", help="media file or URI")
     add("--run", required=True, help="folder made by training.train, or a copy of its export")
+    add_precision_flag(parser)
     add("--top", metavar="N", type=int, default=3, help="labels per line; default: 3")
     add(
         "--every",
@@ -161,7 +167,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise InputError(f"--every: received {args.every:g}; give seconds above 0")
     if args.html is not None and len(args.files) > 1:
         raise InputError(f"--html: a page is of one FILE; received {len(args.files)}")
-    model = load_model(find_export(files.absolute(args.run)))
+    export = find_export(files.absolute(args.run))
+    model = load_model(export, choose_runtime(args.precision))
     media.require_log_mel(model.front_end)
     code = OK
     for file in args.files:

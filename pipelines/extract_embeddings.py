@@ -16,8 +16,13 @@ from features.storage import files
 from pipelines.extraction import stages
 from pipelines.extraction.embeddings import Embedder, EmbedShards
 from pipelines.extraction.totals import FeaturesJob
-from pipelines.runtime import launch
-from pipelines.runtime.model import ExportedModel, load_model
+from pipelines.runtime import launch, process_pool
+from pipelines.runtime.model import (
+    ExportedModel,
+    add_precision_flag,
+    choose_runtime,
+    load_model,
+)
 
 _DESCRIPTION = """\
 Give every patch of a folder of features to a trained network, and write a
@@ -38,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--features", required=True, help="folder made by pipelines.extract_features")
     add("--run", required=True, help="folder made by training.train, or a copy of its export")
     add("--output", required=True, help="folder of the embeddings to write")
+    add_precision_flag(parser)
     return parser
 
 
@@ -50,7 +56,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     export = find_export(run)
     if export != run:  # the folder of a run, which has to be finished
         folders.read_document(run, Run)
-    model = load_model(export)
+    present = folders.find_document(output, EmbeddingsPlan)
+    runtime = choose_runtime(
+        args.precision,
+        present.runtime if present else None,
+        output=output,
+        here=process_pool.runs_here(options),
+    )
+    # Workers may have instructions that this machine lacks.
+    model = load_model(export, dataclasses.replace(runtime, precision="float32"))
     folders.require_equal(
         "front_end_fingerprint",
         expected=model.front_end.fingerprint,
@@ -60,8 +74,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     folders.claim_output(output, folders.FEATURES, inputs=(source, run))
     front_end = embedding_front_end(model, export)
-    plan = EmbeddingsPlan(front_end_fingerprint=front_end.fingerprint)
-    _require_same_plan(output, plan)
+    if present is not None:
+        _require_same_front_end(output, present, front_end)
+    plan = EmbeddingsPlan(front_end_fingerprint=front_end.fingerprint, runtime=runtime)
     job = FeaturesJob(
         source=source,
         output=output,
@@ -69,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         request=_request(source, features, run, front_end),
         num_shards={name: split.num_shards for name, split in features.splits.items()},
     )
-    embedder = Embedder(source, export, front_end)
+    embedder = Embedder(source, export, runtime, front_end)
     embed = EmbedShards(embedder, job.num_shards, output)
     stages.write_features(embed, plan, job, options)
     return OK
@@ -115,17 +130,16 @@ def _request(source: str, features: Features, run: str, front_end: FrontEnd) -> 
     )
 
 
-def _require_same_plan(output: str, plan: EmbeddingsPlan) -> None:
-    """Make sure that the output folder has no shards of another plan.
+def _require_same_front_end(output: str, present: EmbeddingsPlan, front_end: FrontEnd) -> None:
+    """Make sure that the output folder has no shards of another front end.
 
     Raises:
       InputError: it has.
     """
-    present = folders.find_document(output, EmbeddingsPlan) or plan
-    if present != plan:
+    if present.front_end_fingerprint != front_end.fingerprint:
         raise InputError(
             f"--output {output}: front_end_fingerprint was {present.front_end_fingerprint!r} and "
-            f"is {plan.front_end_fingerprint!r} now: the folder holds log-mel patches, or "
+            f"is {front_end.fingerprint!r} now: the folder holds log-mel patches, or "
             "embeddings of another network; name another folder"
         )
 

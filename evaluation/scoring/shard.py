@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from evaluation.scoring import media
 from features.contracts import shards
-from features.contracts.documents import MissingVideo, ScoreShard
+from features.contracts.documents import InferenceRuntime, MissingVideo, ScoreShard
 from features.contracts.sharding import ShardKey
 from features.contracts.shards import PATCHES, read_records
 from features.contracts.videos import Video
@@ -76,6 +76,7 @@ class Network:
 
     Attributes:
       export: folder of the SavedModel.
+      runtime: what applies the network.
       fingerprint: of the weights.
       vocabulary_fingerprint: of the labels of the outputs.
       dtype: of the scores on disk.
@@ -83,6 +84,7 @@ class Network:
     """
 
     export: str
+    runtime: InferenceRuntime
     fingerprint: str
     vocabulary_fingerprint: str
     dtype: Literal["float32", "float16"]
@@ -150,7 +152,7 @@ def score_shard(plan: ScorePlan, output: str) -> ScoreResult:
         return ScoreResult(plan.key, done)
     start = time.process_time()
     shards.remove_sidecar(path)
-    model = load_model(plan.network.export)
+    model = load_model(plan.network.export, plan.network.runtime)
     roster = _Roster()
     if isinstance(plan.source, FeaturesShard):
         roster.missing += plan.source.missing

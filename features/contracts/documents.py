@@ -310,9 +310,36 @@ class Features(FeaturesRequest, Document):
         return dict([*items[:place], *moved.items(), *items[place:]])
 
 
+Precision = Literal["float32", "bfloat16", "int8"]
+RuntimeName = Literal["openvino", "tensorflow", "ai-edge-litert", "onnxruntime"]
+
+
+@dataclasses.dataclass(frozen=True)
+class InferenceRuntime:
+    """What applies a network; outputs of two that differ are not equal to the last bit.
+
+    Attributes:
+      name: package.
+      version: of the package.
+      precision: of the layers between the input and the outputs.
+    """
+
+    name: RuntimeName
+    version: str
+    precision: Precision
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.version} in {self.precision}"
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EmbeddingsPlan(Document):
-    """`plan.json` of embeddings: what their shards were planned with, finished or not."""
+    """`plan.json` of embeddings: what their shards were planned with, finished or not.
+
+    Attributes:
+      front_end_fingerprint: as in `Features`.
+      runtime: what applies the network; older folders do not have it.
+    """
 
     FILE: ClassVar[str] = "plan.json"
     MAKER: ClassVar[str] = "python -m pipelines.extract_embeddings"
@@ -320,6 +347,7 @@ class EmbeddingsPlan(Document):
     END: ClassVar[str] = ""
 
     front_end_fingerprint: str
+    runtime: InferenceRuntime | None = dataclasses.field(default=None, metadata=OMIT_NONE)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -330,7 +358,8 @@ class PatchesPlan(EmbeddingsPlan):
     apart.
 
     Attributes:
-      front_end_fingerprint, keep_partial, patches_per_video, sampled_splits, seed,
+      front_end_fingerprint, runtime: as in `EmbeddingsPlan`; log-mel has no runtime.
+      keep_partial, patches_per_video, sampled_splits, seed,
         dataset_fingerprint: as in `Features`.
       decoder: that the last command decoded with; older folders do not have it.
     """
@@ -542,26 +571,14 @@ class ScoreCounts:
     num_with_origin: int = dataclasses.field(default=0, metadata=OMIT_DEFAULT)
 
 
-Precision = Literal["float32", "bfloat16", "int8"]
-RuntimeName = Literal["openvino", "tensorflow", "ai-edge-litert", "onnxruntime"]
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ScoresPlan(Document):
+    """`plan.json` of scores: what applies the network to their shards, finished or not."""
 
+    FILE: ClassVar[str] = "plan.json"
+    MAKER: ClassVar[str] = folders.MAKERS[folders.SCORES]
 
-@dataclasses.dataclass(frozen=True)
-class InferenceRuntime:
-    """What applies a network; outputs of two that differ are not equal to the last bit.
-
-    Attributes:
-      name: package.
-      version: of the package.
-      precision: of the layers between the input and the outputs.
-    """
-
-    name: RuntimeName
-    version: str
-    precision: Precision
-
-    def __str__(self) -> str:
-        return f"{self.name} {self.version} in {self.precision}"
+    runtime: InferenceRuntime
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -576,6 +593,7 @@ class Scores(Document):
       num_shards: by group.
       run: of the network; None for tables.
       model_fingerprint: of the weights, or of the table of scores.
+      runtime: what applied the network; None for tables, and in older folders.
       recipe: the fields of `training.config.Recipe`; empty for tables.
       vocabulary: of the videos.
       num_labels: labels that have scores, the first ones of the vocabulary.
@@ -604,6 +622,7 @@ class Scores(Document):
     num_shards: Mapping[str, int]
     run: str | None
     model_fingerprint: str
+    runtime: InferenceRuntime | None = dataclasses.field(default=None, metadata=OMIT_NONE)
     recipe: Mapping[str, Any]
     vocabulary: VocabularyReference
     num_labels: int

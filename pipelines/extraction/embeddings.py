@@ -13,6 +13,7 @@ import apache_beam as beam
 import numpy as np
 
 from features.contracts import sharding, shards
+from features.contracts.documents import InferenceRuntime
 from features.contracts.record import PatchRecord
 from features.contracts.sharding import TRAIN, ShardKey
 from features.contracts.shards import PATCHES
@@ -35,11 +36,13 @@ class Embedder:
     Attributes:
       features: the FEATURES folder that is read.
       export: the SavedModel.
+      runtime: what applies it.
       front_end: of the embeddings.
     """
 
     features: str
     export: str
+    runtime: InferenceRuntime
     front_end: FrontEnd
 
 
@@ -83,7 +86,8 @@ def embed_shard(key: ShardKey, embedder: Embedder, output: str) -> ShardResult:
             f"{source_path} is incomplete; run the command that made {embedder.features} again: it "
             "rebuilds this shard"
         )
-    plan = fingerprint([_CODE_VERSION, embedder.front_end.fingerprint, source.plan, source.sha256])
+    front_end, runtime = embedder.front_end.fingerprint, dataclasses.asdict(embedder.runtime)
+    plan = fingerprint([_CODE_VERSION, front_end, runtime, source.plan, source.sha256])
     path = files.join(output, key.path(PATCHES))
     present = shards.find_patch_shard(path)
     if present is not None and present.plan == plan:
@@ -93,7 +97,9 @@ def embed_shard(key: ShardKey, embedder: Embedder, output: str) -> ShardResult:
         return ShardResult(updated)
     start = time.process_time()  # TensorFlow works on threads of its own
     records = _embed(
-        shards.read_records(source_path), load_model(embedder.export), embedder.front_end
+        shards.read_records(source_path),
+        load_model(embedder.export, embedder.runtime),
+        embedder.front_end,
     )
     record_file = shards.write_records(path, records)
     sidecar = dataclasses.replace(source, plan=plan, **dataclasses.asdict(record_file))

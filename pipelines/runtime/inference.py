@@ -1,7 +1,7 @@
 """Networks on inference runtimes: rows of float32 in, outputs by name out.
 
 OpenVINO runs every kind of file where it is installed, because it needs less CPU time than the
-runtimes that the files were made for (docs/benchmarks.md, "Scoring"), and it alone has bfloat16 and
+runtimes that the files were made for, and it alone has bfloat16 and
 int8. Without it, float32 runs on the file's own runtime. The last bits of outputs depend on the
 runtime, so its `InferenceRuntime` is part of every plan.
 """
@@ -41,7 +41,7 @@ _MODULES: Final[Mapping[RuntimeName, str]] = {
     "onnxruntime": "onnxruntime",
 }
 # Rows of one call of TensorFlow; of one request of OpenVINO, of which each core has one at a time.
-_TENSORFLOW_ROWS, _OPENVINO_ROWS = 128, 16
+_TENSORFLOW_ROWS, _OPENVINO_ROWS = 128, 32
 _REQUESTS_PER_CORE = 4
 # Set by `--workers` in each worker, which has a part of the cores.
 _THREADS = "TF_NUM_INTRAOP_THREADS"
@@ -90,12 +90,20 @@ def candidates(kind: Kind, precision: Precision) -> tuple[InferenceRuntime, ...]
             f"a network in {kind} with --precision {precision} needs {' or '.join(wanted)}, which "
             f"is not installed: pip install {wanted[-1]}"
         )
+    return found
+
+
+def require_instructions(precision: Precision) -> None:
+    """Require that the processor of this machine computes in a precision.
+
+    Raises:
+      InputError: it has no instructions for bfloat16.
+    """
     if precision == "bfloat16" and "BF16" not in _openvino_capabilities():
         raise InputError(
             "--precision bfloat16: this processor has no instructions for it (AVX512_BF16 or AMX), "
             "and OpenVINO would compute in float32; give --precision float32 or int8"
         )
-    return found
 
 
 def load(
@@ -117,8 +125,10 @@ def load(
       batched: whether the first axis of the input is of rows that do not depend on each other.
 
     Raises:
-      InputError: another version of the runtime is installed, or it cannot read the network.
+      InputError: another version of the runtime is installed, it cannot read the network, or this
+        processor has no instructions for the precision.
     """
+    require_instructions(runtime.precision)
     installed = {each.name: each for each in candidates(kind, runtime.precision)}
     if installed.get(runtime.name) != runtime:
         present = ", ".join(str(each) for each in installed.values())

@@ -1,12 +1,15 @@
 """An exported network, loaded once per process: stored patches in, scores and embeddings out."""
 
+import argparse
 import dataclasses
 import functools
 import threading
+import typing
 from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from features.contracts.documents import InferenceRuntime, Precision
 from features.contracts.export import (
     EMBEDDING,
     PATCHES,
@@ -14,10 +17,9 @@ from features.contracts.export import (
     read_exported_vocabulary,
     read_front_end,
 )
-from features.quiet import import_tensorflow
+from features.errors import InputError
+from pipelines.runtime import inference
 
-# Patches per call of the network; a constant, so that TensorFlow compiles one shape.
-_BATCH_SIZE = 128
 _loading = threading.Lock()
 
 
@@ -65,19 +67,13 @@ class Outputs:
 class ExportedModel:
     """A SavedModel of `training.train`, which includes its labels and its front end."""
 
-    def __init__(self, export: str):
-        # Imported here, since commands that only build a graph of stages do without its 5 s.
-        import_tensorflow()
-        import tensorflow as tf
-
-        self._to_tensor = tf.constant
-        self._model = tf.saved_model.load(export)
-        self._patches = self._model.signatures[PATCHES]
+    def __init__(self, export: str, runtime: InferenceRuntime):
+        self._network = inference.load(export, "saved_model", runtime, signature=PATCHES)
+        self.runtime = runtime
         self.front_end = read_front_end(export)
         self.vocabulary = read_exported_vocabulary(export)
-        outputs = self._patches.structured_outputs
-        self.num_labels: int = outputs[SCORES].shape[-1]
-        self.num_units: int = outputs[EMBEDDING].shape[-1]
+        self.num_labels = _length(self._network, SCORES)
+        self.num_units = _length(self._network, EMBEDDING)
 
     def score(self, chunks: Iterable[Patches]) -> Iterator[tuple[Patches, Outputs]]:
         """Score patches; a batch may have patches of several soundtracks.
@@ -88,37 +84,82 @@ class ExportedModel:
         Yields:
           Batches of patches in their order, and their outputs.
         """
-        for batch in _batches(chunks):
-            patches = np.zeros((_BATCH_SIZE, *self.front_end.patch_shape), np.float32)
-            patches[: len(batch)] = self.front_end.storage.decode(batch.stored)
-            outputs = self._patches(self._to_tensor(patches))
-            yield (
-                batch,
-                Outputs(
-                    scores=outputs[SCORES].numpy()[: len(batch)],
-                    embedding=outputs[EMBEDDING].numpy()[: len(batch)],
-                ),
-            )
+        assert self._network.batch_size is not None
+        for batch in _batches(chunks, self._network.batch_size):
+            outputs = self._network(self.front_end.storage.decode(batch.stored))
+            yield batch, Outputs(scores=outputs[SCORES], embedding=outputs[EMBEDDING])
 
 
-def _batches(chunks: Iterable[Patches]) -> Iterator[Patches]:
-    """Regroup chunks into batches of `_BATCH_SIZE`; only the last batch may be smaller."""
+def _length(network: inference.Network, output: str) -> int:
+    length = network.outputs[output][-1]
+    assert length is not None  # our exports have outputs of a fixed length
+    return length
+
+
+def _batches(chunks: Iterable[Patches], size: int) -> Iterator[Patches]:
+    """Regroup chunks into batches of a size; only the last batch may be smaller."""
     waiting: Patches | None = None  # fewer than a batch
     for chunk in chunks:
         waiting = chunk if waiting is None else waiting + chunk
-        while len(waiting) >= _BATCH_SIZE:
-            yield waiting[:_BATCH_SIZE]
-            waiting = waiting[_BATCH_SIZE:]
+        while len(waiting) >= size:
+            yield waiting[:size]
+            waiting = waiting[size:]
     if waiting is not None and len(waiting):
         yield waiting
 
 
-def load_model(export: str) -> ExportedModel:
+def add_precision_flag(parser: argparse.ArgumentParser) -> None:
+    """Add `--precision` to a command."""
+    parser.add_argument(
+        "--precision",
+        choices=typing.get_args(Precision),
+        default="float32",
+        help="of the layers of the network; bfloat16 and int8 need OpenVINO (pip install openvino) "
+        "and are 2 to 4 times as fast on processors with instructions for them; default: float32",
+    )
+
+
+def choose_runtime(
+    precision: Precision,
+    present: InferenceRuntime | None = None,
+    *,
+    output: str = "",
+    here: bool = True,
+) -> InferenceRuntime:
+    """Choose what applies an exported network.
+
+    Args:
+      precision: of `--precision`.
+      present: what the shards that are in the output folder were made with; it is kept.
+      output: the folder, for the message.
+      here: whether this machine applies the network.
+
+    Raises:
+      InputError: the folder has shards of another precision, or of a version that is not installed;
+        this machine is to do the work and cannot; or as for `inference.candidates`.
+    """
+    found = inference.candidates("saved_model", precision)
+    if here:
+        inference.require_instructions(precision)
+    if present is None:
+        return found[0]
+    if present not in found:
+        cure = ""
+        if present.precision == precision:
+            cure = f"install it (pip install {present.name}=={present.version}), or "
+        raise InputError(
+            f"--output {output} has shards by {present}, and this command would use {found[0]}; "
+            f"{cure}name another folder: outputs of two are not equal"
+        )
+    return present
+
+
+def load_model(export: str, runtime: InferenceRuntime) -> ExportedModel:
     """Load the model of an export folder; every call in a process returns the same object."""
     with _loading:  # a runner's threads call at the same moment
-        return _load(export)
+        return _load(export, runtime)
 
 
 @functools.lru_cache(maxsize=1)
-def _load(export: str) -> ExportedModel:
-    return ExportedModel(export)
+def _load(export: str, runtime: InferenceRuntime) -> ExportedModel:
+    return ExportedModel(export, runtime)

@@ -55,6 +55,11 @@ def add_flag(parser: argparse.ArgumentParser, default: str = "") -> None:
     )
 
 
+def runs_here(options: PipelineOptions) -> bool:
+    """Whether all workers of a job are processes of this machine, by its runner."""
+    return options.view_as(StandardOptions).runner == _RUNNER
+
+
 def num_workers(wanted: int | None, options: PipelineOptions) -> int:
     """Choose the number of processes: that of `--workers`, or what this machine has room for.
 
@@ -64,13 +69,13 @@ def num_workers(wanted: int | None, options: PipelineOptions) -> int:
     Raises:
       InputError: `--workers` does not apply to this runner, or is less than 1.
     """
-    runner = options.view_as(StandardOptions).runner
-    is_local = runner == _RUNNER and options.view_as(DirectOptions).direct_num_workers == 1
+    is_local = runs_here(options) and options.view_as(DirectOptions).direct_num_workers == 1
     if wanted is None:
         return default_workers() if is_local else 1
     if wanted < 1:
         raise InputError(f"--workers: received {wanted}; give 1 or more")
     if not is_local:
+        runner = options.view_as(StandardOptions).runner
         raise InputError(
             f"--workers {wanted}: is for this machine alone, --runner={_RUNNER} without "
             f"--direct_num_workers; received --runner={runner}, which has flags of its own for "

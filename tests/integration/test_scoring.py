@@ -10,14 +10,16 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 import sklearn.metrics
+import tensorflow as tf
 
 from evaluation import evaluate, localise, score_videos, tag
 from evaluation.scoring.shard import read_vectors
-from features.contracts.documents import Metrics, Scores
+from features.contracts.documents import InferenceRuntime, Metrics, Scores
 from features.contracts.folders import read_document
 from features.contracts.labels import read_vocabulary
 from features.errors import FAILED, OK, InputError
 from pipelines import extract_features, prepare_dataset
+from pipelines.runtime import inference
 from tests.conftest import TONES, Corpus
 from training import train
 
@@ -169,6 +171,33 @@ def test_embeddings_are_the_layer_before_the_last(folders: Path) -> None:
         assert len(own) == len(frames[video_id])
         assert own.shape[1] == 96  # 0.1 of 1000 units, in steps of 32
         assert own.std() > 0
+
+
+def test_a_folder_keeps_its_runtime(
+    folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scores that were made where OpenVINO was not installed, and OpenVINO's are equal to 1e-4."""
+    scores = tmp_path / "scores"
+    with monkeypatch.context() as patch:
+        patch.setattr(inference, "_is_installed", lambda name: name == "tensorflow")
+        document = score(folders, scores)
+    expected = InferenceRuntime("tensorflow", tf.__version__, "float32")
+    assert document.runtime == expected
+    theirs = read_document(f"{folders}/scores", Scores).runtime
+    assert theirs is not None
+    assert theirs.name == "openvino"
+    other = read(folders / "scores")
+    for video_id, own in read(scores).items():
+        np.testing.assert_allclose(own, other[video_id], atol=1e-4)
+    before = {path: path.stat().st_mtime_ns for path in scores.glob("*/*/*")}
+
+    assert score(folders, scores).runtime == expected
+
+    assert before == {path: path.stat().st_mtime_ns for path in scores.glob("*/*/*")}
+    with pytest.raises(
+        InputError, match=r"has shards by tensorflow .* in float32, and this command would use op"
+    ):
+        score(folders, scores, "--precision=int8")
 
 
 def test_a_shard_without_sidecar_is_scored_again_and_no_other(

@@ -27,6 +27,7 @@ from features.contracts.documents import (
     Run,
     Scores,
     ScoreShard,
+    ScoresPlan,
     Sweep,
 )
 from features.errors import ContractError
@@ -50,6 +51,7 @@ SAMPLES: Mapping[str, type[Document]] = {
     "run.json": Run,
     "sweep.json": Sweep,
     "scores.json": Scores,
+    "plan_of_scores.json": ScoresPlan,
     "scores_of_tables.json": Scores,
     "scores-00000-of-00001.json": ScoreShard,
     "scores_of_tables-00000-of-00001.json": ScoreShard,

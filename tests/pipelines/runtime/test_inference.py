@@ -138,8 +138,10 @@ def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None
 def test_bfloat16_needs_its_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inference, "_openvino_capabilities", lambda: ["FP32", "INT8"])
     with pytest.raises(InputError, match="bfloat16: this processor has no instructions for it"):
-        inference.candidates("saved_model", "bfloat16")
+        inference.require_instructions("bfloat16")
+    inference.require_instructions("int8")
     monkeypatch.setattr(inference, "_openvino_capabilities", lambda: ["FP32", "BF16"])
+    inference.require_instructions("bfloat16")
     assert inference.candidates("saved_model", "bfloat16")[0].precision == "bfloat16"
 
 
