@@ -214,7 +214,7 @@ def _check(args: argparse.Namespace, options: PipelineOptions) -> _Job:
         vocabulary=root.vocabulary,
         num_labels=len(vocabulary),
         front_end_fingerprint=front_end.fingerprint,
-        patch_seconds=front_end.log_mel.patch_seconds,
+        patch_seconds=front_end.patch_seconds,
         split=args.split,
         subset=args.subset,
         subsets={

@@ -69,7 +69,7 @@ STAGES: dict[str, tuple[Command, ...]] = {
         Command(
             "extract-embeddings",
             "pipelines.extract_embeddings",
-            "FEATURES + RUN -> FEATURES of embeddings",
+            "FEATURES, or media, to embeddings as FEATURES",
         ),
     ),
     "Reproduce the paper": (

@@ -1,55 +1,101 @@
-"""FEATURES + RUN -> FEATURES: the embedding of every patch by a trained network, as one Beam job.
+"""Features or media to FEATURES of embeddings by a network, as one Beam job.
 
 python -m pipelines.extract_embeddings --features features --run run --output embeddings
+python -m pipelines.extract_embeddings --from-media dataset --network yamnet --output embeddings
 """
 
 import argparse
 import dataclasses
+import time
 from collections.abc import Sequence
 
+from apache_beam.options.pipeline_options import PipelineOptions
+
 from features.contracts import folders
-from features.contracts.documents import EmbeddingsPlan, Features, FeaturesRequest, Run
+from features.contracts.documents import Dataset, EmbeddingsPlan, Features, FeaturesRequest, Run
 from features.contracts.export import find_export, fingerprint_weights
 from features.errors import OK, InputError, run_command
 from features.front_end.front_end import Embedding, FrontEnd, PatchStorage
 from features.storage import files
 from pipelines.extraction import stages
 from pipelines.extraction.embeddings import Embedder, EmbedShards
+from pipelines.extraction.flags import add_sample_flags, choose_sampled_splits
+from pipelines.extraction.patches import Mode, Settings
+from pipelines.extraction.plans import compare_decoders, compare_plans, plan_of, request_of
 from pipelines.extraction.totals import FeaturesJob
-from pipelines.runtime import launch, process_pool
+from pipelines.runtime import launch, network_flags, process_pool
 from pipelines.runtime.model import (
     ExportedModel,
     add_precision_flag,
     choose_runtime,
     load_model,
 )
+from pipelines.runtime.network import choose_network
 
 _DESCRIPTION = """\
-Give every patch of a folder of features to a trained network, and write a
-folder that has the output of the network's second-to-last layer in place of
-each patch. The folder is read like features: a fully connected network can be
-trained on it. Run the same command again after any interruption: finished
-shards are kept.
+Give every patch of a folder of features to a trained network, or the media of
+a data set to any network with a model card, and write a folder that has the
+embeddings in place of patches. The folder is read like features: a fully
+connected network can be trained on it. Run the same command again after any
+interruption: finished shards are kept.
 """
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = launch.parser(
         "pipelines.extract_embeddings",
-        "--features FEATURES --run RUN --output OUTPUT",
+        "(--features FEATURES --run RUN |\n--from-media DATASET --network FOLDER) --output OUTPUT",
         _DESCRIPTION,
     )
     add = parser.add_argument
-    add("--features", required=True, help="folder made by pipelines.extract_features")
-    add("--run", required=True, help="folder made by training.train, or a copy of its export")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--features", help="folder made by pipelines.extract_features")
+    source.add_argument(
+        "--from-media",
+        metavar="DATASET",
+        help="folder made by pipelines.prepare_dataset: decode its media, without features",
+    )
+    add("--run", help="with --features: folder made by training.train, or a copy of its export")
+    network_flags.add_network_flags(parser, "with --from-media: ")
     add("--output", required=True, help="folder of the embeddings to write")
     add_precision_flag(parser)
+    add(
+        "--seed", type=int, default=0, help="with --from-media: of the order within training shards"
+    )
+    add_sample_flags(parser)
+    add(
+        "--timeout-seconds",
+        metavar="SECONDS",
+        type=float,
+        default=900.0,
+        help="with --from-media: time limit of decoding one soundtrack; default: 900",
+    )
+    add("--only-rejects", action="store_true", help="retry the rejects of finished shards alone")
+    add(
+        "--max-reject-fraction",
+        metavar="SHARE",
+        type=float,
+        default=1.0,
+        help="stop with exit code 3 if a larger share of the videos is rejected; default: 1",
+    )
+    add("--force", action="store_true", help="with --from-media: rebuild every shard")
+    process_pool.add_flag(parser)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     args, options = launch.parse(_parser(), argv)
+    if args.from_media is not None:
+        _embed_media(args, options)
+    else:
+        _embed_features(args, options)
+    return OK
+
+
+def _embed_features(args: argparse.Namespace, options: PipelineOptions) -> None:
+    if args.run is None or args.network is not None:
+        raise InputError("--features: give the network of these features with --run")
     source, run = files.absolute(args.features), files.absolute(args.run)
     output = files.absolute(args.output)
     features = folders.read_document(source, Features)
@@ -87,7 +133,50 @@ def main(argv: Sequence[str] | None = None) -> int:
     embedder = Embedder(source, export, runtime, front_end)
     embed = EmbedShards(embedder, job.num_shards, output)
     stages.write_features(embed, plan, job, options)
-    return OK
+
+
+def _embed_media(args: argparse.Namespace, options: PipelineOptions) -> None:
+    if args.network is None or args.run is not None:
+        raise InputError("--from-media: give the network with --network; a run's is RUN/export")
+    if args.precision != "float32":
+        raise InputError(f"--precision {args.precision}: --network computes in float32")
+    num_workers = process_pool.num_workers(args.workers, options)
+    source, output = files.absolute(args.from_media), files.absolute(args.output)
+    dataset = folders.read_document(source, Dataset)
+    network, place = choose_network(files.absolute(args.network), args.card)
+    if not network.num_units:
+        raise InputError(
+            f"--network {args.network}: the card names no output under outputs.embedding, so "
+            "there is nothing to extract; name one, or run evaluation.score_videos"
+        )
+    settings = Settings(
+        front_end=network.folder.embedding_front_end(network.num_units),
+        seed=args.seed,
+        keep_partial=False,
+        patches_per_video=args.patches_per_video,
+        sampled_splits=choose_sampled_splits(args),
+        network=place,
+    )
+    mode = Mode(args.timeout_seconds, args.only_rejects, args.force, args.max_reject_fraction)
+    folders.claim_output(output, folders.FEATURES, inputs=(source, place.folder))
+    present = folders.find_document(output, Features)
+    plan = plan_of(settings, dataset)
+    compare_plans(output, plan, force=args.force)
+    compare_decoders(output, plan, force=args.force)
+    num_shards = {name: split.num_shards for name, split in dataset.splits.items()}
+    job = FeaturesJob(
+        source=source,
+        output=output,
+        shown_output=args.output,
+        request=request_of(source, dataset, num_shards, settings),
+        num_shards=num_shards,
+        max_reject_fraction=args.max_reject_fraction,
+        started_at=time.time(),
+        num_workers=num_workers,
+        present_work=None if present is None else present.work,
+    )
+    extract = stages.ExtractShards(source, output, num_shards, settings, mode, num_workers)
+    stages.write_features(extract, plan, job, options)
 
 
 def embedding_front_end(model: ExportedModel, export: str) -> FrontEnd:

@@ -4,32 +4,22 @@ python -m pipelines.extract_features --dataset dataset --output features
 """
 
 import argparse
-import dataclasses
-import sys
 import time
 from collections.abc import Mapping, Sequence
 
 from features.contracts import folders, sharding
-from features.contracts.documents import Dataset, Features, FeaturesRequest, PatchesPlan
+from features.contracts.documents import Dataset, Features
 from features.errors import OK, InputError, run_command
 from features.front_end.front_end import FrontEnd, PatchStorage
 from features.front_end.params import LogMelParams
-from features.sound.decoder_version import installed_decoder
 from features.sound.waveform import RESAMPLER
 from features.storage import files
 from pipelines.extraction import stages
 from pipelines.extraction.flags import add_sample_flags, choose_sampled_splits, parse_splits
 from pipelines.extraction.patches import Mode, Settings
+from pipelines.extraction.plans import compare_decoders, compare_plans, plan_of, request_of
 from pipelines.extraction.totals import FeaturesJob
 from pipelines.runtime import launch, process_pool
-
-# Fields of the plan; a change of these decodes every soundtrack again.
-_DECIDES_PATCHES = (
-    "front_end_fingerprint",
-    "keep_partial",
-    "patches_per_video",
-    "sampled_splits",
-)
 
 # Split -> group -> number of shards.
 _NumShards = Mapping[str, Mapping[str, int]]
@@ -123,24 +113,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     folders.claim_output(output, folders.FEATURES, inputs=(source,))
     present = folders.find_document(output, Features)
-    plan = PatchesPlan(
-        front_end_fingerprint=settings.front_end.fingerprint,
-        keep_partial=settings.keep_partial,
-        patches_per_video=settings.patches_per_video,
-        sampled_splits=settings.sampled_splits,
-        seed=settings.seed,
-        dataset_fingerprint=dataset.fingerprint,
-        decoder=installed_decoder(),
-    )
+    plan = plan_of(settings, dataset)
     if present is not None:
         _require_all_groups(output, present, dataset, num_shards)
-    _compare_plans(output, plan, force=args.force)
-    _compare_decoders(output, plan, force=args.force)
+    compare_plans(output, plan, force=args.force)
+    compare_decoders(output, plan, force=args.force)
     job = FeaturesJob(
         source=source,
         output=output,
         shown_output=args.output,
-        request=_request(args, source, dataset, num_shards, settings),
+        request=request_of(source, dataset, num_shards, settings, args.subset),
         num_shards=num_shards,
         max_reject_fraction=args.max_reject_fraction,
         started_at=time.time(),
@@ -165,44 +147,6 @@ def _settings(args: argparse.Namespace) -> Settings:
         keep_partial=args.keep_partial,
         patches_per_video=args.patches_per_video,
         sampled_splits=choose_sampled_splits(args),
-    )
-
-
-def _request(
-    args: argparse.Namespace,
-    source: str,
-    dataset: Dataset,
-    num_shards: _NumShards,
-    settings: Settings,
-) -> FeaturesRequest:
-    """The first fields of `features.json`."""
-    complete = {
-        split: {
-            name: groups
-            for name, groups in dataset.subsets.get(split, {}).items()
-            if set(groups) <= set(counts)
-        }
-        for split, counts in num_shards.items()
-    }
-    num_videos = sum(
-        dataset.splits[split].num_videos_by_group[group]
-        for split, counts in num_shards.items()
-        for group in counts
-    )
-    return FeaturesRequest(
-        made_by=folders.made_by(),
-        dataset=source,
-        dataset_fingerprint=dataset.fingerprint,
-        vocabulary=dataset.vocabulary,
-        front_end=settings.front_end,
-        front_end_fingerprint=settings.front_end.fingerprint,
-        seed=settings.seed,
-        keep_partial=settings.keep_partial,
-        patches_per_video=settings.patches_per_video,
-        sampled_splits=settings.sampled_splits,
-        only_subset=tuple(args.subset),
-        subsets=complete,
-        num_videos_planned=num_videos,
     )
 
 
@@ -262,38 +206,6 @@ def _require_all_groups(
                 f"--subset: {output} also has {', '.join(missing)} of {split}, which would be "
                 "lost; ask for the larger subset, or for all: finished shards are kept"
             )
-
-
-def _compare_plans(output: str, plan: PatchesPlan, *, force: bool) -> None:
-    """Print what differs from the plan of the output folder.
-
-    Raises:
-      InputError: every soundtrack would be decoded again, and `--force` is not given.
-    """
-    present = folders.find_document(output, PatchesPlan) or plan
-    for field in (field.name for field in dataclasses.fields(plan)):
-        before, now = getattr(present, field), getattr(plan, field)
-        if before == now or field == "decoder":
-            continue
-        change = f"{output}: {field} was {before!r} and is {now!r} now"
-        if field in _DECIDES_PATCHES and not force:
-            raise InputError(
-                f"{change}; --force decodes every soundtrack again, another --output keeps both"
-            )
-        print(f"{change}: shards that differ are rebuilt", file=sys.stderr)
-
-
-def _compare_decoders(output: str, plan: PatchesPlan, *, force: bool) -> None:
-    """Warn of shards that another version decoded, which are kept."""
-    present = folders.find_document(output, PatchesPlan)
-    before = None if present is None else present.decoder
-    if before is not None and before != plan.decoder and not force:
-        print(
-            f"warning: {output} was begun by {before}, this is {plan.decoder}: finished shards "
-            "stay, and the same sound may differ in its last bits between shards; --force decodes "
-            "every soundtrack again",
-            file=sys.stderr,
-        )
 
 
 if __name__ == "__main__":

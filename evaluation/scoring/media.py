@@ -60,7 +60,6 @@ def decode(
     All patches are held in memory (23 MB per hour of sound), because only the end of a soundtrack
     shows whether it is complete.
     """
-    params = front_end.log_mel
     outcome, detail = Outcome.OK, ""
     with PatchSpool(front_end.patch_bytes) as spool, decoder_process() as decoder:
         try:
@@ -76,11 +75,11 @@ def decode(
         except AudioError as error:
             outcome, detail = error.outcome, error.detail
         data = b"".join(map(spool.read, range(len(spool))))
-    stored = np.frombuffer(data, front_end.storage.dtype).reshape(-1, *params.patch_shape)
+    stored = np.frombuffer(data, front_end.storage.dtype).reshape(-1, *front_end.patch_shape)
     if outcome == Outcome.OK and not len(stored):
         outcome = Outcome.TOO_SHORT
-        detail = f"shorter than one patch of {params.patch_seconds} s"
-    starts = (np.arange(len(stored)) * params.patch_hop_seconds).astype(np.float32)
+        detail = f"shorter than one patch of {front_end.patch_seconds} s"
+    starts = (np.arange(len(stored)) * front_end.patch_hop_seconds).astype(np.float32)
     return Decoded(outcome, detail, starts, stored)
 
 

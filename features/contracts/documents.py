@@ -234,6 +234,7 @@ class FeaturesRequest:
       made_by: the command.
       features, features_fingerprint: the embedded features; None for log-mel patches.
       run: of the network that made the embeddings; None for log-mel patches.
+      network: folder of the network that made the embeddings of media; None for other features.
       dataset, dataset_fingerprint: the data set.
       vocabulary: of the labels.
       front_end, front_end_fingerprint: from a waveform to stored patches.
@@ -250,6 +251,7 @@ class FeaturesRequest:
     features: str | None = dataclasses.field(default=None, metadata=OMIT_NONE)
     features_fingerprint: str | None = dataclasses.field(default=None, metadata=OMIT_NONE)
     run: str | None = dataclasses.field(default=None, metadata=OMIT_NONE)
+    network: str | None = dataclasses.field(default=None, metadata=OMIT_NONE)
     dataset: str
     dataset_fingerprint: str
     vocabulary: VocabularyReference

@@ -13,6 +13,7 @@ import numpy as np
 
 from features.fingerprint import fingerprint
 from features.front_end.params import LogMelParams
+from features.front_end.windows import WaveformWindows
 from features.typed_json import OMIT_NONE, convert, to_plain
 
 
@@ -22,10 +23,11 @@ class PatchStorage:
 
     uint8 divides [minimum, maximum] into 255 equal steps of 0.0435: an error of at most 0.022 at a
     quarter of the size of float32. float16 ignores the range: an error of at most 0.002 for
-    log-mel, and 0.05 % for embeddings, whose range is not known in advance.
+    log-mel, and 0.05 % for embeddings, whose range is not known in advance. float32 is for windows
+    of samples on their way to a network.
     """
 
-    dtype: Literal["uint8", "float16"] = "uint8"
+    dtype: Literal["uint8", "float16", "float32"] = "uint8"
     minimum: float = LogMelParams().min_log_mel
     maximum: float = 6.5  # above the loudest real music; a full-scale tone in one band reaches 4.8
 
@@ -36,8 +38,8 @@ class PatchStorage:
 
     def encode(self, log_mel: np.ndarray) -> np.ndarray:
         """Convert log-mel of any shape to the stored dtype; uint8 clips values to its range."""
-        if self.dtype == "float16":
-            return log_mel.astype(np.float16)
+        if self.dtype != "uint8":
+            return log_mel.astype(self.dtype, copy=False)
         codes = log_mel - np.float32(self.minimum)
         codes *= np.float32(1 / self.step)
         np.rint(codes, out=codes)
@@ -46,8 +48,8 @@ class PatchStorage:
 
     def decode(self, stored: np.ndarray) -> np.ndarray:
         """Convert the stored dtype back to float32 log-mel."""
-        if self.dtype == "float16":
-            return stored.astype(np.float32)
+        if self.dtype != "uint8":
+            return stored.astype(np.float32, copy=False)
         return stored * np.float32(self.step) + np.float32(self.minimum)
 
 
@@ -75,6 +77,8 @@ class FrontEnd:
       log_mel: from samples to log-mel patches.
       storage: the format of stored values.
       embedding: what is stored in place of log-mel; None for log-mel.
+      windows: how the waveform is cut for a network that takes samples; None for log-mel patches.
+        `log_mel` then says nothing.
     """
 
     resampler: str
@@ -82,11 +86,29 @@ class FrontEnd:
     storage: PatchStorage = dataclasses.field(default_factory=PatchStorage)
     # Omitted if None, so that fingerprints of log-mel front ends from before embeddings stay valid.
     embedding: Embedding | None = dataclasses.field(default=None, metadata=OMIT_NONE)
+    windows: WaveformWindows | None = dataclasses.field(default=None, metadata=OMIT_NONE)
 
     @property
     def patch_shape(self) -> tuple[int, ...]:
-        """Frames and mel bands of one stored patch, or units of one stored embedding."""
-        return self.log_mel.patch_shape if self.embedding is None else (self.embedding.units,)
+        """Frames and mel bands of a patch, units of an embedding, or samples of a window."""
+        if self.embedding is not None:
+            return (self.embedding.units,)
+        return (self.windows.window_samples,) if self.windows else self.log_mel.patch_shape
+
+    @property
+    def sample_rate_hz(self) -> int:
+        """Sample rate that soundtracks are resampled to."""
+        return (self.windows or self.log_mel).sample_rate_hz
+
+    @property
+    def patch_seconds(self) -> float:
+        """Length of the sound of a patch."""
+        return self.windows.window_seconds if self.windows else self.log_mel.patch_seconds
+
+    @property
+    def patch_hop_seconds(self) -> float:
+        """From the start of one patch to the start of the next."""
+        return self.windows.hop_seconds if self.windows else self.log_mel.patch_hop_seconds
 
     @property
     def patch_bytes(self) -> int:

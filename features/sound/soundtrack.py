@@ -1,4 +1,7 @@
-"""A soundtrack to stored patches: decode, log-mel, quantise, in constant memory."""
+"""A soundtrack to stored patches: decode, log-mel, quantise, in constant memory.
+
+For a network that takes samples, a patch is a window of the waveform.
+"""
 
 import dataclasses
 from collections.abc import Iterator
@@ -8,6 +11,7 @@ import numpy as np
 
 from features.front_end.front_end import FrontEnd
 from features.front_end.logmel import log_mel_patches, stream_patches
+from features.front_end.windows import stream_windows
 from features.sound.excerpts import Choice, ExcerptRequest, read_excerpts
 from features.sound.outcome import AudioError, Outcome
 from features.sound.packets import DecodeWholeError
@@ -58,7 +62,7 @@ class PatchChunk(NamedTuple):
 
     Attributes:
       indices: int64 [patches].
-      patches: [patches, patch frames, mel bands], in the dtype of the front end's storage.
+      patches: [patches, *patch shape], in the dtype of the front end's storage.
       drawn_from: how many patches the soundtrack has, if these were drawn; else None.
     """
 
@@ -92,8 +96,10 @@ def soundtrack_patches(
       features.sound.outcome.AudioError: the soundtrack cannot be used, or not to its end; the
         patches yielded before are valid.
     """
-    if sample is None:
-        yield from _all_patches(uri, front_end, start_seconds, end_seconds)
+    if sample is None or front_end.windows is not None:
+        chunks = _all_patches(uri, front_end, start_seconds, end_seconds)
+        # Of windows all are decoded: the network that they are for costs far more than a decoder.
+        yield from chunks if sample is None else _draw(chunks, sample)
         return
     try:
         yield _excerpted_patches(uri, front_end, start_seconds, end_seconds, sample)
@@ -113,12 +119,16 @@ def _all_patches(
 ) -> Iterator[PatchChunk]:
     waveform = read_waveform(
         uri,
-        sample_rate_hz=front_end.log_mel.sample_rate_hz,
+        sample_rate_hz=front_end.sample_rate_hz,
         start_seconds=start_seconds,
         end_seconds=end_seconds,
     )
+    if front_end.windows is None:
+        chunks = stream_patches(waveform, front_end.log_mel)
+    else:
+        chunks = stream_windows(waveform, front_end.windows)
     first = 0
-    for patches in stream_patches(waveform, front_end.log_mel):
+    for patches in chunks:
         indices = np.arange(first, first + len(patches))
         yield PatchChunk(indices, front_end.storage.encode(patches))
         first += len(patches)

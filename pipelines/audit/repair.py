@@ -37,6 +37,17 @@ def extraction_command(
             f"--output={folder}",
         ]
     front_end = features.front_end
+    if features.network is not None:
+        flags = [
+            "pipelines.extract_embeddings",
+            f"--from-media={features.dataset}",
+            f"--network={features.network}",
+            f"--output={folder}",
+            f"--seed={features.seed}",
+        ]
+        if card := _recorded(features, "card"):
+            flags.append(f"--card={card}")
+        return flags + _shared_flags(features, timeout_seconds)
     flags = [
         "pipelines.extract_features",
         f"--dataset={features.dataset}",
@@ -48,25 +59,33 @@ def extraction_command(
     ]
     if features.keep_partial:
         flags.append("--keep-partial")
-    if features.patches_per_video:
-        flags.append(f"--patches-per-video={features.patches_per_video}")
-        sampled = sharding.SPLITS if features.sampled_splits is None else features.sampled_splits
-        flags.append(f"--sampled-splits={','.join(sampled)}")
-    if timeout_seconds is None:
-        timeout_seconds = _recorded_timeout(features.made_by.command)
-    if timeout_seconds is not None:
-        flags.append(f"--timeout-seconds={timeout_seconds:g}")
+    flags += _shared_flags(features, timeout_seconds)
     if features.only_subset:
         flags += ["--subset", *features.only_subset]
     return flags
 
 
-def _recorded_timeout(command: str) -> float | None:
-    """The value of `--timeout-seconds` in a command, which features.json has no field for."""
+def _shared_flags(features: Features, timeout_seconds: float | None) -> list[str]:
+    """The flags that patches and embeddings of media share."""
+    flags = []
+    if features.patches_per_video:
+        flags.append(f"--patches-per-video={features.patches_per_video}")
+        sampled = sharding.SPLITS if features.sampled_splits is None else features.sampled_splits
+        flags.append(f"--sampled-splits={','.join(sampled)}")
+    if timeout_seconds is None:
+        recorded = _recorded(features, "timeout_seconds")
+        timeout_seconds = None if recorded is None else float(recorded)
+    if timeout_seconds is not None:
+        flags.append(f"--timeout-seconds={timeout_seconds:g}")
+    return flags
+
+
+def _recorded(features: Features, name: str) -> str | None:
+    """The value of a flag in the recorded command, for which features.json has no field."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     # A template passes parameters with underscores.
-    parser.add_argument("--timeout-seconds", "--timeout_seconds", type=float)
-    return parser.parse_known_args(shlex.split(command))[0].timeout_seconds
+    parser.add_argument(f"--{name.replace('_', '-')}", f"--{name}", dest=name)
+    return getattr(parser.parse_known_args(shlex.split(features.made_by.command))[0], name)
 
 
 def require_same_plans(features: Features, folder: str) -> None:
@@ -92,6 +111,8 @@ def require_same_plans(features: Features, folder: str) -> None:
         where=features.dataset,
         cure=f"a repair of {folder} would extract every shard again; restore the data set",
     )
+    if features.network is not None:  # extract_embeddings compares the network itself
+        return
     installed = FrontEnd(
         resampler=RESAMPLER,
         log_mel=LogMelParams().with_patch_frames(features.front_end.log_mel.patch_frames),

@@ -212,7 +212,7 @@ def _check_patch(patch: PatchRecord, rules: ShardRules) -> int:
       ValueError: the record is not allowed.
     """
     front_end, labels = rules.front_end, patch.labels
-    dtype, hop = np.dtype(front_end.storage.dtype), front_end.log_mel.patch_hop_seconds
+    dtype, hop = np.dtype(front_end.storage.dtype), front_end.patch_hop_seconds
     if len(patch.patch) != front_end.patch_bytes:
         raise ValueError(
             f"a patch of {len(patch.patch)} bytes; {front_end.patch_shape} of {dtype} take "

@@ -63,7 +63,7 @@ def describe_comparison(prediction: Prediction, features: Features, work: Work) 
         yield f"the last run decoded {work.num_decoded:,} of {features.num_videos:,} videos"
     num_bytes = sum(split.num_bytes for split in features.splits.values())
     num_shards = sum(sum(split.num_shards.values()) for split in features.splits.values())
-    hours = features.num_patches * features.front_end.log_mel.patch_hop_seconds / 3600
+    hours = features.num_patches * features.front_end.patch_hop_seconds / 3600
     unit, seconds = _choose_unit(prediction)
     yield f"{'':24}{'predicted':>12}{'real':>12}   {CONFIDENCE:.0%} interval"
     for name, values, real in (

@@ -30,8 +30,10 @@ from features.sound.decoder_version import DecoderVersion, installed_decoder
 from features.sound.outcome import WRITTEN, AudioError, Outcome
 from features.sound.soundtrack import PatchSample
 from features.storage import files
-from pipelines.runtime.decoder import DecoderProcess, decoder_process
+from pipelines.extraction.network_decoder import NetworkDecoder, open_decoder
+from pipelines.runtime.decoder import DecoderProcess
 from pipelines.runtime.failure import name_place
+from pipelines.runtime.network import NetworkPlace
 from pipelines.runtime.spool import PatchSpool
 
 # Raise this number when a change of the code gives other records for the same plan. The padding of
@@ -51,6 +53,7 @@ class Settings:
       keep_partial: whether the good part of a truncated soundtrack is kept.
       patches_per_video: how many patches are drawn of each soundtrack; None for all.
       sampled_splits: the splits that patches are drawn in; None for all splits.
+      network: makes embeddings of the patches; None to keep the patches.
     """
 
     front_end: FrontEnd
@@ -58,6 +61,7 @@ class Settings:
     keep_partial: bool
     patches_per_video: int | None = None
     sampled_splits: tuple[str, ...] | None = None
+    network: NetworkPlace | None = None
 
     def for_split(self, split: str) -> "Settings":
         """The settings of one split, all patches of which are taken unless some are drawn."""
@@ -104,6 +108,10 @@ class ShardPlan:
         document = dataclasses.asdict(self)
         document["settings"]["front_end"] = self.settings.front_end.to_json()
         del document["settings"]["sampled_splits"]  # says nothing about this split
+        # The front end names the network; where it lies does not matter.
+        del document["settings"]["network"]
+        if self.settings.network is not None:
+            document["runtime"] = str(self.settings.network.runtime)
         document["videos"] = [video.content() for video in self.videos]
         return fingerprint([_CODE_VERSION, document])
 
@@ -116,7 +124,8 @@ class ShardPlan:
 def _source_fingerprint(video: Video, settings: Settings) -> str:
     sample = settings.sample(video.id)
     parts = [video.uri, video.start, video.end, settings.front_end.fingerprint]
-    return fingerprint([*parts, settings.keep_partial, sample and sample.seed])
+    runtime = [] if settings.network is None else [str(settings.network.runtime)]
+    return fingerprint([*parts, settings.keep_partial, sample and sample.seed, *runtime])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,7 +156,9 @@ def extract_shard(
       listed_bytes: size of the record file in a listing, which may be older than an attempt at
         this shard; None if the listing does not have the file.
     """
-    start = time.thread_time()
+    # Networks work on threads of their own.
+    clock = time.thread_time if plan.settings.network is None else time.process_time
+    start = clock()
     path = files.join(output, plan.key.path(PATCHES))
     present = None if mode.force else shards.find_patch_shard(path, listed_bytes)
     kept = {} if present is None else _keep_videos(plan, present, mode)
@@ -158,7 +169,8 @@ def extract_shard(
             shards.write_sidecar(path, updated)
         return ShardResult(updated)
 
-    with PatchSpool(plan.settings.front_end.patch_bytes) as spool, decoder_process() as decoder:
+    patch_bytes = plan.settings.front_end.patch_bytes
+    with PatchSpool(patch_bytes) as spool, open_decoder(plan.settings.network) as decoder:
         extracted = {
             video.id: _decode(video, plan, mode, decoder, spool)
             for video in plan.videos
@@ -183,7 +195,7 @@ def extract_shard(
         for video_id, entry in extracted.items()
         if entry.cpu_seconds is not None
     }
-    return ShardResult(sidecar, decoder_seconds, time.thread_time() - start)
+    return ShardResult(sidecar, decoder_seconds, clock() - start)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -238,7 +250,7 @@ def _copy_patches(
     """Copy the patches of the kept videos into the spool, as far as the record file is readable."""
     if not kept:
         return {}
-    hop = front_end.log_mel.patch_hop_seconds
+    hop = front_end.patch_hop_seconds
     places: dict[str, dict[int, int]] = {video_id: {} for video_id in kept}
     with contextlib.suppress(JobFailedError):
         for found in shards.read_records(path):
@@ -276,7 +288,7 @@ def _write_records(
     ]
     if plan.key.split == TRAIN:
         order = [order[index] for index in _permutation(len(order), plan)]
-    hop = plan.settings.front_end.log_mel.patch_hop_seconds
+    hop = plan.settings.front_end.patch_hop_seconds
     records = (
         PatchRecord(video.id, spool.read(place), index * hop, video.labels)
         for video, index, place in order
@@ -307,7 +319,11 @@ def _padded_record_bytes(plan: ShardPlan, extracted: Mapping[str, _Extracted]) -
 
 
 def _decode(
-    video: Video, plan: ShardPlan, mode: Mode, decoder: DecoderProcess, spool: PatchSpool
+    video: Video,
+    plan: ShardPlan,
+    mode: Mode,
+    decoder: DecoderProcess | NetworkDecoder,
+    spool: PatchSpool,
 ) -> _Extracted:
     """Decode one soundtrack into the spool; a rejected soundtrack leaves nothing there."""
     settings, start = plan.settings, len(spool)
@@ -332,7 +348,7 @@ def _decode(
             outcome = Outcome.OK_PARTIAL
     if outcome == Outcome.OK and len(spool) == start:
         outcome = Outcome.TOO_SHORT
-        detail = f"shorter than one patch of {settings.front_end.log_mel.patch_seconds} s"
+        detail = f"shorter than one patch of {settings.front_end.patch_seconds} s"
     if outcome not in WRITTEN:
         spool.truncate(start)
     places = list(zip(indices, range(start, len(spool)), strict=False))

@@ -104,7 +104,7 @@ def write_features(
 
 
 def _report(document: Features, shown_output: str) -> None:
-    hours = document.num_patches * document.front_end.log_mel.patch_hop_seconds / 3600
+    hours = document.num_patches * document.front_end.patch_hop_seconds / 3600
     terminal.report(
         f"{document.num_videos} videos = {document.num_written} written + {document.num_rejects} "
         f"rejected; {document.num_patches} patches, {hours:.2f} hours",

@@ -43,6 +43,8 @@ _MODULES: Final[Mapping[RuntimeName, str]] = {
 # Rows of one call of TensorFlow; of one request of OpenVINO, of which each core has one at a time.
 _TENSORFLOW_ROWS, _OPENVINO_ROWS = 128, 32
 _REQUESTS_PER_CORE = 4
+# Signature of a SavedModel that has none and can be called.
+CALL: Final = "__call__"
 # Set by `--workers` in each worker, which has a part of the cores.
 _THREADS = "TF_NUM_INTRAOP_THREADS"
 
@@ -211,14 +213,16 @@ class _TensorFlow:
         self._model = tf.saved_model.load(path)
         signatures = self._model.signatures
         name = signature or "serving_default"
-        if name not in signatures:
+        if name == CALL and callable(self._model):
+            (self._apply,) = self._model.__call__.concrete_functions
+        elif name in signatures:
+            self._apply = signatures[name]
+        else:
             raise ValueError(f"it has no signature {name}, but: {', '.join(signatures)}")
-        self._apply = signatures[name]
-        (self._input,) = self._apply.structured_input_signature[1]
         self.runtime = runtime
         self.outputs: Shapes = {
             output: tuple(spec.shape.as_list())
-            for output, spec in self._apply.structured_outputs.items()
+            for output, spec in _by_name(self._apply.structured_outputs).items()
         }
         self.batch_size = _TENSORFLOW_ROWS if batched else None
 
@@ -228,8 +232,16 @@ class _TensorFlow:
         return _in_pieces(self._call, batch, self.batch_size)
 
     def _call(self, batch: np.ndarray) -> Outputs:
-        outputs = self._apply(**{self._input: self._to_tensor(batch)})
-        return {name: tensor.numpy() for name, tensor in outputs.items()}
+        outputs = self._apply(self._to_tensor(batch))
+        return {name: tensor.numpy() for name, tensor in _by_name(outputs).items()}
+
+
+def _by_name(outputs: Any) -> Mapping[str, Any]:
+    """Outputs by name, as of a signature; those of a function have the names of their places."""
+    if isinstance(outputs, Mapping):
+        return outputs
+    listed = outputs if isinstance(outputs, list | tuple) else [outputs]
+    return {f"output_{place}": output for place, output in enumerate(listed)}
 
 
 def _tflite_interpreter(path: str) -> Any:

@@ -85,7 +85,7 @@ class ExportedModel:
           Batches of patches in their order, and their outputs.
         """
         assert self._network.batch_size is not None
-        for batch in _batches(chunks, self._network.batch_size):
+        for batch in batches_of(chunks, self._network.batch_size):
             outputs = self._network(self.front_end.storage.decode(batch.stored))
             yield batch, Outputs(scores=outputs[SCORES], embedding=outputs[EMBEDDING])
 
@@ -96,7 +96,7 @@ def _length(network: inference.Network, output: str) -> int:
     return length
 
 
-def _batches(chunks: Iterable[Patches], size: int) -> Iterator[Patches]:
+def batches_of(chunks: Iterable[Patches], size: int) -> Iterator[Patches]:
     """Regroup chunks into batches of a size; only the last batch may be smaller."""
     waiting: Patches | None = None  # fewer than a batch
     for chunk in chunks:

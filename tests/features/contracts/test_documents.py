@@ -30,6 +30,7 @@ from features.contracts.documents import (
     ScoresPlan,
     Sweep,
 )
+from features.contracts.network_card import NetworkCard
 from features.errors import ContractError
 from features.sound.outcome import Outcome
 from features.typed_json import Document, to_plain
@@ -62,7 +63,7 @@ SAMPLES: Mapping[str, type[Document]] = {
 }
 DOCUMENTS = sorted(set(SAMPLES.values()), key=lambda document: document.__name__)
 # With those that are declared beside their only owner.
-ON_PAGE = [*DOCUMENTS, Comparison, Localisation]
+ON_PAGE = [*DOCUMENTS, Comparison, Localisation, NetworkCard]
 
 
 def sample(name: str) -> bytes:
