@@ -2,12 +2,15 @@
 
 python -m evaluation.score_videos --features features --run run --output scores
 python -m evaluation.score_videos --from-media dataset --run run --output scores
+python -m evaluation.score_videos --from-media dataset --network yamnet --output scores
 """
 
 import argparse
 import dataclasses
 import functools
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -18,7 +21,14 @@ from evaluation.scoring import media, stages
 from evaluation.scoring.shard import EMBEDDINGS, FRAMES, SCORES, Network
 from features import terminal
 from features.contracts import folders, labels, sharding, shards
-from features.contracts.documents import Dataset, Features, Run, Scores, ScoresPlan
+from features.contracts.documents import (
+    Dataset,
+    Features,
+    Run,
+    Scores,
+    ScoresPlan,
+    VocabularyReference,
+)
 from features.contracts.export import (
     find_export,
     fingerprint_weights,
@@ -34,20 +44,24 @@ from features.storage import files
 from pipelines.runtime import launch, process_pool
 from pipelines.runtime.counters import CountElements
 from pipelines.runtime.model import add_precision_flag, choose_runtime
+from pipelines.runtime.network import choose_network
+from pipelines.runtime.network_flags import add_network_flags, require_float32
 from pipelines.runtime.progress import progress_line
 
 _DESCRIPTION = """\
 Score every video of one split with a trained network: each 960 ms patch goes
 through the network, and the scores of a video's patches are averaged. The
 patches are read from extracted features, or decoded from the media of a data
-set. Run the same command again after an interruption: finished shards are kept.
+set; a network that was not trained here may take windows of sound instead. Run
+the same command again after an interruption: finished shards are kept.
 """
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = launch.parser(
         "evaluation.score_videos",
-        "(--features FEATURES | --from-media DATASET)\n--run RUN --output OUTPUT",
+        "(--features FEATURES | --from-media DATASET)\n(--run RUN | --network FOLDER) "
+        "--output OUTPUT",
         _DESCRIPTION,
     )
     add = parser.add_argument
@@ -58,7 +72,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DATASET",
         help="folder made by pipelines.prepare_dataset: decode its media, without features",
     )
-    add("--run", required=True, help="folder made by training.train, or a copy of its export")
+    network = parser.add_mutually_exclusive_group(required=True)
+    network.add_argument("--run", help="folder made by training.train, or a copy of its export")
+    add_network_flags(network, parser, "with --from-media: ")
     add("--output", required=True, help="folder of the scores to write")
     add("--split", default="evaluation", help="split to score; default: evaluation")
     add("--subset", metavar="NAME", help="only this subset of the split, such as 400")
@@ -97,12 +113,14 @@ class _Job:
     Attributes:
       planned: `scores.json` with counts of zero.
       network: scores the patches.
+      vocabulary: of the scores.
       source: the FEATURES or DATASET folder.
       output: the SCORES folder.
     """
 
     planned: Scores
     network: Network
+    vocabulary: labels.Vocabulary
     source: str
     output: str
 
@@ -122,7 +140,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     def clear() -> None:
         files.delete(files.join(output, folders.SCORES))
         shards.remove_leftovers(output, job.keys, kinds=(SCORES, FRAMES, EMBEDDINGS))
-        labels.copy_vocabulary(job.source, output)
+        if job.network.place is None:
+            labels.copy_vocabulary(job.source, output)
+        else:
+            files.write_bytes(files.join(output, labels.FILE_NAME), job.vocabulary.to_bytes())
         folders.write_document(output, ScoresPlan(runtime=job.network.runtime))
 
     def build(pipeline: beam.Pipeline) -> None:
@@ -161,6 +182,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     return OK
 
 
+@dataclasses.dataclass(frozen=True)
+class _Chosen:
+    """A network, the labels of its scores, what it takes, and the recipe that trained it."""
+
+    network: Network
+    vocabulary: labels.Vocabulary
+    front_end: FrontEnd
+    recipe: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
 def _check(args: argparse.Namespace, options: PipelineOptions) -> _Job:
     """Check flags and inputs.
 
@@ -169,8 +200,9 @@ def _check(args: argparse.Namespace, options: PipelineOptions) -> _Job:
     """
     is_media = args.from_media is not None
     source = files.absolute(args.from_media if is_media else args.features)
-    run, output = files.absolute(args.run), files.absolute(args.output)
-    folders.claim_output(output, folders.SCORES, inputs=(source, run))
+    network_folder = files.absolute(args.run or args.network)
+    output = files.absolute(args.output)
+    folders.claim_output(output, folders.SCORES, inputs=(source, network_folder))
     root: Dataset | Features = (
         folders.read_document(source, Dataset)
         if is_media
@@ -178,6 +210,61 @@ def _check(args: argparse.Namespace, options: PipelineOptions) -> _Job:
     )
     flag = "--from-media" if is_media else "--features"
     groups = _choose_groups(args, root, where=f"{flag} {source}")
+    if args.network is None:
+        chosen = _choose_run(args, options, root, source, network_folder, output)
+    else:
+        chosen = _choose_network(args, source, network_folder, output)
+    network, vocabulary, is_run = chosen.network, chosen.vocabulary, args.network is None
+    planned = Scores(
+        made_by=folders.made_by(),
+        features=source if isinstance(root, Features) else None,
+        features_fingerprint=_fingerprint(root, args.split),
+        dataset=root.dataset if isinstance(root, Features) else source,
+        dataset_fingerprint=(
+            root.dataset_fingerprint if isinstance(root, Features) else root.fingerprint
+        ),
+        num_shards={group: root.splits[args.split].num_shards[group] for group in groups},
+        run=network_folder if is_run else None,
+        network=None if is_run else network_folder,
+        model_fingerprint=network.fingerprint,
+        runtime=network.runtime,
+        recipe=chosen.recipe,
+        vocabulary=(
+            root.vocabulary
+            if is_run
+            else VocabularyReference(num_labels=len(vocabulary), fingerprint=vocabulary.fingerprint)
+        ),
+        num_labels=len(vocabulary),
+        front_end_fingerprint=chosen.front_end.fingerprint,
+        patch_seconds=chosen.front_end.patch_seconds,
+        split=args.split,
+        subset=args.subset,
+        subsets={
+            name: members
+            for name, members in root.subsets.get(args.split, {}).items()
+            if set(members) <= set(groups)
+        },
+        dtype=args.dtype,
+        frame_scores=args.frame_scores,
+        embeddings=args.embeddings,
+        num_videos_expected=0,
+        num_videos=0,
+        num_patches=0,
+        groups={},
+        missing={},
+    )
+    return _Job(planned, network, vocabulary, source, output)
+
+
+def _choose_run(
+    args: argparse.Namespace,
+    options: PipelineOptions,
+    root: Dataset | Features,
+    source: str,
+    run: str,
+    output: str,
+) -> _Chosen:
+    """The network of a run, which was trained on the labels of the videos."""
     export = find_export(run)
     if export != run:  # a folder of training.train, which must be finished
         folders.read_document(run, Run)
@@ -198,40 +285,51 @@ def _check(args: argparse.Namespace, options: PipelineOptions) -> _Job:
         frame_scores=args.frame_scores,
         embeddings=args.embeddings,
     )
-    planned = Scores(
-        made_by=folders.made_by(),
-        features=source if isinstance(root, Features) else None,
-        features_fingerprint=_fingerprint(root, args.split),
-        dataset=root.dataset if isinstance(root, Features) else source,
-        dataset_fingerprint=(
-            root.dataset_fingerprint if isinstance(root, Features) else root.fingerprint
-        ),
-        num_shards={group: root.splits[args.split].num_shards[group] for group in groups},
-        run=run,
-        model_fingerprint=network.fingerprint,
-        runtime=network.runtime,
-        recipe=read_exported_recipe(export),
-        vocabulary=root.vocabulary,
-        num_labels=len(vocabulary),
-        front_end_fingerprint=front_end.fingerprint,
-        patch_seconds=front_end.patch_seconds,
-        split=args.split,
-        subset=args.subset,
-        subsets={
-            name: members
-            for name, members in root.subsets.get(args.split, {}).items()
-            if set(members) <= set(groups)
-        },
+    return _Chosen(network, vocabulary, front_end, read_exported_recipe(export))
+
+
+def _choose_network(args: argparse.Namespace, source: str, folder: str, output: str) -> _Chosen:
+    """A network with a card, which has labels of its own."""
+    if args.from_media is None:
+        raise InputError("--network: takes media; give --from-media in place of --features")
+    require_float32(args.precision)
+    loaded, place = choose_network(folder, args.card)
+    present = folders.find_document(output, ScoresPlan)
+    if present is not None and present.runtime != place.runtime:
+        raise InputError(
+            f"--output {output} has shards by {present.runtime}, and this command would use "
+            f"{place.runtime}; name another folder: outputs of two are not equal"
+        )
+    for flag, size, field in (
+        ("the scores of this command", loaded.num_labels, "scores or outputs.logits"),
+        ("--embeddings", loaded.num_units if args.embeddings else 1, "embedding"),
+    ):
+        if not size:
+            raise InputError(
+                f"--network {folder}: {flag} need an output that the card does not name, under "
+                f"outputs.{field}"
+            )
+    videos = labels.read_vocabulary(source)
+    matched = labels.match_labels(videos, loaded.vocabulary)
+    if not matched:
+        print(
+            f"note: no label of {source} is a label of this network: the scores have the labels "
+            "of the network, and no video has any of these",
+            file=sys.stderr,
+        )
+    network = Network(
+        export="",
+        runtime=place.runtime,
+        fingerprint=place.fingerprint,
+        vocabulary_fingerprint=loaded.vocabulary.fingerprint,
         dtype=args.dtype,
         frame_scores=args.frame_scores,
         embeddings=args.embeddings,
-        num_videos_expected=0,
-        num_videos=0,
-        num_patches=0,
-        groups={},
-        missing={},
+        place=place,
+        matched=matched,
     )
-    return _Job(planned, network, source, output)
+    vocabulary = labels.count_matched(videos, loaded.vocabulary, matched)
+    return _Chosen(network, vocabulary, loaded.front_end)
 
 
 def _fingerprint(root: Dataset | Features, split: str) -> str | None:

@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
         help="folder made by pipelines.prepare_dataset: decode its media, without features",
     )
     add("--run", help="with --features: folder made by training.train, or a copy of its export")
-    network_flags.add_network_flags(parser, "with --from-media: ")
+    network_flags.add_network_flags(parser, parser, "with --from-media: ")
     add("--output", required=True, help="folder of the embeddings to write")
     add_precision_flag(parser)
     add(
@@ -138,8 +138,7 @@ def _embed_features(args: argparse.Namespace, options: PipelineOptions) -> None:
 def _embed_media(args: argparse.Namespace, options: PipelineOptions) -> None:
     if args.network is None or args.run is not None:
         raise InputError("--from-media: give the network with --network; a run's is RUN/export")
-    if args.precision != "float32":
-        raise InputError(f"--precision {args.precision}: --network computes in float32")
+    network_flags.require_float32(args.precision)
     num_workers = process_pool.num_workers(args.workers, options)
     source, output = files.absolute(args.from_media), files.absolute(args.output)
     dataset = folders.read_document(source, Dataset)

@@ -12,6 +12,7 @@ from features.front_end.front_end import FrontEnd
 from features.sound.outcome import AudioError, Outcome
 from pipelines.runtime.decoder import decoder_process
 from pipelines.runtime.model import ExportedModel, Outputs, Patches
+from pipelines.runtime.network import CardNetwork
 from pipelines.runtime.spool import PatchSpool
 
 
@@ -57,8 +58,8 @@ def decode(
 ) -> Decoded:
     """Decode a media file, or the part from `start_seconds` to `end_seconds`.
 
-    All patches are held in memory (23 MB per hour of sound), because only the end of a soundtrack
-    shows whether it is complete.
+    The patches stay on local disk, because only the end of a soundtrack shows whether it is
+    complete.
     """
     outcome, detail = Outcome.OK, ""
     with PatchSpool(front_end.patch_bytes) as spool, decoder_process() as decoder:
@@ -74,8 +75,7 @@ def decode(
                 pass
         except AudioError as error:
             outcome, detail = error.outcome, error.detail
-        data = b"".join(map(spool.read, range(len(spool))))
-    stored = np.frombuffer(data, front_end.storage.dtype).reshape(-1, *front_end.patch_shape)
+        stored = spool.map(front_end.storage.dtype, front_end.patch_shape)
     if outcome == Outcome.OK and not len(stored):
         outcome = Outcome.TOO_SHORT
         detail = f"shorter than one patch of {front_end.patch_seconds} s"
@@ -84,7 +84,7 @@ def decode(
 
 
 def listen(
-    uri: str, model: ExportedModel, *, timeout_seconds: float = 900.0
+    uri: str, model: ExportedModel | CardNetwork, *, timeout_seconds: float = 900.0
 ) -> tuple[Decoded, Outputs]:
     """Decode a media file and apply a network to all patches, in order of time.
 

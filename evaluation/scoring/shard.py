@@ -32,12 +32,14 @@ from features.front_end.front_end import FrontEnd
 from features.sound.outcome import Outcome
 from features.storage import files
 from pipelines.runtime.model import ExportedModel, Patches, load_model
+from pipelines.runtime.network import CardNetwork, NetworkPlace, load_network
 
 SCORES, FRAMES, EMBEDDINGS = "scores", "frames", "embeddings"
 PARQUET_SUFFIX = ".parquet"
 # Key of the metadata of a score file: fingerprint of the vocabulary that the columns are of.
 VOCABULARY = b"vocabulary"
 _RECORDS_AT_ONCE = 1024
+_DECODED_AT_ONCE = 64  # a window may have a megabyte
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +83,8 @@ class Network:
       vocabulary_fingerprint: of the labels of the outputs.
       dtype: of the scores on disk.
       frame_scores, embeddings: whether scores and embeddings of every patch are written.
+      place: of a network with a card, in place of `export`; else None.
+      matched: index of a label of the videos -> index of a label of such a network.
     """
 
     export: str
@@ -90,6 +94,20 @@ class Network:
     dtype: Literal["float32", "float16"]
     frame_scores: bool
     embeddings: bool
+    place: NetworkPlace | None = None
+    matched: Mapping[int, int] | None = None
+
+    def load(self) -> ExportedModel | CardNetwork:
+        """Load the network; every call in a process returns the same object."""
+        if self.place is not None:
+            return load_network(self.place)
+        return load_model(self.export, self.runtime)
+
+    def match(self, labels: tuple[int, ...]) -> tuple[int, ...]:
+        """The labels of a video among those of the network."""
+        if self.matched is None:
+            return labels
+        return tuple(sorted({self.matched[label] for label in labels if label in self.matched}))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,12 +125,16 @@ class ScorePlan:
     @property
     def fingerprint(self) -> str:
         """Fingerprint for the sidecar: a shard with an equal one need not be scored again."""
-        # The path of the export does not matter, only its weights.
-        network = dataclasses.replace(self.network, export="")
+        # The path of a network does not matter, only its weights.
+        network = dataclasses.asdict(dataclasses.replace(self.network, export="", place=None))
+        del network["place"]
+        matched = network.pop("matched")
+        if matched is not None:
+            network["matched"] = sorted(matched.items())
         source = dataclasses.asdict(self.source)
         if isinstance(self.source, MediaShard):
             source["videos"] = [video.content() for video in self.source.videos]
-        return fingerprint([dataclasses.asdict(self.key), source, dataclasses.asdict(network)])
+        return fingerprint([dataclasses.asdict(self.key), source, network])
 
     def origins_except(self, missing: Iterable[str]) -> dict[str, tuple[str, ...]]:
         """Id -> origins, without the videos that have no scores."""
@@ -152,13 +174,13 @@ def score_shard(plan: ScorePlan, output: str) -> ScoreResult:
         return ScoreResult(plan.key, done)
     start = time.process_time()
     shards.remove_sidecar(path)
-    model = load_model(plan.network.export, plan.network.runtime)
+    model = plan.network.load()
     roster = _Roster()
     if isinstance(plan.source, FeaturesShard):
         roster.missing += plan.source.missing
         chunks = _stored_patches(plan.key, plan.source, model.front_end, roster)
     else:
-        chunks = _decoded_patches(plan.source, model.front_end, roster)
+        chunks = _decoded_patches(plan.source, plan.network, model.front_end, roster)
     num_patches, sums = _score(plan, model, chunks, roster, output)
     if roster.ids:
         table = score_table(
@@ -244,7 +266,9 @@ def _stored_patches(
         )
 
 
-def _decoded_patches(source: MediaShard, front_end: FrontEnd, roster: _Roster) -> Iterator[Patches]:
+def _decoded_patches(
+    source: MediaShard, network: Network, front_end: FrontEnd, roster: _Roster
+) -> Iterator[Patches]:
     for video in source.videos:
         decoded = media.decode(
             video.uri,
@@ -256,14 +280,16 @@ def _decoded_patches(source: MediaShard, front_end: FrontEnd, roster: _Roster) -
         if decoded.outcome != Outcome.OK:  # a truncated soundtrack too, as in extraction
             roster.missing.append((video.id, str(decoded.outcome)))
             continue
-        number = roster.number(video.id, video.labels)
+        number = roster.number(video.id, network.match(video.labels))
         numbers = np.full(len(decoded.stored), number)
-        yield Patches(numbers, decoded.start_seconds, decoded.stored)
+        patches = Patches(numbers, decoded.start_seconds, decoded.stored)
+        for first in range(0, len(patches), _DECODED_AT_ONCE):
+            yield patches[first : first + _DECODED_AT_ONCE]
 
 
 def _score(
     plan: ScorePlan,
-    model: ExportedModel,
+    model: ExportedModel | CardNetwork,
     chunks: Iterable[Patches],
     roster: _Roster,
     output: str,

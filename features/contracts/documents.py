@@ -593,7 +593,8 @@ class Scores(Document):
       features, features_fingerprint: what was scored; None for media and for tables.
       dataset, dataset_fingerprint: where the videos are from; None for tables.
       num_shards: by group.
-      run: of the network; None for tables.
+      run: of the network; None for tables and for `network`.
+      network: folder of a network that was not trained here; else None.
       model_fingerprint: of the weights, or of the table of scores.
       runtime: what applied the network; None for tables, and in older folders.
       recipe: the fields of `training.config.Recipe`; empty for tables.
@@ -623,6 +624,7 @@ class Scores(Document):
     dataset_fingerprint: str | None
     num_shards: Mapping[str, int]
     run: str | None
+    network: str | None = dataclasses.field(default=None, metadata=OMIT_NONE)
     model_fingerprint: str
     runtime: InferenceRuntime | None = dataclasses.field(default=None, metadata=OMIT_NONE)
     recipe: Mapping[str, Any]

@@ -6,6 +6,7 @@ of the 30K set, and the 400 set the first 400 of both (section 4.2).
 
 import dataclasses
 import io
+from collections.abc import Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -86,6 +87,30 @@ class Vocabulary:
             counts=table["count"].to_numpy(),
             num_videos=int(table.schema.metadata[b"num_videos"]),
         )
+
+
+def match_labels(source: Vocabulary, target: Vocabulary) -> dict[int, int]:
+    """Match labels of two vocabularies by equal ids, else by names that are equal but for case.
+
+    Returns:
+      Index in `source` -> index in `target`, without the labels that have no match.
+    """
+    by_name = {name.casefold(): index for index, name in enumerate(target.names)}
+    by_id = {label: index for index, label in enumerate(target.ids)}
+    matched = {}
+    for index, (label, name) in enumerate(zip(source.ids, source.names, strict=True)):
+        found = by_id.get(label, by_name.get(name.casefold()))
+        if found is not None:
+            matched[index] = found
+    return matched
+
+
+def count_matched(source: Vocabulary, target: Vocabulary, matched: Mapping[int, int]) -> Vocabulary:
+    """The target with the counts of the labels of the source that match its own."""
+    counts = np.zeros(len(target), np.int64)
+    for index, found in matched.items():
+        counts[found] += source.counts[index]
+    return dataclasses.replace(target, counts=counts, num_videos=source.num_videos)
 
 
 def read_vocabulary(folder: str) -> Vocabulary:

@@ -75,6 +75,17 @@ class PatchSpool:
         self._length = length
         self._file.truncate(self.num_bytes)
 
+    def map(self, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
+        """The patches as an array that stays on disk, and outlives the spool.
+
+        Args:
+          dtype: of a value.
+          shape: of a patch.
+        """
+        if not self._length:
+            return np.empty((0, *shape), dtype)
+        return np.asarray(np.memmap(self._file, dtype, "r", shape=(self._length, *shape)))
+
     def read(self, index: int) -> bytes:
         """Read the bytes of a patch."""
         return os.pread(self.fileno(), self._patch_bytes, index * self._patch_bytes)

@@ -4,14 +4,18 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
+import pyarrow.csv
+import pyarrow.parquet as pq
 import pytest
 import soundfile
 import soxr
 import tensorflow as tf
 
+from evaluation import evaluate, score_videos
 from features.contracts import shards
-from features.contracts.documents import Features
+from features.contracts.documents import Dataset, Features, Metrics, Scores
 from features.contracts.folders import read_document
+from features.contracts.labels import read_vocabulary
 from features.errors import OK, InputError
 from pipelines import audit_features, extract_embeddings, prepare_dataset
 from tests import networks
@@ -48,11 +52,17 @@ def read(folder: Path, units: int = 16) -> dict[str, dict[float, np.ndarray]]:
     return found
 
 
-def digests(folder: Path) -> dict[str, str]:
+def digests(folder: Path, pattern: str = "patches-*") -> dict[str, str]:
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("patches-*"))
+        for path in sorted(folder.rglob(pattern))
     }
+
+
+def waveform_of(path: Path) -> np.ndarray:
+    """By libsndfile instead of FFmpeg, resampled in one piece instead of blocks."""
+    samples, rate = soundfile.read(path, always_2d=True)
+    return soxr.resample(samples.mean(axis=1), rate, RATE, "HQ").astype(np.float32)
 
 
 def test_embeddings_are_those_of_the_whole_waveform(folders: Path, corpus: Corpus) -> None:
@@ -66,8 +76,7 @@ def test_embeddings_are_those_of_the_whole_waveform(folders: Path, corpus: Corpu
     videos = [name for name in found if name.endswith((".wav", ".flac"))]
     assert len(videos) >= 4
     for name in videos:
-        samples, rate = soundfile.read(corpus.manifest.parent / name, always_2d=True)
-        waveform = soxr.resample(samples.mean(axis=1), rate, RATE, "HQ").astype(np.float32)
+        waveform = waveform_of(corpus.manifest.parent / name)
         expected = direct(waveform=tf.constant(waveform))["embedding"].numpy()
         assert sorted(found[name]) == [np.float32(i * HOP) for i in range(len(expected))]
         values = np.stack([found[name][start] for start in sorted(found[name])])
@@ -114,6 +123,55 @@ def test_the_audit_finds_nothing_and_names_the_command(folders: Path, tmp_path: 
     assert audit_features.main(["--features", f"{tmp_path}/damaged", "--repair"]) == OK
 
     assert digests(tmp_path / "damaged") == digests(folders / "embeddings")
+
+
+def test_scores_have_the_labels_of_the_network(folders: Path, tmp_path: Path) -> None:
+    """The network knows two of the three labels of the videos, by name, and one of its own."""
+    flags = ["--from-media", f"{folders}/dataset", "--network", f"{folders}/network"]
+    flags += ["--output", f"{tmp_path}/scores", "--frame-scores", "--embeddings"]
+    assert score_videos.main(flags) == OK
+    document = read_document(f"{tmp_path}/scores", Scores)
+    tables = [pq.read_table(path) for path in sorted(tmp_path.glob("scores/*/*/scores-*.parquet"))]
+    rows = {row["video_id"]: row for table in tables for row in table.to_pylist()}
+    own = read_vocabulary(f"{folders}/dataset")
+    vocabulary = read_vocabulary(f"{tmp_path}/scores")
+    direct = tf.saved_model.load(f"{folders}/network").signatures["waveform"]
+
+    assert vocabulary.names == networks.LABELS
+    assert vocabulary.counts.tolist() == [
+        own.counts[own.ids.index(name)] if name in own.ids else 0 for name in networks.LABELS
+    ]
+    assert (document.num_videos, document.missing) == (5, {"not_found": 1})
+    assert (document.run, document.network) == (None, f"{folders}/network")
+    manifest = pyarrow.csv.read_csv(Path(read_document(f"{folders}/dataset", Dataset).manifest))
+    wanted = {row["id"]: row["labels"].split(";") for row in manifest.to_pylist()}
+    for name, row in rows.items():
+        assert [networks.LABELS[label] for label in row["labels"]] == sorted(
+            set(wanted[name]) & set(networks.LABELS)
+        )
+        if name.endswith((".wav", ".flac")):
+            path = Path(read_document(f"{folders}/dataset", Dataset).manifest).parent / name
+            expected = direct(waveform=tf.constant(waveform_of(path)))["scores"].numpy()
+            np.testing.assert_allclose(row["scores"], expected.mean(axis=0), atol=1e-3)
+
+    before = digests(tmp_path / "scores", "scores-*")
+    assert score_videos.main([*flags, "--workers=2"]) == OK
+    assert digests(tmp_path / "scores", "scores-*") == before
+    report = ["--scores", f"{tmp_path}/scores", "--output", f"{tmp_path}/report"]
+    assert evaluate.main(report) == OK
+    assert read_document(f"{tmp_path}/report", Metrics).num_classes_evaluated == 2
+
+
+def test_scoring_refuses_what_the_network_cannot(folders: Path, tmp_path: Path) -> None:
+    networks.save(tmp_path)
+    networks.rewrite_card(
+        tmp_path, outputs=networks.NetworkOutputs(embedding="embedding"), labels=None
+    )
+    media = ["--from-media", f"{folders}/dataset", "--output", f"{tmp_path}/scores"]
+    with pytest.raises(InputError, match=r"under outputs\.scores"):
+        score_videos.main([*media, "--network", str(tmp_path)])
+    with pytest.raises(InputError, match="computes in float32"):
+        score_videos.main([*media, "--network", f"{folders}/network", "--precision=int8"])
 
 
 def test_another_network_is_refused(folders: Path, tmp_path: Path) -> None:
