@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     args = _parser().parse_args(argv)
     export = find_export(files.absolute(args.run))
-    model = load_model(export, choose_runtime(args.precision))
+    model = load_model(export, choose_runtime(export, args.precision))
     media.require_log_mel(model.front_end)
     schema = pa.schema(
         [

@@ -274,6 +274,7 @@ def _choose_run(
     network = Network(
         export=export,
         runtime=choose_runtime(
+            export,
             args.precision,
             present.runtime if present else None,
             output=output,

@@ -168,7 +168,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.html is not None and len(args.files) > 1:
         raise InputError(f"--html: a page is of one FILE; received {len(args.files)}")
     export = find_export(files.absolute(args.run))
-    model = load_model(export, choose_runtime(args.precision))
+    model = load_model(export, choose_runtime(export, args.precision))
     media.require_log_mel(model.front_end)
     code = OK
     for file in args.files:

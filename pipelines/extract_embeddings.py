@@ -104,13 +104,14 @@ def _embed_features(args: argparse.Namespace, options: PipelineOptions) -> None:
         folders.read_document(run, Run)
     present = folders.find_document(output, EmbeddingsPlan)
     runtime = choose_runtime(
+        export,
         args.precision,
         present.runtime if present else None,
         output=output,
         here=process_pool.runs_here(options),
     )
     # Workers may have instructions that this machine lacks.
-    model = load_model(export, dataclasses.replace(runtime, precision="float32"))
+    model = load_model(export, dataclasses.replace(runtime, precision="float32", weights=None))
     folders.require_equal(
         "front_end_fingerprint",
         expected=model.front_end.fingerprint,

@@ -324,14 +324,18 @@ class InferenceRuntime:
       name: package.
       version: of the package.
       precision: of the layers between the input and the outputs.
+      weights: fingerprint of int8 weights, which depend on their calibration; None for those of the
+        export.
     """
 
     name: RuntimeName
     version: str
     precision: Precision
+    weights: str | None = dataclasses.field(default=None, metadata=OMIT_NONE)
 
     def __str__(self) -> str:
-        return f"{self.name} {self.version} in {self.precision}"
+        weights = f" of weights {self.weights}" if self.weights else ""
+        return f"{self.name} {self.version} in {self.precision}{weights}"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -571,6 +575,36 @@ class ScoreCounts:
     num_videos: int
     num_patches: int
     num_with_origin: int = dataclasses.field(default=0, metadata=OMIT_DEFAULT)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Quantisation(Document):
+    """`quantisation.json` beside an int8 network: how it was calibrated, and the check.
+
+    Attributes:
+      made_by: the command.
+      model_fingerprint: of the weights in float32.
+      features, features_fingerprint: folder of the patches, and its training split.
+      seed: of the draw of patches.
+      num_patches: training patches of the calibration.
+      num_validation_patches: patches of the check.
+      max_map_loss: `--max-map-loss` of the command.
+      map_float32, map_int8: mean average precision over the videos of these patches.
+    """
+
+    FILE: ClassVar[str] = "quantisation.json"
+    MAKER: ClassVar[str] = "python -m evaluation.quantise"
+
+    made_by: MadeBy
+    model_fingerprint: str
+    features: str
+    features_fingerprint: str
+    seed: int
+    num_patches: int
+    num_validation_patches: int
+    max_map_loss: float
+    map_float32: float
+    map_int8: float
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

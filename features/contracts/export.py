@@ -13,6 +13,8 @@ FRONT_END, RECIPE = "front_end.json", "recipe.json"
 # Signatures, each with an input of the same name, and their outputs.
 PATCHES, WAVEFORM = "patches", "waveform"
 SCORES, LOGITS, EMBEDDING, START_SECONDS = "scores", "logits", "embedding", "start_seconds"
+# Folder of the export with the int8 network for OpenVINO, and the graph in it.
+QUANTISED, QUANTISED_GRAPH = "int8", "network.xml"
 _GRAPH = "saved_model.pb"
 _VARIABLES = "variables/variables.data-*"
 

@@ -42,7 +42,16 @@ MAKERS = {
     SWEEP: "python -m training.sweep",
     BAND_STATISTICS: "python -m pipelines.band_statistics",
 }
-_PACKAGES = ("apache-beam", "av", "numpy", "soxr", "tensorflow", "tf-keras")
+_PACKAGES = (
+    "apache-beam",
+    "av",
+    "nncf",
+    "numpy",
+    "openvino",
+    "soxr",
+    "tensorflow",
+    "tf-keras",
+)
 
 _Document = TypeVar("_Document", bound=Document)
 

@@ -1,12 +1,13 @@
 """Networks on inference runtimes: rows of float32 in, outputs by name out.
 
 OpenVINO runs every kind of file where it is installed, because it needs less CPU time than the
-runtimes that the files were made for, and it alone has bfloat16 and
-int8. Without it, float32 runs on the file's own runtime. The last bits of outputs depend on the
-runtime, so its `InferenceRuntime` is part of every plan.
+runtimes that the files were made for, and it alone has bfloat16 and int8. Without it, float32 runs
+on the file's own runtime. The last bits of outputs depend on the runtime, so its `InferenceRuntime`
+is part of every plan.
 """
 
 import contextlib
+import dataclasses
 import importlib.metadata
 import importlib.util
 import os
@@ -132,13 +133,13 @@ def load(
     """
     require_instructions(runtime.precision)
     installed = {each.name: each for each in candidates(kind, runtime.precision)}
-    if installed.get(runtime.name) != runtime:
+    if installed.get(runtime.name) != dataclasses.replace(runtime, weights=None):
         present = ", ".join(str(each) for each in installed.values())
         raise InputError(
             f"the job was planned for {runtime}, and this machine has {present}: install the same "
             f"version on all machines (pip install {runtime.name}=={runtime.version})"
         )
-    with _local_copy(path) as local:
+    with local_copy(path) as local:
         try:
             return _load(local, runtime, signature, batched)
         except (RuntimeError, ValueError, OSError) as error:
@@ -155,6 +156,16 @@ def _load(path: str, runtime: InferenceRuntime, signature: str | None, batched: 
             return _TfLite(path, runtime, signature, batched)
         case "tensorflow":
             return _TensorFlow(path, runtime, signature, batched)
+
+
+def require_installed(package: str) -> None:
+    """Require a package of the same name as its module.
+
+    Raises:
+      InputError: it is not installed.
+    """
+    if importlib.util.find_spec(package) is None:
+        raise InputError(f"{package} is not installed: pip install {package}")
 
 
 def _is_installed(name: RuntimeName) -> bool:
@@ -177,7 +188,7 @@ def _openvino_capabilities() -> list[str]:
 
 
 @contextlib.contextmanager
-def _local_copy(path: str) -> Iterator[str]:
+def local_copy(path: str) -> Iterator[str]:
     """The path itself, or for the block a copy of a file or folder that is in a bucket."""
     if "://" not in path:
         yield path

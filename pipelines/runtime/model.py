@@ -9,15 +9,20 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from features.contracts.documents import InferenceRuntime, Precision
+from features.contracts import folders
+from features.contracts.documents import InferenceRuntime, Precision, Quantisation
 from features.contracts.export import (
     EMBEDDING,
     PATCHES,
+    QUANTISED,
+    QUANTISED_GRAPH,
     SCORES,
+    fingerprint_weights,
     read_exported_vocabulary,
     read_front_end,
 )
 from features.errors import InputError
+from features.storage import files
 from pipelines.runtime import inference
 
 _loading = threading.Lock()
@@ -68,7 +73,11 @@ class ExportedModel:
     """A SavedModel of `training.train`, which includes its labels and its front end."""
 
     def __init__(self, export: str, runtime: InferenceRuntime):
-        self._network = inference.load(export, "saved_model", runtime, signature=PATCHES)
+        if runtime.precision == "int8":
+            path = files.join(export, QUANTISED, QUANTISED_GRAPH)
+            self._network = inference.load(path, "openvino", runtime)
+        else:
+            self._network = inference.load(export, "saved_model", runtime, signature=PATCHES)
         self.runtime = runtime
         self.front_end = read_front_end(export)
         self.vocabulary = read_exported_vocabulary(export)
@@ -120,6 +129,7 @@ def add_precision_flag(parser: argparse.ArgumentParser) -> None:
 
 
 def choose_runtime(
+    export: str,
     precision: Precision,
     present: InferenceRuntime | None = None,
     *,
@@ -129,6 +139,7 @@ def choose_runtime(
     """Choose what applies an exported network.
 
     Args:
+      export: the SavedModel.
       precision: of `--precision`.
       present: what the shards that are in the output folder were made with; it is kept.
       output: the folder, for the message.
@@ -136,9 +147,14 @@ def choose_runtime(
 
     Raises:
       InputError: the folder has shards of another precision, or of a version that is not installed;
-        this machine is to do the work and cannot; or as for `inference.candidates`.
+        this machine is to do the work and cannot; the export has no int8 network; or as for
+        `inference.candidates`.
     """
-    found = inference.candidates("saved_model", precision)
+    weights = _quantised_weights(export) if precision == "int8" else None
+    found = [
+        dataclasses.replace(runtime, weights=weights)
+        for runtime in inference.candidates("saved_model", precision)
+    ]
     if here:
         inference.require_instructions(precision)
     if present is None:
@@ -152,6 +168,19 @@ def choose_runtime(
             f"{cure}name another folder: outputs of two are not equal"
         )
     return present
+
+
+def _quantised_weights(export: str) -> str:
+    """Fingerprint of the int8 network of an export."""
+    folder = files.join(export, QUANTISED)
+    document = folders.find_document(folder, Quantisation)
+    if document is None or document.model_fingerprint != fingerprint_weights(export):
+        problem = "has no int8 network" if document is None else "has one of other weights"
+        raise InputError(
+            f"--precision int8: {export} {problem}; run `{Quantisation.MAKER} --run RUN "
+            "--features FEATURES` with the features that the network was trained on"
+        )
+    return files.digest(files.list_files(folder, "network.*"))
 
 
 def load_model(export: str, runtime: InferenceRuntime) -> ExportedModel:

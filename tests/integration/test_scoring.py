@@ -12,12 +12,12 @@ import pytest
 import sklearn.metrics
 import tensorflow as tf
 
-from evaluation import evaluate, localise, score_videos, tag
+from evaluation import evaluate, localise, quantise, score_videos, tag
 from evaluation.scoring.shard import read_vectors
-from features.contracts.documents import InferenceRuntime, Metrics, Scores
+from features.contracts.documents import InferenceRuntime, Metrics, Quantisation, Scores
 from features.contracts.folders import read_document
 from features.contracts.labels import read_vocabulary
-from features.errors import FAILED, OK, InputError
+from features.errors import FAILED, OK, InputError, JobFailedError
 from pipelines import extract_features, prepare_dataset
 from pipelines.runtime import inference
 from tests.conftest import TONES, Corpus
@@ -194,10 +194,39 @@ def test_a_folder_keeps_its_runtime(
     assert score(folders, scores).runtime == expected
 
     assert before == {path: path.stat().st_mtime_ns for path in scores.glob("*/*/*")}
-    with pytest.raises(
-        InputError, match=r"has shards by tensorflow .* in float32, and this command would use op"
-    ):
-        score(folders, scores, "--precision=int8")
+
+
+def test_int8_is_calibrated_checked_and_applied(folders: Path, tmp_path: Path) -> None:
+    shutil.copytree(folders / "run", tmp_path / "run")
+    (tmp_path / "features").symlink_to(folders / "features")
+    flags = ["--run", f"{tmp_path}/run", "--features", f"{tmp_path}/features", "--patches=20"]
+    with pytest.raises(InputError, match=r"has no int8 network; run `python -m evaluation\.q"):
+        score(tmp_path, tmp_path / "scores", "--precision=int8")
+    with pytest.raises(JobFailedError, match=r"in int8 on .* above --max-map-loss -1, and nothing"):
+        quantise.main([*flags, "--max-map-loss=-1"])
+    assert not (tmp_path / "run/export/int8").exists()
+
+    assert quantise.main(flags) == OK
+
+    checked = read_document(f"{tmp_path}/run/export/int8", Quantisation)
+    assert checked.num_patches == 20
+    score(tmp_path, tmp_path / "validation", "--split=validation")
+    (table,) = (pq.read_table(path) for path in tmp_path.glob("validation/*/*/*.parquet"))
+    scores = read_vectors(table["scores"])
+    truth = np.array([np.isin(range(3), own) for own in table["labels"].to_pylist()])
+    classes = [label for label in range(3) if 0 < truth[:, label].sum() < len(truth)]
+    expected = sklearn.metrics.average_precision_score(truth[:, classes], scores[:, classes])
+    assert checked.map_float32 == pytest.approx(expected, abs=1e-6)
+
+    runtime = score(tmp_path, tmp_path / "scores", "--precision=int8").runtime
+
+    assert runtime is not None
+    assert (runtime.name, runtime.precision) == ("openvino", "int8")
+    own, other = read(tmp_path / "scores"), read(folders / "scores")
+    differences = [np.abs(own[video_id] - other[video_id]).max() for video_id in other]
+    assert 1e-6 < max(differences) < 0.1
+    with pytest.raises(InputError, match=r"has shards by openvino .* in int8 of weights"):
+        score(tmp_path, tmp_path / "scores")
 
 
 def test_a_shard_without_sidecar_is_scored_again_and_no_other(
