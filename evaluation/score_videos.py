@@ -170,8 +170,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     done = f"{split}/*/{SCORES}-*{shards.SIDECAR_SUFFIX}"
     with progress_line("shards", len(job.keys), lambda: len(files.list_files(output, done))):
-        launch.run(build, options, output, clear=clear)
-    shards.remove_partial_files(output)
+        launch.run(
+            build,
+            options,
+            output,
+            clear=clear,
+            tidy=lambda: shards.remove_partial_files(output),
+        )
     document = folders.read_document(output, Scores)
     terminal.report(
         f"{document.num_videos} of {document.num_videos_expected} videos scored, "

@@ -5,6 +5,7 @@
     |   `-- ContractError        a folder lacks a document, or two folders do not match
     |-- JobFailedError           the job ran without its expected output
     |   |-- TooManyRejectsError  the job rejects more than its limit
+    |   |-- FolderTakenError     another job has the folder
     |   |-- training.distributed.watchdog.LostPeerError  another process has ended
     |   `-- training.loops.recorder.InterruptedRunError  a person stopped it
     `-- features.sound.outcome.AudioError    a soundtrack cannot be used
@@ -22,6 +23,7 @@ FAILED = 1  # the job ran without its expected output
 BAD_INPUT = 2  # refused before any work; argparse exits with the same code
 INTERRUPTED = 130  # by Ctrl-C; the code of shells
 TOO_MANY_REJECTS = 3  # the job stopped because it rejects more than its limit
+FOLDER_TAKEN = 5  # another job writes the folder; 4 is `training.distributed.watchdog.LOST_PEER`
 
 
 class InputError(ValueError):
@@ -44,6 +46,12 @@ class TooManyRejectsError(JobFailedError):
     """A job rejects more than its limit."""
 
     exit_code = TOO_MANY_REJECTS
+
+
+class FolderTakenError(JobFailedError):
+    """Another job writes the folder."""
+
+    exit_code = FOLDER_TAKEN
 
 
 def run_command(main: Callable[[Sequence[str] | None], int]) -> NoReturn:

@@ -11,7 +11,7 @@ import socketserver
 import ssl
 import threading
 from collections.abc import Iterator
-from http import server
+from http import HTTPStatus, server
 from multiprocessing import managers
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,7 @@ class Emulator(server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         emulator._read_data = _read_data
         objects._resumable_incomplete = _resumable_incomplete
+        objects._multipart_upload = _multipart_upload
         authority = trustme.CA()
         self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         authority.issue_cert(*_TENSORFLOW_HOSTS).configure_cert(self.tls)
@@ -129,6 +130,11 @@ class Emulator(server.ThreadingHTTPServer):
                 handler.send_header("Content-Length", "0")
                 handler.end_headers()
                 self._num_faults += 1
+            elif self._is_unmet(request):
+                emulator._read_raw_data(handler)
+                handler.send_response(HTTPStatus.PRECONDITION_FAILED)
+                handler.send_header("Content-Length", "0")
+                handler.end_headers()
             else:
                 emulator.Router(handler).handle(method)
 
@@ -142,6 +148,11 @@ class Emulator(server.ThreadingHTTPServer):
             self._bursts[key] = _BURST
             return True
         return False
+
+    def _is_unmet(self, request: Request) -> bool:
+        """Whether a precondition on the generation of an object is not met."""
+        name = request.path.partition("/o/")[2]
+        return bool(name) and _is_unmet(request.query, name, self.storage)
 
     def forget(self) -> None:
         """Forget the requests and faults so far."""
@@ -221,6 +232,27 @@ def _resumable_incomplete(response: Any, storage: Storage, upload: str, **_: Any
     response.status = objects.GoogleHTTPStatus.RESUME_INCOMPLETE
     if received:
         response["Range"] = f"bytes=0-{received - 1}"
+
+
+def _is_unmet(query: dict[str, list[str]], name: str, storage: Storage) -> bool:
+    """Whether an object is not of the generation asked for; 0 is for no object.
+
+    The emulator knows no preconditions.
+    """
+    wanted = query.get("ifGenerationMatch")
+    present = storage.objects.get(BUCKET, {}).get(name, {})
+    return wanted is not None and wanted != [str(present.get("generation", 0))]
+
+
+def _multipart_upload(request: Any, response: Any, storage: Storage) -> None:
+    """As the emulator's own, with preconditions; the name of the object is in the content."""
+    if _is_unmet(request.query, request.data["meta"]["name"], storage):
+        response.status = HTTPStatus.PRECONDITION_FAILED
+    else:
+        _MULTIPART_UPLOAD(request, response, storage)
+
+
+_MULTIPART_UPLOAD = objects._multipart_upload
 
 
 def _read_data(handler: Any, query: dict) -> Any:

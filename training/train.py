@@ -7,9 +7,9 @@ import argparse
 import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from features.contracts import folders
+from features.contracts import folders, leases
 from features.contracts.documents import Run
 from features.errors import OK, InputError, run_command
 from features.storage import files
@@ -77,7 +77,8 @@ def _parser() -> argparse.ArgumentParser:
         description=_DESCRIPTION,
         epilog="recipes:\n" + "\n".join(lines) + "\n\n"
         "Exit codes: 0 done, 1 the training failed, 2 bad input, 4 another process of\n"
-        "the cluster was lost (run the same command again), 130 interrupted.",
+        "the cluster was lost (run the same command again), 5 another job has the\n"
+        "output folder, 130 interrupted.",
         parents=[_cluster_parser()],
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -104,6 +105,11 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         default=600.0,
         help="limit of every wait for another process of a cluster (default 600)",
+    )
+    add(
+        "--wait-for-lease",
+        action="store_true",
+        help="if another job trains into the output folder, wait until it has ended",
     )
     overrides.add_arguments(parser)
     return parser
@@ -143,9 +149,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         max_skipped_shards=args.skip_damaged_shards,
         wait_seconds=args.wait_seconds,
     )
-    if job.writes_run:
-        folders.claim_output(output, folders.RUN, inputs=(job.features.folder,))
-        folders.check_writable(output)
+    if not job.writes_run:
+        return _run(job, args, argv, {})
+    folders.claim_output(output, folders.RUN, inputs=(job.features.folder,))
+    folders.check_writable(output)
+    with leases.hold(output, wait=args.wait_for_lease) as lease:
+        return _run(job, args, argv, lease.environment if lease else {})
+
+
+def _run(
+    job: TrainingJob,
+    args: argparse.Namespace,
+    argv: Sequence[str] | None,
+    environment: Mapping[str, str],
+) -> int:
+    """Do the part of this process, or start others in this environment; returns the exit code."""
+    recipe, output, cluster = job.recipe, job.output, job.cluster
     claim(output, recipe, job.features)
     if cluster and cluster.role == EVALUATOR:
         with Watchdog(math.inf):  # ends this process with its supervisor
@@ -159,6 +178,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _, arguments = _cluster_parser().parse_known_args(argv)
         return supervise(
             arguments,
+            environment,
             num_workers=args.workers,
             num_servers=args.parameter_servers,
             validates=bool(job.features.num_patches.get(VALIDATION)),

@@ -7,6 +7,8 @@ instead of a stat per file.
 """
 
 import contextlib
+import errno
+import fcntl
 import hashlib
 import io
 import os
@@ -28,6 +30,8 @@ _WILDCARD = r"[\[\]*?]"
 # Temporary names start with this prefix and end in a random tag; listings leave them out.
 _PARTIAL = ".partial-"
 _WRITE_BYTES = 1 << 20
+# Of a filesystem without locks, such as NFS without its lock service.
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 # HTTP statuses of a missing file, and of one that may not be read.
 _NOT_FOUND, _DENIED = 404, {401, 403}
 
@@ -169,6 +173,84 @@ def write_bytes(path: str, content: bytes) -> None:
     """Write a whole file atomically."""
     with atomic_write(path) as file:
         file.write(content)
+
+
+class NoExchangeError(OSError):
+    """The filesystem cannot exchange contents atomically."""
+
+
+def exchange(path: str, expected: bytes | None, new: bytes | None) -> bytes | None:
+    """Replace a small file if its content is the expected one, in one step for all processes.
+
+    Args:
+      path: of a file that is written by this function alone, and never twice with one content.
+      expected: its content; None for no file.
+      new: content to write; None to delete the file.
+
+    Returns:
+      The content afterwards: `new` if it was written, else what another process wrote.
+
+    Raises:
+      NoExchangeError: neither a local filesystem with locks nor an object store with generations.
+    """
+    if objects := _objects(path):
+        return objects.exchange(path, expected, new)
+    if _SCHEME.match(path):
+        raise NoExchangeError(f"{path}: no conditional writes")
+    while True:
+        with open(path, "r+b", buffering=0, opener=_open_or_create) as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX)
+            except OSError as error:
+                if error.errno in _NO_LOCKS:
+                    raise NoExchangeError(f"{path}: {error}") from error
+                raise
+            try:
+                if _is_open_file(path, file):
+                    return _exchange_locked(path, file, expected, new)
+            finally:
+                fcntl.flock(file, fcntl.LOCK_UN)  # a forked child may have the file open too
+
+
+def read_exchanged(path: str) -> bytes | None:
+    """The content of a file that `exchange` writes; None if there is no file."""
+    try:
+        if _SCHEME.match(path):
+            return read_bytes(path)
+        with open(path, "rb") as file:  # noqa: PTH123 - plain strings here
+            fcntl.flock(file, fcntl.LOCK_SH)  # else it may be half written
+            try:
+                return file.read() or None
+            finally:
+                fcntl.flock(file, fcntl.LOCK_UN)
+    except FileNotFoundError:
+        return None
+
+
+def _open_or_create(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CREAT, 0o666)
+
+
+def _is_open_file(path: str, file: IO[bytes]) -> bool:
+    """Whether the path still names the open file, which another process may have deleted."""
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samestat(os.stat(path), os.fstat(file.fileno()))  # noqa: PTH116
+    return False
+
+
+def _exchange_locked(
+    path: str, file: IO[bytes], expected: bytes | None, new: bytes | None
+) -> bytes | None:
+    # An empty file was just created, or is of a process that was killed before it wrote.
+    found = file.read() or None
+    if found == expected:
+        found = new
+        file.seek(0)
+        file.write(new or b"")  # first, since a full disk has room for what it replaces
+        file.truncate()
+    if found is None:
+        os.unlink(path)  # noqa: PTH108
+    return found
 
 
 def make_folder(folder: str) -> None:

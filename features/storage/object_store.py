@@ -109,6 +109,36 @@ def atomic_write(path: str) -> Iterator[IO[bytes]]:
             )
 
 
+def exchange(path: str, expected: bytes | None, new: bytes | None) -> bytes | None:
+    """Compare and swap an object; see `files.exchange`. Generations make it atomic."""
+    while True:
+        blob = _blob(path)
+        with _typed_errors(path):
+            try:
+                blob.reload(retry=_RETRY)
+                generation = blob.generation
+                found = blob.download_as_bytes(
+                    if_generation_match=generation, raw_download=True, retry=_RETRY
+                )
+            except google.api_core.exceptions.NotFound:
+                generation, found = 0, None
+            except google.api_core.exceptions.PreconditionFailed:
+                continue  # it was replaced between the two requests
+            # If an answer was lost, a retry finds the new content and not the expected one.
+            if found == new or found != expected:
+                return found
+            with contextlib.suppress(
+                google.api_core.exceptions.NotFound, google.api_core.exceptions.PreconditionFailed
+            ):
+                if new is None:
+                    blob.delete(if_generation_match=generation, retry=_RETRY)
+                else:
+                    blob.upload_from_string(
+                        new, _CONTENT_TYPE, if_generation_match=generation, retry=_RETRY
+                    )
+                return new
+
+
 def exists(path: str) -> bool:
     """Whether an object exists; folders are no objects."""
     with _typed_errors(path):

@@ -98,8 +98,13 @@ def write_features(
 
     finished = f"*/*/{PATCHES}-*{SIDECAR_SUFFIX}"
     with progress_line("shards", len(keys), lambda: len(files.list_files(output, finished))):
-        launch.run(build, options, output, clear=clear)
-    shards.remove_partial_files(output)
+        launch.run(
+            build,
+            options,
+            output,
+            clear=clear,
+            tidy=lambda: shards.remove_partial_files(output),
+        )
     _report(folders.read_document(output, Features), job.shown_output)
 
 

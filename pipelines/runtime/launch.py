@@ -10,6 +10,7 @@ graph for Dataflow, and `--no-wait` leaves a job that was submitted to Dataflow.
 """
 
 import argparse
+import contextlib
 import errno
 import logging
 import os
@@ -17,7 +18,7 @@ import re
 import sys
 import tempfile
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import (
@@ -29,14 +30,23 @@ from apache_beam.options.pipeline_options import (
 from apache_beam.runners.runner import PipelineResult
 
 from features import terminal
-from features.contracts import folders
-from features.errors import OK, InputError, JobFailedError, TooManyRejectsError
+from features.contracts import folders, leases
+from features.errors import (
+    OK,
+    FolderTakenError,
+    InputError,
+    JobFailedError,
+    TooManyRejectsError,
+)
 from features.storage import files
 from pipelines.runtime import logs, process_pool, runners
 from pipelines.runtime.failure import Failure
 from pipelines.runtime.finding import Level
+from pipelines.runtime.membership import LeaseOptions
 
-_ERRORS = (InputError, JobFailedError, TooManyRejectsError)
+_ERRORS = (InputError, JobFailedError, TooManyRejectsError, FolderTakenError)
+# Runners whose workers end with the command.
+_LOCAL_RUNNERS = ("fnapirunner", "directrunner", "bundlebasedrunner", "prismrunner")
 # Last line of a runner's error that wraps an interrupt: the name of the type, or what Beam makes of
 # an exception without arguments. Paths in the text of other errors do not match.
 _INTERRUPT = re.compile(r"(RuntimeError: )?KeyboardInterrupt( \[while running '.*'\])?")
@@ -46,7 +56,7 @@ Flags of the Beam runner follow the command's own, for example
   --runner=FlinkRunner --flink_master=HOST:8081 --flink_version=1.20
   --runner=DataflowRunner --project=P --region=R --temp_location=gs://B/tmp
 Exit codes: 0 done, 1 the job failed, 2 bad input, 3 too many rejects,
-130 interrupted.
+5 another job has the output folder, 130 interrupted.
 """
 
 
@@ -74,6 +84,11 @@ def parser(module: str, required: str, description: str) -> argparse.ArgumentPar
     job.add_argument(
         "--no-wait", action="store_true", help="on Dataflow: submit the job and do not wait for it"
     )
+    job.add_argument(
+        "--wait-for-lease",
+        action="store_true",
+        help="if another job writes the output folder, wait until it has ended",
+    )
     logs.add_flags(job)
     return job
 
@@ -91,7 +106,8 @@ def parse(
 ) -> tuple[argparse.Namespace, PipelineOptions]:
     """Parse a job's flags and the runner's; exits with code 2 on any other flag."""
     args, rest = job.parse_known_args(_as_flags(job, sys.argv[1:] if argv is None else argv))
-    rest += [flag for flag in ("--dry_run=true", "--no_wait") if _is_set(args, flag)]
+    flags = ("--dry_run=true", "--no_wait", "--wait_for_lease")
+    rest += [flag for flag in flags if _is_set(args, flag)]
     runner = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for options in PipelineOptions.__subclasses__():
         options._add_argparse_args(runner)
@@ -153,44 +169,63 @@ def run(
     output: str,
     *,
     clear: Callable[[], None],
+    tidy: Callable[[], None] = lambda: None,
     temp_dir: str | None = None,
 ) -> None:
-    """Build and run a pipeline to its end.
+    """Build and run a pipeline to its end, while no other job may write its folder.
 
     Args:
       build: adds the stages; may read inputs, and write nothing but into `temp_dir`.
       options: of the runner.
       output: the folder of the job.
       clear: removes from the folder what this run rebuilds; not called by a dry run.
+      tidy: called when the job has succeeded.
       temp_dir: deleted when the job has ended.
 
     Raises:
       InputError, JobFailedError: a stage called `fail`; or the options are not valid, or the folder
         cannot be written.
+      FolderTakenError: another job writes the folder.
       SystemExit: with code 0, after a dry run or if the job was only submitted.
     """
     _check_options(options)
     is_dry = options.view_as(TestOptions).dry_run
-    if not is_dry:
-        folders.check_writable(output)
-        clear()
-        files.delete(files.join(output, Failure.FILE))
     is_detached = False  # whether the job runs on without this command
     try:
-        pipeline = _make_pipeline(options)
-        build(pipeline)
         if is_dry:
-            _run_dry(pipeline, options)
+            _run_dry(_build_pipeline(build, options), options)
         else:
-            is_detached = _run_and_wait(pipeline, options, output)
-    except KeyboardInterrupt:
-        is_detached = _is_dataflow(options)
-        raise
+            folders.check_writable(output)
+            with _hold_lease(output, options) as lease:
+                try:
+                    clear()
+                    files.delete(files.join(output, Failure.FILE))
+                    is_detached = _run_and_wait(_build_pipeline(build, options), options, output)
+                    if not is_detached:
+                        tidy()
+                except KeyboardInterrupt:
+                    is_detached = _is_dataflow(options)
+                    raise
+                finally:
+                    if is_detached and lease is not None:
+                        lease.leave_to_workers()
     finally:
         if temp_dir is not None and not is_detached:
             files.delete_folder(temp_dir)
     if is_dry or is_detached:
         sys.exit(OK)
+
+
+@contextlib.contextmanager
+def _hold_lease(output: str, options: PipelineOptions) -> Iterator[leases.Holder | None]:
+    """Hold the lease of the output, which the workers of a cluster renew too."""
+    runner = runners.kind_of(options.view_as(StandardOptions).runner)
+    on_cluster = runner not in _LOCAL_RUNNERS
+    lease = options.view_as(LeaseOptions)
+    with leases.hold(output, wait=lease.wait_for_lease, on_cluster=on_cluster) as holder:
+        lease.leased_folder = output
+        lease.lease_owner = holder.owner if holder is not None and on_cluster else ""
+        yield holder
 
 
 def _is_dataflow(options: PipelineOptions) -> bool:
@@ -213,11 +248,15 @@ def _check_options(options: PipelineOptions) -> None:
         raise InputError(f"--no-wait: {runner} runs in this command or needs it; leave it out")
 
 
-def _make_pipeline(options: PipelineOptions) -> beam.Pipeline:
+def _build_pipeline(
+    build: Callable[[beam.Pipeline], None], options: PipelineOptions
+) -> beam.Pipeline:
     try:
-        return beam.Pipeline(options=options)
+        pipeline = beam.Pipeline(options=options)
     except ValueError as error:  # options that Beam refuses
         raise InputError(str(error)) from None
+    build(pipeline)
+    return pipeline
 
 
 def _run_dry(pipeline: beam.Pipeline, options: PipelineOptions) -> None:

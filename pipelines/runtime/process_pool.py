@@ -32,6 +32,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from features.errors import InputError, JobFailedError
 from pipelines.runtime.machine import MB_PER_WORKER, available_memory_mb
+from pipelines.runtime.membership import JoinJob
 
 _RUNNER = "FnApiRunner"
 # For each worker: an element in work, and one that waits.
@@ -108,6 +109,7 @@ class MapOnWorkers(beam.PTransform):
 
     def expand(self, elements: beam.PCollection) -> beam.PCollection:
         """Call the function here or on the workers."""
+        elements |= JoinJob()
         if self.num_workers == 1:
             return elements | "Here" >> beam.Map(self.function)
         call = functools.partial(_call, self.function, elements.pipeline.options)

@@ -580,7 +580,9 @@ def test_a_full_disk_is_named_and_work_resumes_when_there_is_room(
 ) -> None:
     with pytest.raises(JobFailedError, match=r"No space left on device.*resumes where it stopped"):
         extract(dataset, small_disk / "out")
-    done = mtimes(small_disk / "out")
+    written = mtimes(small_disk / "out")
+    # The disk may have been full when the sidecar of the last one was written.
+    done = {path: at for path, at in written.items() if path.with_suffix(".json").exists()}
     assert list(small_disk.rglob(".partial-*")) == []
 
     subprocess.run(["mount", "-o", "remount,size=10m", str(small_disk)], check=True)

@@ -13,7 +13,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from features.errors import INTERRUPTED, OK, JobFailedError
@@ -40,12 +40,14 @@ class _Member:
     process: TrainingProcess
 
     @classmethod
-    def start(cls, cluster: Cluster, arguments: Sequence[str], logs: Path) -> "_Member":
+    def start(
+        cls, cluster: Cluster, arguments: Sequence[str], environment: Mapping[str, str], logs: Path
+    ) -> "_Member":
         name = f"{cluster.role} {cluster.index}"
         process = TrainingProcess.start(
             name,
             arguments,
-            environment={VARIABLE: cluster.to_tf_config()},
+            environment={**environment, VARIABLE: cluster.to_tf_config()},
             log=None if cluster.is_chief else logs / f"{name.replace(' ', '-')}.log",
         )
         return cls(cluster, process)
@@ -58,12 +60,18 @@ class _Member:
 
 
 def supervise(
-    arguments: Sequence[str], *, num_workers: int, num_servers: int, validates: bool
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    *,
+    num_workers: int,
+    num_servers: int,
+    validates: bool,
 ) -> int:
     """Train in processes of this machine; returns the exit code of the chief.
 
     Args:
       arguments: of `training.train`, for all processes.
+      environment: more variables than those of this process.
       num_workers: processes that compute gradients.
       num_servers: processes that hold the variables; 0 for workers that share mini-batches.
       validates: whether there are patches to validate on, for an evaluator.
@@ -80,11 +88,11 @@ def supervise(
         logs = Path(folder)
         while True:
             members = [
-                _Member.start(cluster, arguments, logs)
+                _Member.start(cluster, arguments, environment, logs)
                 for cluster in _local_cluster(num_workers, num_servers, validates=validates)
             ]
             try:
-                code = _watch(members, arguments, logs, deaths)
+                code = _watch(members, arguments, environment, logs, deaths)
             except KeyboardInterrupt:
                 return _interrupt(members)
             finally:
@@ -95,7 +103,11 @@ def supervise(
 
 
 def _watch(
-    members: list[_Member], arguments: Sequence[str], logs: Path, deaths: collections.deque[float]
+    members: list[_Member],
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    logs: Path,
+    deaths: collections.deque[float],
 ) -> int | None:
     """Wait until the chief is done (its exit code) or all processes must restart (None)."""
     while True:
@@ -116,7 +128,7 @@ def _watch(
                 )
             if not member.can_restart_alone:
                 return None
-            members[place] = _Member.start(member.cluster, arguments, logs)
+            members[place] = _Member.start(member.cluster, arguments, environment, logs)
         time.sleep(POLL_SECONDS)
 
 

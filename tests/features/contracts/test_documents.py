@@ -31,6 +31,7 @@ from features.contracts.documents import (
     ScoresPlan,
     Sweep,
 )
+from features.contracts.leases import Lease
 from features.contracts.network_card import NetworkCard
 from features.errors import ContractError
 from features.sound.outcome import Outcome
@@ -65,7 +66,7 @@ SAMPLES: Mapping[str, type[Document]] = {
 }
 DOCUMENTS = sorted(set(SAMPLES.values()), key=lambda document: document.__name__)
 # With those that are declared beside their only owner.
-ON_PAGE = [*DOCUMENTS, Comparison, Localisation, NetworkCard]
+ON_PAGE = [*DOCUMENTS, Comparison, Lease, Localisation, NetworkCard]
 
 
 def sample(name: str) -> bytes:
