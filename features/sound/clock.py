@@ -1,5 +1,7 @@
 """The clock of a medium: where a late start and gaps are filled with silence."""
 
+from collections.abc import Iterable
+
 import av
 
 # A larger difference between the clock and the samples is a gap: containers round timestamps
@@ -30,6 +32,18 @@ class MediumClock:
         if not self.is_present or time is None:
             return 0.0
         return time - self.origin - self.seconds
+
+    def advance(self, frames: Iterable[av.AudioFrame]) -> bool:
+        """Go to the end of frames, unless one of them is late; returns whether it went there."""
+        end = self.origin + self.seconds
+        for frame in frames:
+            # Not by `lateness`, whose call would take as long as all the rest.
+            time = frame.time if self.is_present else None
+            if time is not None and abs(time - end) > TOLERANCE_SECONDS:
+                return False
+            end += frame.samples / frame.sample_rate
+        self.seconds = end - self.origin
+        return True
 
     def catch_up(self, late: float) -> float:
         """Follow the clock of a late frame; returns the seconds of silence before the frame."""

@@ -262,10 +262,10 @@ def _seekable_seconds(
 
 def _probe_rate(container: av.container.InputContainer, stream: av.AudioStream) -> int:
     """The sample rate that the decoder gives."""
-    frame = next(decode_frames(container, stream), None)
-    if frame is None:
+    frames = next(decode_frames(container, stream, count=1), None)
+    if frames is None:
         raise DecodeWholeError("no sound")
-    return frame.sample_rate
+    return frames[0].sample_rate
 
 
 def _seek(

@@ -254,22 +254,26 @@ def decode_packet(context: av.AudioCodecContext, packet: av.Packet) -> list[av.A
 
 
 def decode_frames(
-    container: av.container.InputContainer, stream: av.AudioStream
-) -> Iterator[av.AudioFrame]:
+    container: av.container.InputContainer, stream: av.AudioStream, count: int
+) -> Iterator[list[av.AudioFrame]]:
     """Decode packet by packet, so that a bad packet costs only its own samples.
+
+    Yields:
+      At least `count` frames at a time, fewer at the end or before an error.
 
     Raises:
       AudioError: too many packets are bad. Of fewer than 20 packets any may be bad but not all;
         the length of what they gave is checked by the caller.
     """
-    num_packets, num_frames, errors = 0, 0, []
+    num_packets, num_frames = 0, 0
+    errors: list[str] = []
+    frames: list[av.AudioFrame] = []
+    failure: Exception | None = None
     try:
         for packet in container.demux(stream):
             num_packets += packet.size > 0  # the last packet is empty and flushes the decoder
             try:
-                for frame in packet.decode():
-                    num_frames += 1
-                    yield frame
+                frames += packet.decode()
             except av.error.EOFError:
                 break  # the decoder has been flushed
             except (av.error.DecoderNotFoundError, av.error.PatchWelcomeError):
@@ -277,12 +281,20 @@ def decode_frames(
             except av.error.FFmpegError as error:
                 # Not InvalidDataError alone: decoders have their own error codes.
                 errors.append(str(error))
-    except av.error.FFmpegError:
-        raise  # some of its classes are ValueErrors too
+            if len(frames) >= count:
+                num_frames += len(frames)
+                yield frames
+                frames = []
+    except av.error.FFmpegError as error:
+        failure = error  # some of its classes are ValueErrors too
     except _PYAV_ERRORS as error:
-        raise AudioError(Outcome.CORRUPT, str(error)) from error
+        failure = AudioError(Outcome.CORRUPT, str(error))
+    if frames:
+        yield frames
+    if failure is not None:
+        raise failure
     judged = num_packets >= _MIN_PACKETS and len(errors) > _MAX_BAD_SHARE * num_packets
-    if judged or (errors and not num_frames):
+    if judged or (errors and not num_frames and not frames):
         raise AudioError(
             Outcome.CORRUPT, f"{len(errors)} of {num_packets} packets are bad: {errors[0]}"
         )

@@ -205,6 +205,18 @@ def test_excerpts_are_on_the_clock_of_the_medium(
     expect_excerpts_everywhere(path)
 
 
+def test_a_gap_longer_than_a_block_is_silence(tmp_path: Path) -> None:
+    path = tmp_path / "sound.webm"
+    mux(path, [0, 120], codec="libopus", rate=48_000)
+
+    waveform = waveform_of(str(path))
+
+    assert len(waveform) == pytest.approx(121 * RATE, abs=RATE // 10)
+    assert not waveform[2 * RATE : 119 * RATE].any()
+    for start in (0, 120):  # uniform noise of 0.1 has an rms of 0.058
+        assert waveform[round((start + 0.2) * RATE) :][: RATE // 2].std() > 0.02
+
+
 def test_a_clock_that_is_reset(tmp_path: Path) -> None:
     path = Path(write(tmp_path, MediaFormat(".ts", "aac", 48_000, 1), seconds=4))
     path.write_bytes(2 * path.read_bytes())
