@@ -19,6 +19,9 @@ WINDOWS = WaveformInput(
 )
 LABELS = ("Low", "Middle", "Siren, wailing")
 _UNITS = 16
+# YAMNet, and sounds to run it on, in any folder beside this repository.
+YAMNETS = sorted(Path(__file__).parents[2].glob("*/models/yamnet/saved_model.pb"))
+SOUNDS = sorted(Path(__file__).parents[2].glob("*/data/sounds/clips.csv"))
 
 
 class Spectral(tf.Module):
@@ -83,3 +86,27 @@ def rewrite_card(folder: Path, **fields: object) -> None:
     path = folder / NetworkCard.FILE
     card = NetworkCard.from_json(path.read_bytes(), str(path))
     path.write_bytes(dataclasses.replace(card, **fields).to_json())
+
+
+def yamnet_flags(folder: Path) -> list[str]:
+    """Flags for YAMNet, with the shipped card but for the outputs' names of a copy of our own."""
+    path = Path(__file__).parents[1] / "features" / "contracts" / "cards" / "yamnet.json"
+    card = NetworkCard.from_json(path.read_bytes(), str(path))
+    outputs = NetworkOutputs(scores="scores", embedding="embedding")
+    (folder / "yamnet.json").write_bytes(dataclasses.replace(card, outputs=outputs).to_json())
+    return ["--network", str(YAMNETS[0].parent), "--card", f"{folder}/yamnet.json"]
+
+
+def sounds_manifest(folder: Path, num_clips: int) -> Path:
+    """A manifest of clips of ESC-50 for evaluation, each of another label."""
+    with SOUNDS[0].open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["source"] == "esc50"]
+    chosen = list({row["label"]: row for row in rows}.values())[:num_clips]
+    path = folder / "manifest.csv"
+    with path.open("w", newline="") as file:
+        clips = [
+            (row["clip_id"], str(SOUNDS[0].parent / row["path"]), row["label"], "evaluation")
+            for row in chosen
+        ]
+        csv.writer(file).writerows([("id", "uri", "labels", "split"), *clips])
+    return path

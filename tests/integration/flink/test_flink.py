@@ -17,6 +17,7 @@ from features.contracts import folders
 from features.contracts.documents import Features
 from features.errors import OK, TooManyRejectsError
 from pipelines import doctor, extract_embeddings, extract_features, prepare_dataset
+from tests import networks
 from tests.conftest import Corpus
 from tests.integration.flink.cluster import FlinkCluster
 from training import train
@@ -93,6 +94,27 @@ def digests(folder: Path, pattern: str) -> dict[str, str]:
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob(pattern))
     }
+
+
+def test_a_network_over_media_gives_what_it_gives_without_flink(
+    flags: list[str], tmp_path: Path
+) -> None:
+    if not (networks.YAMNETS and networks.SOUNDS):
+        pytest.skip("no models/yamnet or no data/sounds beside the repository")
+    manifest = networks.sounds_manifest(tmp_path, 6)
+    dataset = ["--manifest", str(manifest), "--output", f"{tmp_path}/dataset"]
+    assert prepare_dataset.main(dataset) == OK
+    network = ["--from-media", f"{tmp_path}/dataset", *networks.yamnet_flags(tmp_path)]
+    for name, runner in (("local", []), ("flink", flags)):
+        embeddings = [*network, "--output", f"{tmp_path}/{name}/embeddings", *runner]
+        assert extract_embeddings.main(embeddings) == OK
+        scores = [*network, "--output", f"{tmp_path}/{name}/scores", *runner]
+        assert score_videos.main(scores) == OK
+
+    for pattern in ("embeddings/*/*/*.json", "scores/*/*/*.json"):
+        expected = digests(tmp_path / "local", pattern)
+        assert expected
+        assert digests(tmp_path / "flink", pattern) == expected
 
 
 def test_five_jobs_give_what_they_give_without_flink(
