@@ -2,6 +2,7 @@
 
 python -m evaluation.tag --run run clip.mp4 song.ogg
 python -m evaluation.tag --run run clip.mp4 --html clip.html
+python -m evaluation.tag --network yamnet --card yamnet clip.mp4
 """
 
 import argparse
@@ -18,8 +19,9 @@ from evaluation.report.soundtrack import Medium, read_clip, timeline
 from evaluation.scoring import media
 from features.contracts.export import find_export
 from features.errors import FAILED, OK, InputError, run_command
-from features.front_end.params import LogMelParams
+from features.front_end.front_end import FrontEnd
 from features.sound.outcome import AudioError, Outcome
+from features.sound.waveform import RESAMPLER
 from features.storage import files
 from pipelines.runtime.model import (
     ExportedModel,
@@ -27,6 +29,8 @@ from pipelines.runtime.model import (
     choose_runtime,
     load_model,
 )
+from pipelines.runtime.network import CardNetwork, choose_network
+from pipelines.runtime.network_flags import add_network_flags, require_float32
 
 _DESCRIPTION = """\
 Print the labels of highest score of media files, for the whole soundtrack (mean
@@ -35,6 +39,7 @@ no data set.
 """
 # Lines per file without --every: as many as fit on a screen.
 _MAX_LINES = 40
+_TIMEOUT_SECONDS = 900.0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -46,8 +51,9 @@ class Tagged:
       label_names: [labels].
       start_seconds: float32 [patches], ascending.
       patch_seconds: length of a patch.
+      hop_seconds: from the start of one patch to the start of the next.
       scores: float32 [patches, labels] in [0, 1].
-      log_mel: float32 [patches, patch frames, mel bands], input of the network.
+      stored: [patches, *patch shape], input of the network in its stored form.
       outcome: OK, or TRUNCATED if the patches end at the damage.
       detail: the message of the library if the outcome is not OK.
     """
@@ -56,13 +62,14 @@ class Tagged:
     label_names: tuple[str, ...]
     start_seconds: np.ndarray
     patch_seconds: float
+    hop_seconds: float
     scores: np.ndarray
-    log_mel: np.ndarray
+    stored: np.ndarray
     outcome: Outcome
     detail: str
 
 
-def tag(uri: str, model: ExportedModel) -> Tagged:
+def tag(uri: str, model: ExportedModel | CardNetwork) -> Tagged:
     """Decode one soundtrack and score its patches.
 
     Raises:
@@ -73,9 +80,10 @@ def tag(uri: str, model: ExportedModel) -> Tagged:
         uri=uri,
         label_names=model.vocabulary.names,
         start_seconds=decoded.start_seconds,
-        patch_seconds=model.front_end.log_mel.patch_seconds,
+        patch_seconds=model.front_end.patch_seconds,
+        hop_seconds=model.front_end.patch_hop_seconds,
         scores=outputs.scores,
-        log_mel=model.front_end.storage.decode(decoded.stored),
+        stored=decoded.stored,
         outcome=decoded.outcome,
         detail=decoded.detail,
     )
@@ -94,7 +102,7 @@ def describe(tagged: Tagged, *, top: int, every_seconds: float | None) -> Iterat
     if every_seconds is None:
         per_line = math.ceil(num_patches / _MAX_LINES)
     else:
-        per_line = max(1, round(every_seconds / tagged.patch_seconds))
+        per_line = max(1, round(every_seconds / tagged.hop_seconds))
     yield f"  {'whole':<13} {_top_labels(tagged, slice(None), top)}"
     for first in range(0, num_patches, per_line):
         rows = slice(first, first + per_line)
@@ -103,19 +111,29 @@ def describe(tagged: Tagged, *, top: int, every_seconds: float | None) -> Iterat
         yield f"  {time:<13} {_top_labels(tagged, rows, top)}"
 
 
-def render_page(tagged: Tagged, *, title: str, params: LogMelParams) -> str:
+def render_page(tagged: Tagged, *, title: str, front_end: FrontEnd) -> str:
     """Render the page that plays a soundtrack and shows its scores (Figure 2).
 
     Args:
       tagged: the soundtrack.
       title: heading of the page.
-      params: of the front end of the network.
+      front_end: of the network.
+
+    Raises:
+      AudioError: the network takes samples, and the soundtrack is too short for a spectrogram.
     """
+    stored, starts, params = tagged.stored, tagged.start_seconds, front_end.log_mel
+    if front_end.windows is not None:  # decoded again, for its spectrogram
+        front_end = FrontEnd(resampler=RESAMPLER)
+        shown = media.decode(tagged.uri, front_end, timeout_seconds=_TIMEOUT_SECONDS)
+        if not len(shown.stored):
+            raise AudioError(shown.outcome, shown.detail)
+        stored, starts, params = shown.stored, shown.start_seconds, front_end.log_mel
     view = SoundtrackView(
         title=title,
         uri=tagged.uri,
-        params=params,
-        log_mel=timeline(tagged.log_mel, tagged.start_seconds, params),
+        params=dataclasses.replace(params, patch_seconds=tagged.patch_seconds),
+        log_mel=timeline(front_end.storage.decode(stored), starts, params),
         label_names=tagged.label_names,
         labels=(),  # unknown
         scores=tagged.scores,
@@ -141,7 +159,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("files", metavar="FILE", nargs="+", help="media file or URI")
-    add("--run", required=True, help="folder made by training.train, or a copy of its export")
+    network = parser.add_mutually_exclusive_group(required=True)
+    network.add_argument("--run", help="folder made by training.train, or a copy of its export")
+    add_network_flags(network, parser)
     add_precision_flag(parser)
     add("--top", metavar="N", type=int, default=3, help="labels per line; default: 3")
     add(
@@ -167,9 +187,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise InputError(f"--every: received {args.every:g}; give seconds above 0")
     if args.html is not None and len(args.files) > 1:
         raise InputError(f"--html: a page is of one FILE; received {len(args.files)}")
-    export = find_export(files.absolute(args.run))
-    model = load_model(export, choose_runtime(export, args.precision))
-    media.require_log_mel(model.front_end)
+    model = _load(args)
     code = OK
     for file in args.files:
         try:
@@ -182,12 +200,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         for line in describe(tagged, top=args.top, every_seconds=args.every):
             print(line)
         if args.html is not None:
-            page = render_page(tagged, title=file, params=model.front_end.log_mel)
+            page = render_page(tagged, title=file, front_end=model.front_end)
             files.write_bytes(files.absolute(args.html), page.encode())
             print(f"wrote {args.html}")
         if tagged.outcome != Outcome.OK:
             print(f"{file}: only the part before the damage: {tagged.detail}", file=sys.stderr)
     return code
+
+
+def _load(args: argparse.Namespace) -> ExportedModel | CardNetwork:
+    if args.network is None:
+        export = find_export(files.absolute(args.run))
+        model = load_model(export, choose_runtime(export, args.precision))
+        media.require_log_mel(model.front_end)
+        return model
+    require_float32(args.precision)
+    network, _ = choose_network(files.absolute(args.network), args.card)
+    if not network.num_labels:
+        raise InputError(f"--network {args.network}: its card names no scores, so it has no labels")
+    return network
 
 
 if __name__ == "__main__":

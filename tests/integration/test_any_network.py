@@ -11,7 +11,7 @@ import soundfile
 import soxr
 import tensorflow as tf
 
-from evaluation import evaluate, score_videos
+from evaluation import evaluate, score_videos, tag
 from features.contracts import shards
 from features.contracts.documents import Dataset, Features, Metrics, Scores
 from features.contracts.folders import read_document
@@ -160,6 +160,26 @@ def test_scores_have_the_labels_of_the_network(folders: Path, tmp_path: Path) ->
     report = ["--scores", f"{tmp_path}/scores", "--output", f"{tmp_path}/report"]
     assert evaluate.main(report) == OK
     assert read_document(f"{tmp_path}/report", Metrics).num_classes_evaluated == 2
+
+
+def test_tagging_with_a_card(
+    folders: Path, corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clip = next(path for path in sorted(corpus.manifest.parent.glob("*.wav")))
+    flags = ["--network", f"{folders}/network", "--top=1", "--every=0.5"]
+    assert tag.main([str(clip), *flags, "--html", f"{tmp_path}/clip.html"]) == OK
+
+    direct = tf.saved_model.load(f"{folders}/network").signatures["waveform"]
+    scores = direct(waveform=tf.constant(waveform_of(clip)))["scores"].numpy()
+    _, whole, *lines = capsys.readouterr().out.splitlines()
+    best = scores.mean(axis=0).argmax()
+    assert whole.split() == [
+        "whole",
+        f"{scores.mean(axis=0)[best]:.2f}",
+        *networks.LABELS[best].split(),
+    ]
+    assert len(lines) == 1 + (len(scores) + 1) // 2  # two windows in half a second; the page
+    assert "Siren, wailing" in (tmp_path / "clip.html").read_text()
 
 
 def test_scoring_refuses_what_the_network_cannot(folders: Path, tmp_path: Path) -> None:
