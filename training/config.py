@@ -37,8 +37,13 @@ class FullyConnected(_Network):
     """Section 3.3.1: layers of ReLUs."""
 
     network: Literal["fully_connected"] = dataclasses.field(default="fully_connected", init=False)
-    num_layers: Annotated[int, "hidden layers"]
+    num_layers: Annotated[int, "hidden layers; 0 for a linear classifier"]
     units: Annotated[int, "ReLUs of each hidden layer"]
+
+    def __post_init__(self) -> None:
+        _require_positive(self, but="num_layers")
+        if self.num_layers < 0:
+            raise InputError(f"num_layers must not be negative; received {self.num_layers}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

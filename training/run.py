@@ -26,6 +26,7 @@ from training.loops.recorder import TrainedRun
 from training.loops.step import failure_of, fresh_model
 from training.loops.synchronous import train
 from training.loops.validation import ValidationMetrics, inference, validate
+from training.model_card import write_cards
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,7 +83,9 @@ def _export(job: TrainingJob, trained: TrainedRun, skipped: Sequence[str]) -> Ru
     validation_set = validation_batches(features, recipe)
     if validation is None and validation_set is not None:
         validation = validate(inference(model, features.front_end.storage), validation_set)
-    export(model, recipe, features, job.output)
+    folder = export(model, recipe, features, job.output)
+    metrics = _metrics(trained, validation)
+    write_cards(folder, recipe, features, trained.steps, metrics)
     document = Run(
         made_by=folders.made_by(),
         recipe=recipe.to_json(),
@@ -95,7 +98,7 @@ def _export(job: TrainingJob, trained: TrainedRun, skipped: Sequence[str]) -> Ru
         ),
         skipped_shards=tuple(skipped),
         steps=trained.steps,
-        metrics=_metrics(trained, validation),
+        metrics=metrics,
     )
     folders.write_document(job.output, document)
     return document

@@ -150,6 +150,11 @@ class NetworkCard(Document):
           InputError: the message names the field and the cure.
         """
         outputs = self.outputs
+        if self.patches is not None and self.patches.embedding is not None:
+            raise InputError(
+                f"{where}: patches.embedding: no medium is decoded to embeddings; name the network "
+                "that takes sound"
+            )
         if (self.waveform is None) == (self.patches is None):
             raise InputError(f"{where}: give one of the fields waveform and patches")
         if outputs.scores is not None and outputs.logits is not None:

@@ -88,6 +88,16 @@ def test_media_give_the_scores_of_their_features(folders: Path, tmp_path: Path) 
         np.testing.assert_allclose(own, theirs[video_id], atol=1e-6)
 
 
+def test_an_export_is_a_network_with_a_card(folders: Path, tmp_path: Path) -> None:
+    flags = ["--from-media", f"{folders}/dataset", "--network", f"{folders}/run/export"]
+    assert score_videos.main([*flags, "--output", f"{tmp_path}/scores"]) == OK
+
+    expected, found = read(folders / "scores"), read(tmp_path / "scores")
+    assert found.keys() == expected.keys()
+    for name, scores in found.items():
+        np.testing.assert_allclose(scores, expected[name], atol=1e-5)
+
+
 @pytest.mark.parametrize("source", ["--features", "--from-media"])
 def test_origins_of_the_manifest_reach_the_intervals(
     folders: Path, tmp_path: Path, source: str

@@ -145,6 +145,11 @@ def test_values_that_a_field_does_not_take_are_named(assignment: str, message: s
         overrides.override(recipes.resnet50(), {name: text})
 
 
+def test_hidden_layers_are_not_fewer_than_none() -> None:
+    with pytest.raises(InputError, match="num_layers must not be negative; received -1"):
+        overrides.override(recipes.fully_connected(), {"num_layers": "-1"})
+
+
 def test_unknown_recipe_names_the_nearest() -> None:
     with pytest.raises(InputError, match=r"no recipe 'resnet-50'; did you mean .*resnet50"):
         recipes.find_recipe("resnet-50")

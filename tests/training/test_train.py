@@ -3,15 +3,23 @@
 import dataclasses
 import json
 import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
+import yaml
 
+from features.contracts import folders
+from features.contracts.documents import Run
+from features.contracts.export import read_exported_vocabulary, read_front_end
 from features.contracts.folders import ContractError
-from features.contracts.labels import Vocabulary
+from features.contracts.labels import Vocabulary, read_vocabulary
+from features.contracts.network_card import NetworkFolder
 from features.errors import InputError, JobFailedError
 from features.front_end.front_end import FrontEnd
 from features.front_end.logmel import log_mel_patches
@@ -93,6 +101,46 @@ def test_export_carries_labels_front_end_and_recipe(
     assert FrontEnd.from_json(front_end) == features.front_end
     recipe = json.loads((assets / "recipe.json").read_text())
     assert recipe == json.loads((run_folder / "run.json").read_text())["recipe"]
+
+
+def test_the_readme_opens_the_export_with_tensorflow_alone(
+    run_folder: Path, tmp_path: Path
+) -> None:
+    export = tmp_path / "export"
+    shutil.copytree(run_folder / "export", export)
+    readme = (export / "README.md").read_text(encoding="utf-8")
+    _, front_matter, body = readme.split("---\n", 2)
+    snippet = body.partition("```python\n")[2].partition("```")[0]
+    ours = ["features", "pipelines", "training", "evaluation", "tf_keras", "keras", "apache_beam"]
+    alone = f"import sys\nsys.modules.update(dict.fromkeys({ours}))\n{snippet}"
+
+    done = subprocess.run(
+        [sys.executable, "-c", alone], cwd=export, capture_output=True, text=True, check=True
+    )
+
+    document = folders.read_document(str(run_folder), Run)
+    metadata = yaml.safe_load(front_matter)
+    assert metadata["pipeline_tag"] == "audio-classification"
+    found = {
+        metric["type"]: metric["value"]
+        for metric in metadata["model-index"][0]["results"][0]["metrics"]
+    }
+    accuracy = document.metrics["validation_accuracy"]
+    assert found["1-best accuracy"] == pytest.approx(accuracy, rel=1e-3)
+    names = read_vocabulary(str(export / "assets")).names
+    lines = [line.split(" ", 1) for line in done.stdout.splitlines()]
+    assert {name for _, name in lines} <= set(names)
+    scores = [float(score) for score, _ in lines]
+    assert scores == sorted(scores, reverse=True)
+    assert len(scores) == min(3, len(names))
+
+
+def test_the_card_of_the_export_names_its_labels_and_front_end(run_folder: Path) -> None:
+    export = str(run_folder / "export")
+    network = NetworkFolder.open(export)
+
+    assert network.vocabulary.fingerprint == read_exported_vocabulary(export).fingerprint
+    assert network.card.front_end == read_front_end(export)
 
 
 def test_signatures_equal_the_model(features_folder: Path, tmp_path: Path) -> None:

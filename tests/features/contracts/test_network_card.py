@@ -16,7 +16,7 @@ from features.contracts.network_card import (
     WaveformInput,
 )
 from features.errors import ContractError, InputError
-from features.front_end.front_end import FrontEnd
+from features.front_end.front_end import Embedding, FrontEnd
 
 # Sample rate, window and hop in seconds, and the file of the labels.
 PUBLISHED = {
@@ -25,6 +25,7 @@ PUBLISHED = {
     "perch": (32_000, 5.0, 5.0, "assets/labels.csv"),
     "birdnet": (48_000, 3.0, 3.0, "BirdNET_GLOBAL_6K_V2.4_Labels.txt"),
 }
+EMBEDDING = Embedding(network="0", patches="0", units=2)
 CARD = NetworkCard(
     name="of a test",
     file="network.onnx",
@@ -102,6 +103,14 @@ def waveform(**fields: Any) -> dict[str, Any]:
         ({"outputs": NetworkOutputs()}, "name one of scores, logits and embedding"),
         ({"outputs": NetworkOutputs(scores="s", logits="l")}, "not both"),
         ({"patches": FrontEnd(resampler="soxr")}, "one of the fields waveform and patches"),
+        (
+            {
+                "patches": FrontEnd(
+                    resampler="soxr", embedding=Embedding(network="0", patches="0", units=2)
+                )
+            },
+            "patches.embedding: no medium is decoded",
+        ),
         ({"waveform": None}, "one of the fields waveform and patches"),
         (waveform(sample_rate_hz=0), "sample_rate_hz is 0; give 1 or more"),
         (waveform(hop_samples=5000), "hop_samples is 5000, longer than the window of 4000"),

@@ -8,7 +8,7 @@ import tensorflow as tf
 import tf_keras
 
 from training import overrides, recipes
-from training.config import ModelConfig, ResNet50
+from training.config import FullyConnected, ModelConfig, ResNet50
 from training.loops.loss import sigmoid_cross_entropy
 from training.models.build import build_model
 from training.models.layers import BatchNormalization, move_statistics, pooled
@@ -223,3 +223,15 @@ def test_pooling_is_a_field_of_the_network(name: str) -> None:
         plain = build(network(name, "width=0.0625"))
         assert model.count_params() - plain.count_params() == more
         assert model.output["embedding"].shape == plain.output["embedding"].shape
+
+
+def test_no_hidden_layers_make_a_linear_classifier() -> None:
+    config = FullyConnected(num_layers=0, units=1, width=1.0)
+    model = build_model(config, num_labels=7, patch_shape=(20,), precision="float32")
+    patches = np.random.default_rng(0).normal(size=(5, 20)).astype(np.float32)
+
+    outputs = model(patches)
+
+    weights, bias = model.get_weights()
+    np.testing.assert_allclose(outputs["logits"], patches @ weights + bias, atol=1e-5)
+    np.testing.assert_array_equal(outputs["embedding"], patches)
