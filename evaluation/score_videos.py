@@ -20,7 +20,7 @@ from evaluation.metrics.selection import groups_of
 from evaluation.scoring import media, stages
 from evaluation.scoring.shard import EMBEDDINGS, FRAMES, SCORES, Network
 from features import terminal
-from features.contracts import folders, labels, sharding, shards
+from features.contracts import folders, labels, progress, sharding, shards
 from features.contracts.documents import (
     Dataset,
     Features,
@@ -138,6 +138,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     output, split = job.output, job.planned.split
 
     def clear() -> None:
+        progress.begin(output, folders.SCORES, total=len(job.keys), kind=SCORES)
         files.delete(files.join(output, folders.SCORES))
         shards.remove_leftovers(output, job.keys, kinds=(SCORES, FRAMES, EMBEDDINGS))
         if job.network.place is None:
@@ -170,13 +171,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     done = f"{split}/*/{SCORES}-*{shards.SIDECAR_SUFFIX}"
     with progress_line("shards", len(job.keys), lambda: len(files.list_files(output, done))):
-        launch.run(
-            build,
-            options,
-            output,
-            clear=clear,
-            tidy=lambda: shards.remove_partial_files(output),
-        )
+        launch.run(build, options, output, clear=clear, tidy=lambda: _tidy(output))
     document = folders.read_document(output, Scores)
     terminal.report(
         f"{document.num_videos} of {document.num_videos_expected} videos scored, "
@@ -195,6 +190,11 @@ class _Chosen:
     vocabulary: labels.Vocabulary
     front_end: FrontEnd
     recipe: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def _tidy(output: str) -> None:
+    shards.remove_partial_files(output)
+    progress.end(output)
 
 
 def _check(args: argparse.Namespace, options: PipelineOptions) -> _Job:

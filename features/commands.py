@@ -35,6 +35,7 @@ class Command(NamedTuple):
 STAGES: dict[str, tuple[Command, ...]] = {
     "Check the machine": (
         Command("doctor", "pipelines.doctor", "find what would break a job, and its cure"),
+        Command("status", "pipelines.status", "how far a folder is, its cost, what to do next"),
     ),
     "Make a manifest": (
         Command("import-dataset", "pipelines.import_dataset", "AudioSet, ESC-50, FSD50K, folders"),

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 
-from features.contracts import folders, leases
+from features.contracts import folders, leases, progress
 from features.contracts.documents import Run
 from features.errors import OK, InputError, run_command
 from features.storage import files
@@ -184,11 +184,13 @@ def _run(
             validates=bool(job.features.num_patches.get(VALIDATION)),
         )
     if job.writes_run:
+        progress.begin(output, folders.RUN, unit="steps", total=recipe.steps)
         print(_intervals(recipe), flush=True)
         _warn_of_whole_shards(job.features)
     start = time.monotonic()
     run = train_and_export(job)
     if run:
+        progress.end(output)
         seconds = time.monotonic() - start
         report(f"{run.steps} steps, {duration(seconds)}; {_summary(run)}", {}, args.output)
     return OK

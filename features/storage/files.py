@@ -278,6 +278,20 @@ def list_sizes(folder: str, pattern: str) -> dict[str, int]:
     return {path: found[path] for path in sorted(found) if _is_file(path)}
 
 
+def list_names(folder: str) -> set[str]:
+    """All files under a folder, relative to it, by one listing and without a stat of each."""
+    if _SCHEME.match(folder):
+        return {path.removeprefix(join(folder, "")) for path in list_files(folder, "**")}
+    found = (
+        os.path.join(parent_folder, name)  # noqa: PTH118 - plain strings are faster
+        for parent_folder, _, names in os.walk(folder)
+        for name in names
+        if not name.startswith(_PARTIAL)
+    )
+    prefix = len(join(folder, ""))
+    return {path[prefix:] for path in found}
+
+
 def list_partial_files(folder: str, subfolders: str = "") -> list[str]:
     """List the temporary files that killed writers left in a folder.
 

@@ -14,7 +14,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.pvalue import AsDict, AsSingleton
 
 from features import terminal
-from features.contracts import folders, labels, sharding, shards
+from features.contracts import folders, labels, progress, sharding, shards
 from features.contracts.documents import EmbeddingsPlan, Features
 from features.contracts.sharding import ShardKey
 from features.contracts.shards import PATCHES, RECORDS_SUFFIX, SIDECAR_SUFFIX
@@ -62,6 +62,7 @@ def write_features(
     keys = [key for split in job.num_shards for key in sharding.keys(split, job.num_shards[split])]
 
     def clear() -> None:
+        progress.begin(output, Features.FILE, total=len(keys), kind=PATCHES)
         folders.write_document(output, plan)
         # The root JSON goes first: from here on the folder is unfinished. Shards of this plan stay:
         # their sidecars decide whether they are kept.
@@ -98,14 +99,13 @@ def write_features(
 
     finished = f"*/*/{PATCHES}-*{SIDECAR_SUFFIX}"
     with progress_line("shards", len(keys), lambda: len(files.list_files(output, finished))):
-        launch.run(
-            build,
-            options,
-            output,
-            clear=clear,
-            tidy=lambda: shards.remove_partial_files(output),
-        )
+        launch.run(build, options, output, clear=clear, tidy=lambda: _tidy(output))
     _report(folders.read_document(output, Features), job.shown_output)
+
+
+def _tidy(output: str) -> None:
+    shards.remove_partial_files(output)
+    progress.end(output)
 
 
 def _report(document: Features, shown_output: str) -> None:

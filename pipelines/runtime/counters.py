@@ -12,6 +12,9 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.metrics import Metrics
 
+from features.contracts.progress import Tallying
+from pipelines.runtime.membership import LeaseOptions
+
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -34,6 +37,8 @@ class Counts:
 class CountElements(beam.PTransform):
     """Passes elements on, counts each on the runner, and writes a line about it to the log.
 
+    Elements with a name, which are shards, are counted in the tallies of the folder too.
+
     What child processes did reaches the counters with their results, since Beam counts in the
     threads of its own workers alone.
 
@@ -47,16 +52,27 @@ class CountElements(beam.PTransform):
 
     def expand(self, elements: beam.PCollection) -> beam.PCollection:
         """Count where the elements are."""
-        return elements | "CountOnRunner" >> beam.ParDo(_Count(self.stage, self.measure))
+        folder = elements.pipeline.options.view_as(LeaseOptions).leased_folder
+        return elements | "CountOnRunner" >> beam.ParDo(_Count(self.stage, self.measure, folder))
 
 
 @dataclasses.dataclass(eq=False)
 class _Count(beam.DoFn):
     stage: str
     measure: Callable[[Any], Counts]
+    folder: str
+
+    def setup(self) -> None:
+        self._tally = Tallying(self.folder) if self.folder else None
+
+    def finish_bundle(self) -> None:
+        if self._tally is not None:
+            self._tally.write()
 
     def process(self, element: Any) -> Iterator[Any]:
         counts = self.measure(element)
+        if counts.element and self._tally is not None:
+            self._tally.add(counts.element, counts.sums)
         for name, amount in counts.sums.items():
             Metrics.counter(self.stage, name).inc(amount)
         for name, value in counts.values.items():

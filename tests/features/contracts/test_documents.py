@@ -33,6 +33,7 @@ from features.contracts.documents import (
 )
 from features.contracts.leases import Lease
 from features.contracts.network_card import NetworkCard
+from features.contracts.progress import JobProgress, Tally
 from features.errors import ContractError
 from features.sound.outcome import Outcome
 from features.typed_json import Document, to_plain
@@ -66,7 +67,7 @@ SAMPLES: Mapping[str, type[Document]] = {
 }
 DOCUMENTS = sorted(set(SAMPLES.values()), key=lambda document: document.__name__)
 # With those that are declared beside their only owner.
-ON_PAGE = [*DOCUMENTS, Comparison, Lease, Localisation, NetworkCard]
+ON_PAGE = [*DOCUMENTS, Comparison, JobProgress, Lease, Localisation, NetworkCard, Tally]
 
 
 def sample(name: str) -> bytes:

@@ -1,0 +1,169 @@
+"""How far an unfinished folder is: what its job planned, and what each worker has counted.
+
+    progress/job.json                what the job plans, and what earlier jobs counted
+    progress/tally-*.json            one for each worker, which replaces it as it works
+
+Together they are small, so that nobody has to read the sidecars of all shards to see the rejects
+and the cost. A runner may repeat an attempt, so the counts may exceed those of the sidecars, which
+decide. The folder `progress` is deleted when the job has succeeded.
+"""
+
+import collections
+import contextlib
+import dataclasses
+import time
+import uuid
+from collections.abc import Iterable, Mapping
+from typing import ClassVar, Literal
+
+from features.contracts import folders
+from features.contracts.folders import MadeBy
+from features.errors import ContractError
+from features.storage import files
+from features.typed_json import Document
+
+FOLDER = "progress"
+_TALLIES = f"{FOLDER}/tally-*.json"
+# A tally is replaced at most so often.
+_WRITE_SECONDS = 10.0
+_NUM_LAST = 3
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class JobProgress(Document):
+    """`progress/job.json`: what a job plans.
+
+    Attributes:
+      made_by: the command.
+      document: file at the root of the folder that the job writes last.
+      unit: what is counted.
+      total: number of shards, or steps.
+      kind: of the files whose sidecars are counted; empty for steps.
+      counts: of all earlier jobs since the folder was last finished.
+    """
+
+    FILE: ClassVar[str] = f"{FOLDER}/job.json"
+    MAKER: ClassVar[str] = "the same command"
+
+    made_by: MadeBy
+    document: str
+    unit: Literal["shards", "steps"]
+    total: int
+    kind: str
+    counts: Mapping[str, int]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Tally(Document):
+    """`progress/tally-*.json`: what a worker has counted.
+
+    Attributes:
+      counts: as the counters of the runner.
+      seconds: from the start of the worker to its last shard.
+      last: the last shards, the newest one at the end.
+    """
+
+    FILE: ClassVar[str] = _TALLIES
+    MAKER: ClassVar[str] = "the same command"
+
+    counts: Mapping[str, int]
+    seconds: float
+    last: tuple[str, ...]
+
+
+class Tallying:
+    """Counts the shards of a worker, and replaces its tally now and then.
+
+    Args:
+      folder: the output of the job.
+    """
+
+    def __init__(self, folder: str):
+        self._path = files.join(folder, FOLDER, f"tally-{uuid.uuid4().hex}.json")
+        self._counts: collections.Counter[str] = collections.Counter()
+        self._last: collections.deque[str] = collections.deque(maxlen=_NUM_LAST)
+        self._start = self._counted_at = time.monotonic()
+        self._written_at, self._is_written = self._start, True
+
+    def add(self, element: str, sums: Mapping[str, int]) -> None:
+        """Count a shard."""
+        self._counts.update(sums)
+        self._last.append(element)
+        self._counted_at, self._is_written = time.monotonic(), False
+        if self._counted_at - self._written_at > _WRITE_SECONDS:
+            self.write()
+
+    def write(self) -> None:
+        """Write what was counted since the last writing, if anything."""
+        if self._is_written:
+            return
+        seconds = round(self._counted_at - self._start, 3)
+        tally = Tally(counts=dict(self._counts), seconds=seconds, last=tuple(self._last))
+        with contextlib.suppress(OSError):  # no job fails for its progress; the next tally has all
+            files.write_bytes(self._path, tally.to_json())
+        self._written_at, self._is_written = time.monotonic(), True
+
+
+def begin(
+    folder: str,
+    document: str,
+    *,
+    unit: Literal["shards", "steps"] = "shards",
+    total: int,
+    kind: str = "",
+) -> None:
+    """Write the plan of a job, before it removes the document at the root of the folder.
+
+    Args:
+      folder: the output of the job.
+      document: as in `JobProgress`.
+      unit: the same.
+      total: the same.
+      kind: the same.
+    """
+    counts: collections.Counter[str] = collections.Counter()
+    if files.exists(files.join(folder, document)):
+        files.delete_folder(files.join(folder, FOLDER))
+    else:
+        with contextlib.suppress(ContractError):
+            counts = add_counts(folders.find_document(folder, JobProgress), read_tallies(folder))
+    files.delete_files(files.list_files(folder, _TALLIES))
+    plan = JobProgress(
+        made_by=folders.made_by(),
+        document=document,
+        unit=unit,
+        total=total,
+        kind=kind,
+        counts=dict(counts),
+    )
+    folders.write_document(folder, plan)
+
+
+def end(folder: str) -> None:
+    """Delete the progress of a job that has succeeded."""
+    files.delete_folder(files.join(folder, FOLDER))
+
+
+def read_tallies(folder: str, paths: Iterable[str] | None = None) -> list[Tally]:
+    """The tallies of a folder; those that are deleted meanwhile are left out.
+
+    Args:
+      folder: the folder.
+      paths: of the tallies, if a listing of the folder has them.
+
+    Raises:
+      ContractError: a file is no tally.
+    """
+    tallies = []
+    for path in files.list_files(folder, _TALLIES) if paths is None else paths:
+        with contextlib.suppress(FileNotFoundError):
+            tallies.append(Tally.from_json(files.read_bytes(path), path))
+    return tallies
+
+
+def add_counts(plan: JobProgress | None, tallies: Iterable[Tally]) -> collections.Counter[str]:
+    """The counts of earlier jobs and of this one."""
+    counts = collections.Counter(plan.counts if plan else {})
+    for tally in tallies:
+        counts.update(tally.counts)
+    return counts
