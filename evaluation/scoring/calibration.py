@@ -66,6 +66,7 @@ def quantise(export: str, patches: np.ndarray, folder: Path) -> None:
     openvino = inference.import_openvino()
     import nncf
     from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, OverflowFix
+    from nncf.quantization.range_estimator import RangeEstimatorParametersSet
     from openvino._offline_transformations import apply_moc_transformations
 
     nncf.set_log_level(logging.ERROR)
@@ -77,8 +78,13 @@ def quantise(export: str, patches: np.ndarray, folder: Path) -> None:
             model,
             nncf.Dataset([patch[None] for patch in patches]),
             subset_size=len(patches),
-            # Weights of 7 bits: without VNNI the sum of two products of 8 bits overflows 16 bits.
-            advanced_parameters=AdvancedQuantizationParameters(overflow_fix=OverflowFix.ENABLE),
+            advanced_parameters=AdvancedQuantizationParameters(
+                # Weights of 7 bits: without VNNI the sum of two products of 8 bits overflows 16.
+                overflow_fix=OverflowFix.ENABLE,
+                # The range over all patches and not the mean of their ranges, which cuts rare sounds
+                # off: scores of a ResNet-50 differed from float32 by 0.065 rms and not 0.091.
+                activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX,
+            ),
         )
     openvino.save_model(quantised, folder / QUANTISED_GRAPH, compress_to_fp16=False)
 
