@@ -124,7 +124,7 @@ LOCK := pip compile --quiet --upgrade --universal --python-version 3.11 --genera
 lock: $(VENV)/.installed ## pin the closure of requirements.txt and the tools again
 	$(VENV)/bin/uv $(LOCK) --extra dev --output-file requirements.lock pyproject.toml
 	$(VENV)/bin/uv $(filter-out --upgrade,$(LOCK)) --constraints requirements.lock \
-		--output-file $(IMAGE_LOCK) requirements.txt
+		--extra openvino --output-file $(IMAGE_LOCK) pyproject.toml
 	folder=$$(mktemp -d); trap "rm -r $$folder" EXIT; \
 	$(VENV)/bin/uv $(filter-out --upgrade,$(LOCK)) --extra dev --constraints requirements.lock \
 		--format pylock.toml --output-file $$folder/pylock.toml pyproject.toml; \

@@ -23,6 +23,8 @@ def direct_dependencies() -> dict[str, str]:
     tools = re.search(r"^dev = \[\n(.*?)^\]", project, re.MULTILINE | re.DOTALL)
     assert tools is not None
     lines += [re.sub(r'[",]', "", line).strip() for line in tools[1].splitlines()]
+    # The package itself with its extras, which are in the lock too.
+    lines = [line for line in lines if not line.startswith("soundtrack-classification")]
     found: dict[str, str] = {}
     for line in lines:
         if line and not line.startswith("#"):

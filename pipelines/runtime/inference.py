@@ -44,6 +44,7 @@ _MODULES: Final[Mapping[RuntimeName, str]] = {
 # Rows of one call of TensorFlow; of one request of OpenVINO, of which each core has one at a time.
 _TENSORFLOW_ROWS, _OPENVINO_ROWS = 128, 32
 _REQUESTS_PER_CORE = 4
+_GPU_ROWS = 512  # a few GB of activations of the largest network
 # Signature of a SavedModel that has none and can be called.
 CALL: Final = "__call__"
 # Set by `--workers` in each worker, which has a part of the cores.
@@ -82,6 +83,8 @@ def candidates(kind: Kind, precision: Precision) -> tuple[InferenceRuntime, ...]
       InputError: none is installed; the message says what to install.
     """
     wanted = _RUNTIMES[kind] if precision == "float32" else ("openvino",)
+    if "tensorflow" in wanted and has_gpu():
+        wanted = ("tensorflow", "openvino")
     found = tuple(
         InferenceRuntime(name, importlib.metadata.version(name), precision)
         for name in wanted
@@ -94,6 +97,11 @@ def candidates(kind: Kind, precision: Precision) -> tuple[InferenceRuntime, ...]
             f"is not installed: pip install {wanted[-1]}"
         )
     return found
+
+
+def has_gpu(devices: Path = Path("/dev")) -> bool:
+    """Whether this machine has a GPU of NVIDIA, which OpenVINO does not use."""
+    return any(devices.glob("nvidia[0-9]*"))
 
 
 def require_instructions(precision: Precision) -> None:
@@ -220,6 +228,9 @@ class _TensorFlow:
         import_tensorflow()
         import tensorflow as tf
 
+        has_devices = bool(tf.config.list_physical_devices("GPU"))
+        # Otherwise products have 10 bits on GPUs since Ampere, and float32 is not what it says.
+        tf.config.experimental.enable_tensor_float_32_execution(False)
         self._to_tensor = tf.constant
         self._model = tf.saved_model.load(path)
         signatures = self._model.signatures
@@ -235,7 +246,8 @@ class _TensorFlow:
             output: tuple(spec.shape.as_list())
             for output, spec in _by_name(self._apply.structured_outputs).items()
         }
-        self.batch_size = _TENSORFLOW_ROWS if batched else None
+        rows = _GPU_ROWS if has_devices else _TENSORFLOW_ROWS
+        self.batch_size = rows if batched else None
 
     def __call__(self, batch: np.ndarray) -> Outputs:
         if self.batch_size is None:

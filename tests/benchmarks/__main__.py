@@ -44,6 +44,7 @@ SCRIPTS = {
     "dataset": (50, 330),
     "networks": (50, 240),
     "batch_norm": (50, 240),
+    "scoring": (110, 600),
     "input_pipeline": (30, 120),
     "sampling": (50, 180),
     "training": (80, 330),

@@ -145,6 +145,17 @@ def test_bfloat16_needs_its_instructions(monkeypatch: pytest.MonkeyPatch) -> Non
     assert inference.candidates("saved_model", "bfloat16")[0].precision == "bfloat16"
 
 
+def test_a_gpu_is_for_tensorflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "nvidiactl").touch()
+    assert not inference.has_gpu(tmp_path)
+    (tmp_path / "nvidia0").touch()
+    assert inference.has_gpu(tmp_path)
+    monkeypatch.setattr(inference, "has_gpu", lambda: True)
+    names = [each.name for each in inference.candidates("saved_model", "float32")]
+    assert names == ["tensorflow", "openvino"]
+    assert inference.candidates("onnx", "float32")[0].name == "openvino"
+
+
 def test_nothing_leaves_the_machine(networks: dict[str, str], tmp_path: Path) -> None:
     """A process without telemetry opens no connection; the package would at its import."""
     program = f"""
