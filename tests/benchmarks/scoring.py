@@ -127,7 +127,8 @@ def make_features(folder: str) -> None:
     media = Path(folder, "soundtrack.ogg")
     write_soundtrack(media, KINDS["ogg/Vorbis"], minutes=VIDEO_MINUTES)
     dataset = job.make_dataset(Path(folder, "data"), media, num_few=1, num_more=NUM_VIDEOS - 1)
-    extract_features.main(["--dataset", str(dataset), "--output", f"{folder}/features"])
+    flags = ["--dataset", str(dataset), "--output", f"{folder}/features", "--workers=1"]
+    extract_features.main(flags)
 
     from training import recipes
     from training.export import export
