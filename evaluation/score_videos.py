@@ -159,7 +159,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             | "Shards" >> beam.Create(job.keys)
             | "Plans" >> plan
             | "ScoreShard" >> process_pool.MapOnWorkers(score, num_workers)
-            | "Counters" >> CountElements("score", stages.measure_result)
+            | "Counters" >> CountElements("score", stages.measure_result, tallies=True)
             | "CountShard" >> beam.Map(lambda result: stages.count_shard(result.sidecar))
             | "AddAccounts" >> beam.CombineGlobally(stages.add_accounts)
         )

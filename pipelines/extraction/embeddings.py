@@ -22,6 +22,7 @@ from features.fingerprint import fingerprint
 from features.front_end.front_end import FrontEnd
 from features.storage import files
 from pipelines.extraction.patches import ShardResult
+from pipelines.runtime.membership import JoinJob
 from pipelines.runtime.model import ExportedModel, Patches, load_model
 
 # Raise this number when a change of the code gives other bytes for the same plan.
@@ -69,6 +70,7 @@ class EmbedShards(beam.PTransform):
             pipeline
             | "Shards" >> beam.Create(keys)
             | "Spread" >> beam.Reshuffle()
+            | JoinJob()
             | "EmbedShard" >> beam.Map(embed_shard, self.embedder, self.output)
         )
 

@@ -75,7 +75,7 @@ def write_features(
         results = (
             pipeline
             | "Extract" >> shards_transform
-            | "Counters" >> CountElements("extract", measure_result)
+            | "Counters" >> CountElements("extract", measure_result, tallies=True)
         )
         totals = (
             results | "Count" >> beam.FlatMap(count_result) | "AddCounts" >> beam.CombinePerKey(sum)

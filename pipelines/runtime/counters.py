@@ -37,22 +37,25 @@ class Counts:
 class CountElements(beam.PTransform):
     """Passes elements on, counts each on the runner, and writes a line about it to the log.
 
-    Elements with a name, which are shards, are counted in the tallies of the folder too.
-
     What child processes did reaches the counters with their results, since Beam counts in the
     threads of its own workers alone.
 
     Attributes:
       stage: the first part of the names.
       measure: what an element adds.
+      tallies: whether elements are the shards of the job's folder, and are also counted in the
+        tallies there.
     """
 
     stage: str
     measure: Callable[[Any], Counts]
+    tallies: bool = False
 
     def expand(self, elements: beam.PCollection) -> beam.PCollection:
         """Count where the elements are."""
-        folder = elements.pipeline.options.view_as(LeaseOptions).leased_folder
+        folder = ""
+        if self.tallies:
+            folder = elements.pipeline.options.view_as(LeaseOptions).leased_folder
         return elements | "CountOnRunner" >> beam.ParDo(_Count(self.stage, self.measure, folder))
 
 
@@ -71,7 +74,7 @@ class _Count(beam.DoFn):
 
     def process(self, element: Any) -> Iterator[Any]:
         counts = self.measure(element)
-        if counts.element and self._tally is not None:
+        if self._tally is not None:
             self._tally.add(counts.element, counts.sums)
         for name, amount in counts.sums.items():
             Metrics.counter(self.stage, name).inc(amount)

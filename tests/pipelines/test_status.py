@@ -53,7 +53,7 @@ def run_job(output: Path, first: int) -> None:
         _ = (
             pipeline
             | beam.Create([first, first + 1])
-            | CountElements("extract", measure)
+            | CountElements("extract", measure, tallies=True)
             | beam.combiners.ToList()
             | beam.Map(stop)
         )
@@ -105,6 +105,18 @@ def test_an_unfinished_folder_adds_up_all_jobs(
     assert "no job runs: run `python -m" in shown
     assert status.main([str(tmp_path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["rejects"] == {"corrupt": 10}
+
+
+def test_only_jobs_that_make_shards_leave_tallies(tmp_path: Path) -> None:
+    """An audit counts the shards of a finished folder, and leaves it as it was."""
+
+    def build(pipeline: beam.Pipeline) -> None:
+        _ = pipeline | beam.Create([1, 2]) | CountElements("audit", measure)
+
+    _, options = launch.parse(launch.parser("pipelines.test", "", "A job."), [])
+    launch.run(build, options, str(tmp_path), clear=lambda: None)
+
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_killed_job_is_said_to_have_died(tmp_path: Path) -> None:
