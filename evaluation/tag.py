@@ -23,6 +23,7 @@ from features.front_end.front_end import FrontEnd
 from features.sound.outcome import AudioError, Outcome
 from features.sound.waveform import RESAMPLER
 from features.storage import files
+from features.terminal import clock
 from pipelines.runtime.model import (
     ExportedModel,
     add_precision_flag,
@@ -107,7 +108,7 @@ def describe(tagged: Tagged, *, top: int, every_seconds: float | None) -> Iterat
     for first in range(0, num_patches, per_line):
         rows = slice(first, first + per_line)
         starts = tagged.start_seconds[rows]
-        time = f"{_clock(starts[0])}-{_clock(starts[-1] + tagged.patch_seconds)}"
+        time = f"{clock(starts[0])}-{clock(starts[-1] + tagged.patch_seconds)}"
         yield f"  {time:<13} {_top_labels(tagged, rows, top)}"
 
 
@@ -146,11 +147,6 @@ def _top_labels(tagged: Tagged, rows: slice, top: int) -> str:
     scores = tagged.scores[rows].mean(axis=0)  # [labels]
     best = np.argsort(-scores, kind="stable")[:top]
     return "   ".join(f"{scores[label]:.2f} {tagged.label_names[label]}" for label in best)
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(float(seconds), 60)
-    return f"{int(minutes)}:{rest:04.1f}"
 
 
 def _parser() -> argparse.ArgumentParser:

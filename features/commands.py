@@ -67,6 +67,7 @@ STAGES: dict[str, tuple[Command, ...]] = {
     "Use a network": (
         Command("tag", "evaluation.tag", "print the labels of media files over time"),
         Command("embed", "evaluation.embed", "write a vector for each 0.96 s of media files"),
+        Command("search", "evaluation.search", "find videos that sound like a media file"),
         Command("quantise", "evaluation.quantise", "make the int8 network of --precision int8"),
         Command(
             "extract-embeddings",

@@ -60,6 +60,12 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
+def clock(seconds: float) -> str:
+    """Format a time in a soundtrack, for example "4:36.0"."""
+    minutes, rest = divmod(float(seconds), 60)
+    return f"{int(minutes)}:{rest:04.1f}"
+
+
 def report(counts: str, rejects: Mapping[str, int], output: str) -> None:
     """Print the closing lines of a job: its counts, the rejects by reason, the output folder."""
     print(counts)

@@ -25,6 +25,7 @@ from evaluation.report.figure import (
     frequency_ticks,
     soundtrack_figure,
 )
+from evaluation.report.neighbours import Excerpt
 from features.contracts.documents import Metrics
 
 # Perceptually uniform and suitable for colour-blind readers: magma for sound, viridis for AP.
@@ -126,6 +127,26 @@ def render_soundtrack(view: SoundtrackView, clip: Clip | None) -> str:
       HTML that refers to nothing outside the page.
     """
     return _environment().get_template("soundtrack.html").render(_plot(view, clip))
+
+
+def render_neighbours(
+    *, query: str, clip: Clip | None, excerpts: Sequence[Excerpt], patch_seconds: float
+) -> str:
+    """Render the page of a search.
+
+    Args:
+      query: name of the media file.
+      clip: its sound; None if there is none.
+      excerpts: of the videos found, the nearest first.
+      patch_seconds: length of the sounds that are compared.
+
+    Returns:
+      HTML that refers to nothing outside the page.
+    """
+    template = _environment().get_template("neighbours.html")
+    return template.render(
+        query=query, clip=clip, excerpts=excerpts, patch_seconds=f"{patch_seconds:g}"
+    )
 
 
 def _environment() -> jinja2.Environment:

@@ -176,6 +176,11 @@ def find_media(scores: Scores, video_ids: Collection[str]) -> Mapping[str, Mediu
       Id -> medium; without the videos that the data set no longer has.
     """
     dataset = folders.read_document(_features_of(scores), Features).dataset
+    return find_media_in(dataset, video_ids)
+
+
+def find_media_in(dataset: str, video_ids: Collection[str]) -> Mapping[str, Medium]:
+    """`find_media` for a DATASET folder."""
     found = {}
     for path in files.list_files(dataset, VIDEO_FILES):
         table = _read(
@@ -188,15 +193,25 @@ def find_media(scores: Scores, video_ids: Collection[str]) -> Mapping[str, Mediu
 
 def read_clip(medium: Medium | None, view: SoundtrackView) -> Clip | None:
     """Encode the sound for the page of `view`; None, and a message on stderr, if there is none."""
+    seconds = len(view.log_mel) * view.params.hop_seconds
+    return read_sound(medium, title=view.title, expected_seconds=seconds)
+
+
+def read_sound(medium: Medium | None, *, title: str, expected_seconds: float) -> Clip | None:
+    """Encode the sound of a medium; None, and a message on stderr, if there is none.
+
+    Args:
+      medium: None for a video that the data set does not have.
+      title: of the video, for messages.
+      expected_seconds: approximate length.
+    """
     if medium is None:
-        print(f"{view.title}: the data set no longer has it; no sound on the page", file=sys.stderr)
+        print(f"{title}: the data set no longer has it; no sound on the page", file=sys.stderr)
         return None
     try:
-        return encode_clip(
-            _until_damage(medium), expected_seconds=len(view.log_mel) * view.params.hop_seconds
-        )
+        return encode_clip(_until_damage(medium), expected_seconds=expected_seconds)
     except AudioError as error:
-        print(f"{view.title}: {error}; no sound on the page", file=sys.stderr)
+        print(f"{title}: {error}; no sound on the page", file=sys.stderr)
         return None
 
 

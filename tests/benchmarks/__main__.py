@@ -45,6 +45,7 @@ SCRIPTS = {
     "networks": (50, 240),
     "batch_norm": (50, 240),
     "scoring": (110, 600),
+    "search": (40, 1500),
     "input_pipeline": (30, 120),
     "sampling": (50, 180),
     "training": (80, 330),
@@ -102,7 +103,7 @@ def measure(name: str, *, quick: bool) -> ScriptResult:
     command = [sys.executable, "-m", f"tests.benchmarks.{name}", *(["--quick"] if quick else [])]
     load, start, cpu = os.getloadavg()[0], time.monotonic(), descendants_cpu_seconds()
     date = datetime.datetime.now(datetime.UTC).date().isoformat()
-    values = run_script(command, LIMIT_SECONDS)
+    values = run_script(command, max(LIMIT_SECONDS, 2 * SCRIPTS[name][0 if quick else 1]))
     tables = values.pop("tables")
     return ScriptResult(
         date=date,

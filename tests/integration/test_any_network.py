@@ -1,6 +1,7 @@
 """Jobs with a network that was not trained here, from media to embeddings and scores."""
 
 import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,12 @@ import soundfile
 import soxr
 import tensorflow as tf
 
-from evaluation import evaluate, score_videos, tag
+from evaluation import evaluate, score_videos, search, tag
 from features.contracts import shards
 from features.contracts.documents import Dataset, Features, Metrics, Scores
 from features.contracts.folders import read_document
 from features.contracts.labels import read_vocabulary
-from features.errors import OK, InputError
+from features.errors import FAILED, OK, InputError
 from pipelines import audit_features, extract_embeddings, prepare_dataset
 from tests import networks
 from tests.conftest import Corpus
@@ -180,6 +181,90 @@ def test_tagging_with_a_card(
     ]
     assert len(lines) == 1 + (len(scores) + 1) // 2  # two windows in half a second; the page
     assert "Siren, wailing" in (tmp_path / "clip.html").read_text()
+
+
+def find(folders: Path, clip: Path, capsys: pytest.CaptureFixture[str], *flags: str) -> list[dict]:
+    capsys.readouterr()
+    command = ["--embeddings", f"{folders}/embeddings", str(clip), "--json", *flags]
+    assert search.main(command) == OK
+    return json.loads(capsys.readouterr().out)["neighbours"]
+
+
+def distances_of(found: list[dict]) -> dict[str, float]:
+    return {each["video_id"]: each["distance"] for each in found}
+
+
+def test_a_search_finds_what_all_pairs_have_nearest(
+    folders: Path, corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clip = next(path for path in sorted(corpus.manifest.parent.glob("*.wav")))
+    direct = tf.saved_model.load(f"{folders}/network").signatures["waveform"]
+    query = direct(waveform=tf.constant(waveform_of(clip)))["embedding"].numpy()
+    query /= np.linalg.norm(query, axis=1, keepdims=True)
+    pairs = {
+        (name, start): 1 - query @ (values / np.linalg.norm(values.astype(np.float32)))
+        for name, patches in read(folders / "embeddings").items()
+        for start, values in patches.items()
+    }
+    expected: dict[str, float] = {}
+    for (name, _), distances in pairs.items():
+        expected[name] = min(expected.get(name, np.inf), distances.min())
+
+    found = find(folders, clip, capsys, "--top=5", "--html", f"{tmp_path}/page.html")
+
+    assert found[0]["video_id"] == clip.name
+    nearest = [each["distance"] for each in found]
+    np.testing.assert_allclose(nearest, sorted(expected.values())[:5], atol=2e-3)
+    for each in found:
+        assert each["distance"] == pytest.approx(expected[each["video_id"]], abs=2e-3)
+        pair = pairs[each["video_id"], each["start_seconds"]]
+        at = round(each["query_seconds"] / HOP)
+        assert each["distance"] == pytest.approx(pair[at], abs=2e-3)
+    page = (tmp_path / "page.html").read_text()
+    assert page.count("data:audio/webm;base64,") == 6  # the query too
+    assert len(find(folders, clip, capsys, "--top=99")) == 14
+    assert search.main([str(clip), "--embeddings", f"{folders}/embeddings", "--top=1"]) == OK
+    _, line = capsys.readouterr().out.splitlines()
+    assert line.split()[0] == "0.000"
+    assert line.split()[-1] == clip.name
+
+
+def test_the_index_is_kept_until_the_embeddings_change(
+    folders: Path, corpus: Corpus, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clip = next(path for path in sorted(corpus.manifest.parent.glob("*.wav")))
+    expected = distances_of(find(folders, clip, capsys))
+    index, document = (
+        folders / "embeddings" / "search" / name for name in ("index.usearch", "search.json")
+    )
+    built = index.stat().st_mtime_ns
+    assert distances_of(find(folders, clip, capsys)) == expected
+    assert index.stat().st_mtime_ns == built
+
+    index.write_bytes(index.read_bytes()[:-9])  # as after a full disk
+    assert distances_of(find(folders, clip, capsys)) == expected
+    rebuilt = index.stat().st_mtime_ns
+    content = json.loads(document.read_text())
+    assert content["num_vectors"] == sum(map(len, read(folders / "embeddings").values()))
+    document.write_text(json.dumps({**content, "features_fingerprint": "of others"}))
+    assert distances_of(find(folders, clip, capsys)) == expected
+    assert built != rebuilt != index.stat().st_mtime_ns
+    assert audit_features.main(["--features", f"{folders}/embeddings"]) == OK
+
+
+def test_a_search_refuses_another_network_and_a_file_without_sound(
+    folders: Path, corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--embeddings", f"{folders}/embeddings"]
+    networks.save(tmp_path)
+    networks.rewrite_card(
+        tmp_path, waveform=networks.WaveformInput(**{**vars(networks.WINDOWS), "full_scale": 0.5})
+    )
+    clip = str(next(corpus.manifest.parent.glob("*.wav")))
+    with pytest.raises(InputError, match="give the network that made the embeddings"):
+        search.main([clip, *flags, "--network", str(tmp_path)])
+    assert search.main([str(corpus.manifest.parent / "broken.mp4"), *flags]) == FAILED
+    assert "broken.mp4: corrupt" in capsys.readouterr().err
 
 
 def test_scoring_refuses_what_the_network_cannot(folders: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import pytest
 import soundfile
 import tensorflow as tf
 
-from evaluation import embed, evaluate, score_videos, tag
+from evaluation import embed, evaluate, score_videos, search, tag
 from evaluation.scoring.shard import read_vectors
 from features.contracts import record, tfrecord
 from features.contracts.documents import Features, Metrics
@@ -316,6 +316,18 @@ def test_files_become_a_table_and_a_bad_one_costs_only_itself(
     for name, start, embedding in zip(names, starts, table["embedding"].to_pylist(), strict=True):
         np.testing.assert_allclose(embedding, stored[name, start], rtol=1e-3, atol=1e-5)
     assert len(table) == sum(name in set(names) for name, _ in stored)
+
+
+def test_a_search_by_the_network_of_a_run(
+    folders: Path, corpus: Corpus, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clip = next(corpus.manifest.parent.glob("clip-*"))
+    assert search.main([str(clip), "--embeddings", f"{folders}/embeddings", "--top=3"]) == OK
+    _, nearest, *_ = capsys.readouterr().out.splitlines()
+    distance, *_, name = nearest.split()
+    assert (distance, name) == ("0.000", clip.name)
+    with pytest.raises(InputError, match=r"log-mel patches, .*pipelines\.extract_embeddings"):
+        search.main([str(clip), "--embeddings", f"{folders}/features"])
 
 
 def test_the_examples_of_the_documentation_run(

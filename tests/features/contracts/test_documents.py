@@ -15,6 +15,7 @@ import pytest
 
 from evaluation.metrics.comparison import Comparison
 from evaluation.metrics.localisation import Localisation
+from evaluation.neighbours import SearchIndex
 from features.contracts import documents, folders, shards
 from features.contracts.documents import (
     BandStatistics,
@@ -67,7 +68,16 @@ SAMPLES: Mapping[str, type[Document]] = {
 }
 DOCUMENTS = sorted(set(SAMPLES.values()), key=lambda document: document.__name__)
 # With those that are declared beside their only owner.
-ON_PAGE = [*DOCUMENTS, Comparison, JobProgress, Lease, Localisation, NetworkCard, Tally]
+ON_PAGE = [
+    *DOCUMENTS,
+    Comparison,
+    JobProgress,
+    Lease,
+    Localisation,
+    NetworkCard,
+    SearchIndex,
+    Tally,
+]
 
 
 def sample(name: str) -> bytes:
