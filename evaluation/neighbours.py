@@ -32,7 +32,7 @@ from features.typed_json import Document
 if TYPE_CHECKING:
     from usearch.index import Index
 
-_FOLDER, _INDEX, _VECTORS = "search", "index.usearch", "vectors.parquet"
+_FOLDER, _INDEX, _VECTORS = folders.SEARCH_FOLDER, "index.usearch", "vectors.parquet"
 _SCHEMA = pa.schema([("video_id", pa.string()), ("start_seconds", pa.float32())])
 # Vectors that a query is compared with on its way: recall at 10 against cost.
 _EXPANSION_SEARCH = 256

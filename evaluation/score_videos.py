@@ -18,9 +18,9 @@ from apache_beam.pvalue import AsSingleton
 
 from evaluation.metrics.selection import groups_of
 from evaluation.scoring import media, stages
-from evaluation.scoring.shard import EMBEDDINGS, FRAMES, SCORES, Network
+from evaluation.scoring.shard import Network
 from features import terminal
-from features.contracts import folders, labels, progress, sharding, shards
+from features.contracts import folders, forgotten, labels, progress, sharding, shards
 from features.contracts.documents import (
     Dataset,
     Features,
@@ -36,6 +36,7 @@ from features.contracts.export import (
     read_exported_vocabulary,
     read_front_end,
 )
+from features.contracts.scores import EMBEDDINGS, FRAMES, SCORES, add_accounts, count_shard
 from features.contracts.sharding import ShardKey
 from features.contracts.videos import VIDEO_FILES
 from features.errors import OK, InputError, run_command
@@ -140,6 +141,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def clear() -> None:
         progress.begin(output, folders.SCORES, total=len(job.keys), kind=SCORES)
         files.delete(files.join(output, folders.SCORES))
+        forgotten.end_removal(output)
         shards.remove_leftovers(output, job.keys, kinds=(SCORES, FRAMES, EMBEDDINGS))
         if job.network.place is None:
             labels.copy_vocabulary(job.source, output)
@@ -152,7 +154,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.from_media is not None:
             groups = {split: list(job.planned.num_shards)}
             video_files = files.list_files(job.source, VIDEO_FILES)
-            plan = stages.PlanFromMedia(video_files, groups, args.timeout_seconds, job.network)
+            plan = stages.PlanFromMedia(
+                video_files,
+                groups,
+                args.timeout_seconds,
+                job.network,
+                forgotten.read_forgotten(output),
+            )
         score = functools.partial(stages.score, output=output)
         account = (
             pipeline
@@ -160,8 +168,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             | "Plans" >> plan
             | "ScoreShard" >> process_pool.MapOnWorkers(score, num_workers)
             | "Counters" >> CountElements("score", stages.measure_result, tallies=True)
-            | "CountShard" >> beam.Map(lambda result: stages.count_shard(result.sidecar))
-            | "AddAccounts" >> beam.CombineGlobally(stages.add_accounts)
+            | "CountShard" >> beam.Map(lambda result: count_shard(result.sidecar))
+            | "AddAccounts" >> beam.CombineGlobally(add_accounts)
         )
         _ = (
             pipeline
@@ -213,6 +221,8 @@ def _check(args: argparse.Namespace, options: PipelineOptions) -> _Job:
         if is_media
         else folders.read_document(source, Features)
     )
+    if not is_media:
+        forgotten.require_forgotten(source, forgotten.read_forgotten(output), output)
     flag = "--from-media" if is_media else "--features"
     groups = _choose_groups(args, root, where=f"{flag} {source}")
     if args.network is None:

@@ -49,6 +49,7 @@ STAGES: dict[str, tuple[Command, ...]] = {
         Command("extract-features", "pipelines.extract_features", "DATASET -> FEATURES"),
         Command("audit-features", "pipelines.audit_features", "check FEATURES, and repair them"),
         Command("index-features", "pipelines.index_features", "renew FEATURES of older versions"),
+        Command("forget", "pipelines.forget", "remove videos from FEATURES and SCORES"),
         Command("band-statistics", "pipelines.band_statistics", "mean and variance of each band"),
     ),
     "Train": (

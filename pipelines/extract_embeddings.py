@@ -6,12 +6,13 @@ python -m pipelines.extract_embeddings --from-media dataset --network yamnet --o
 
 import argparse
 import dataclasses
+import functools
 import time
 from collections.abc import Sequence
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from features.contracts import folders
+from features.contracts import folders, forgotten
 from features.contracts.documents import Dataset, EmbeddingsPlan, Features, FeaturesRequest, Run
 from features.contracts.export import find_export, fingerprint_weights
 from features.errors import OK, InputError, run_command
@@ -21,7 +22,7 @@ from pipelines.extraction import stages
 from pipelines.extraction.embeddings import Embedder, EmbedShards
 from pipelines.extraction.flags import add_sample_flags, choose_sampled_splits
 from pipelines.extraction.patches import Mode, Settings
-from pipelines.extraction.plans import compare_decoders, compare_plans, plan_of, request_of
+from pipelines.extraction.plans import begin, compare_decoders, compare_plans, plan_of, request_of
 from pipelines.extraction.totals import FeaturesJob
 from pipelines.runtime import launch, network_flags, process_pool
 from pipelines.runtime.model import (
@@ -120,6 +121,7 @@ def _embed_features(args: argparse.Namespace, options: PipelineOptions) -> None:
         cure="give features of the front end that the network was trained on",
     )
     folders.claim_output(output, folders.FEATURES, inputs=(source, run))
+    forgotten.require_forgotten(source, forgotten.read_forgotten(output), output)
     front_end = embedding_front_end(model, export)
     if present is not None:
         _require_same_front_end(output, present, front_end)
@@ -133,7 +135,7 @@ def _embed_features(args: argparse.Namespace, options: PipelineOptions) -> None:
     )
     embedder = Embedder(source, export, runtime, front_end)
     embed = EmbedShards(embedder, job.num_shards, output)
-    stages.write_features(embed, plan, job, options)
+    stages.write_features(embed, functools.partial(begin, output, plan), job, options)
 
 
 def _embed_media(args: argparse.Namespace, options: PipelineOptions) -> None:
@@ -176,7 +178,7 @@ def _embed_media(args: argparse.Namespace, options: PipelineOptions) -> None:
         present_work=None if present is None else present.work,
     )
     extract = stages.ExtractShards(source, output, num_shards, settings, mode, num_workers)
-    stages.write_features(extract, plan, job, options)
+    stages.write_features(extract, functools.partial(begin, output, plan), job, options)
 
 
 def embedding_front_end(model: ExportedModel, export: str) -> FrontEnd:

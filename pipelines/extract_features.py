@@ -4,6 +4,7 @@ python -m pipelines.extract_features --dataset dataset --output features
 """
 
 import argparse
+import functools
 import time
 from collections.abc import Mapping, Sequence
 
@@ -17,7 +18,7 @@ from features.storage import files
 from pipelines.extraction import stages
 from pipelines.extraction.flags import add_sample_flags, choose_sampled_splits, parse_splits
 from pipelines.extraction.patches import Mode, Settings
-from pipelines.extraction.plans import compare_decoders, compare_plans, plan_of, request_of
+from pipelines.extraction.plans import begin, compare_decoders, compare_plans, plan_of, request_of
 from pipelines.extraction.totals import FeaturesJob
 from pipelines.runtime import launch, process_pool
 
@@ -130,7 +131,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         present_work=None if present is None else present.work,
     )
     extract = stages.ExtractShards(source, output, num_shards, settings, mode, num_workers)
-    stages.write_features(extract, plan, job, options)
+    stages.write_features(extract, functools.partial(begin, output, plan), job, options)
     return OK
 
 

@@ -17,11 +17,12 @@ import pyarrow.json
 import pyarrow.parquet as pq
 
 from evaluation.metrics.selection import SelectedScores
-from evaluation.scoring.shard import FRAMES, PARQUET_SUFFIX, read_vectors
+from evaluation.scoring.shard import read_vectors
 from features import ranking
 from features.contracts import folders, sharding
 from features.contracts.folders import MadeBy
 from features.contracts.labels import Vocabulary
+from features.contracts.scores import FRAMES, PARQUET_SUFFIX
 from features.errors import InputError
 from features.ranking import Block, ClassMetrics
 from features.storage import files

@@ -11,10 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from evaluation.metrics.origins import is_sampled
-from evaluation.scoring.shard import PARQUET_SUFFIX, SCORES, VOCABULARY, read_vectors
+from evaluation.scoring.shard import VOCABULARY, read_vectors
 from features.contracts import folders, sharding
 from features.contracts.documents import Scores, ScoreShard
 from features.contracts.labels import Vocabulary, read_vocabulary
+from features.contracts.scores import PARQUET_SUFFIX, SCORES
 from features.contracts.sharding import ShardKey, unit_hash
 from features.contracts.shards import read_sidecar
 from features.errors import InputError

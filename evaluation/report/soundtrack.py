@@ -11,10 +11,11 @@ import pyarrow.parquet as pq
 
 from evaluation.report.clip import SAMPLE_RATE_HZ, Clip, encode_clip
 from evaluation.report.figure import SoundtrackView
-from evaluation.scoring.shard import FRAMES, PARQUET_SUFFIX, SCORES, read_vectors
+from evaluation.scoring.shard import read_vectors
 from features.contracts import folders, sharding
 from features.contracts.documents import Features, PatchShard, Scores
 from features.contracts.labels import read_vocabulary
+from features.contracts.scores import FRAMES, PARQUET_SUFFIX, SCORES
 from features.contracts.shards import PATCHES, read_records, read_sidecar
 from features.contracts.videos import VIDEO_FILES
 from features.errors import InputError

@@ -19,11 +19,18 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from evaluation.scoring.shard import PARQUET_SUFFIX, SCORES, score_table, vectors
-from evaluation.scoring.stages import Account, add_accounts, add_counts, count_shard
+from evaluation.scoring.shard import score_table, vectors
 from features.contracts import folders, labels, sharding, shards
 from features.contracts.documents import MissingVideo, Scores, ScoreShard, VocabularyReference
 from features.contracts.labels import Vocabulary
+from features.contracts.scores import (
+    PARQUET_SUFFIX,
+    SCORES,
+    Account,
+    add_accounts,
+    add_counts,
+    count_shard,
+)
 from features.contracts.sharding import ALL, EVALUATION
 from features.errors import InputError
 from features.storage import files

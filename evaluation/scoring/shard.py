@@ -2,12 +2,7 @@
 
 All patches of a video are in one shard, so a worker averages the scores of the patches (section
 3.2) and writes one vector per video. The patches are read from a shard of features, or decoded from
-the media.
-
-    scores-00007-of-00042.parquet      video_id, num_patches, labels, scores [labels]
-    frames-00007-of-00042.parquet      video_id, start_seconds, scores [labels]; on request
-    embeddings-00007-of-00042.parquet  video_id, start_seconds, embedding [units]; on request
-    scores-00007-of-00042.json         the sidecar, written last
+the media. `features.contracts.scores` names the files.
 """
 
 import contextlib
@@ -24,6 +19,7 @@ import pyarrow.parquet as pq
 from evaluation.scoring import media
 from features.contracts import shards
 from features.contracts.documents import InferenceRuntime, MissingVideo, ScoreShard
+from features.contracts.scores import EMBEDDINGS, FRAMES, PARQUET_SUFFIX, SCORES
 from features.contracts.sharding import ShardKey
 from features.contracts.shards import PATCHES, read_records
 from features.contracts.videos import Video
@@ -34,8 +30,6 @@ from features.storage import files
 from pipelines.runtime.model import ExportedModel, Patches, load_model
 from pipelines.runtime.network import CardNetwork, NetworkPlace, load_network
 
-SCORES, FRAMES, EMBEDDINGS = "scores", "frames", "embeddings"
-PARQUET_SUFFIX = ".parquet"
 # Key of the metadata of a score file: fingerprint of the vocabulary that the columns are of.
 VOCABULARY = b"vocabulary"
 _RECORDS_AT_ONCE = 1024
@@ -114,13 +108,15 @@ class Network:
 class ScorePlan:
     """Everything that decides the scores of one shard, and the origins of its videos.
 
-    `origins` has id -> origins of the videos that have any.
+    `origins` has id -> origins of the videos that have any. `forgotten` has the ids of the media
+    that get no scores; a shard that they were removed from has the fingerprint that it had.
     """
 
     key: ShardKey
     source: FeaturesShard | MediaShard
     network: Network
     origins: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    forgotten: frozenset[str] = frozenset()
 
     @property
     def fingerprint(self) -> str:
@@ -135,6 +131,13 @@ class ScorePlan:
         if isinstance(self.source, MediaShard):
             source["videos"] = [video.content() for video in self.source.videos]
         return fingerprint([dataclasses.asdict(self.key), source, network])
+
+    def is_done(self, sidecar: ScoreShard) -> bool:
+        """Whether a sidecar is of this plan."""
+        if sidecar.plan != self.fingerprint or isinstance(self.source, FeaturesShard):
+            return sidecar.plan == self.fingerprint
+        forgotten = {video.id for video in sidecar.missing if video.outcome == Outcome.FORGOTTEN}
+        return forgotten == self.forgotten
 
     def origins_except(self, missing: Iterable[str]) -> dict[str, tuple[str, ...]]:
         """Id -> origins, without the videos that have no scores."""
@@ -166,7 +169,7 @@ def score_shard(plan: ScorePlan, output: str) -> ScoreResult:
     """
     path = files.join(output, plan.key.path(SCORES))
     done = shards.find_sidecar(path, ScoreShard)
-    if done is not None and done.plan == plan.fingerprint:
+    if done is not None and plan.is_done(done):
         origins = plan.origins_except(video.id for video in done.missing)
         if origins != done.origins:
             done = dataclasses.replace(done, origins=origins)
@@ -180,7 +183,7 @@ def score_shard(plan: ScorePlan, output: str) -> ScoreResult:
         roster.missing += plan.source.missing
         chunks = _stored_patches(plan.key, plan.source, model.front_end, roster)
     else:
-        chunks = _decoded_patches(plan.source, plan.network, model.front_end, roster)
+        chunks = _decoded_patches(plan.source, plan, model.front_end, roster)
     num_patches, sums = _score(plan, model, chunks, roster, output)
     if roster.ids:
         table = score_table(
@@ -267,9 +270,12 @@ def _stored_patches(
 
 
 def _decoded_patches(
-    source: MediaShard, network: Network, front_end: FrontEnd, roster: _Roster
+    source: MediaShard, plan: ScorePlan, front_end: FrontEnd, roster: _Roster
 ) -> Iterator[Patches]:
     for video in source.videos:
+        if video.id in plan.forgotten:
+            roster.missing.append((video.id, str(Outcome.FORGOTTEN)))
+            continue
         decoded = media.decode(
             video.uri,
             front_end,
@@ -280,7 +286,7 @@ def _decoded_patches(
         if decoded.outcome != Outcome.OK:  # a truncated soundtrack too, as in extraction
             roster.missing.append((video.id, str(decoded.outcome)))
             continue
-        number = roster.number(video.id, network.match(video.labels))
+        number = roster.number(video.id, plan.network.match(video.labels))
         numbers = np.full(len(decoded.stored), number)
         patches = Patches(numbers, decoded.start_seconds, decoded.stored)
         for first in range(0, len(patches), _DECODED_AT_ONCE):

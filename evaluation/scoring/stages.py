@@ -7,7 +7,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 import apache_beam as beam
 
 from evaluation.scoring.shard import (
-    SCORES,
     FeaturesShard,
     MediaShard,
     Network,
@@ -16,7 +15,8 @@ from evaluation.scoring.shard import (
     score_shard,
 )
 from features.contracts import folders
-from features.contracts.documents import PatchShard, ScoreCounts, Scores, ScoreShard
+from features.contracts.documents import PatchShard, Scores
+from features.contracts.scores import SCORES, Account, add_counts
 from features.contracts.sharding import ShardKey
 from features.contracts.shards import PATCHES, read_sidecar
 from features.contracts.videos import Video, read_videos
@@ -66,12 +66,14 @@ class PlanFromMedia(beam.PTransform):
       groups: split -> groups of the keys.
       timeout_seconds: for one soundtrack.
       network: scores the patches.
+      forgotten: ids of the videos that get no scores.
     """
 
     video_files: Sequence[str]
     groups: Mapping[str, Collection[str]]
     timeout_seconds: float
     network: Network
+    forgotten: frozenset[str] = frozenset()
 
     def expand(self, keys: beam.PCollection) -> beam.PCollection:
         """Group the videos by shard, which also distributes the shards over the workers."""
@@ -86,33 +88,24 @@ class PlanFromMedia(beam.PTransform):
         return (
             {"wanted": wanted, "videos": videos}
             | "GroupByShard" >> beam.CoGroupByKey()
-            | "Plan" >> beam.Map(_plan_from_media, self.timeout_seconds, self.network)
+            | "Plan"
+            >> beam.Map(_plan_from_media, self.timeout_seconds, self.network, self.forgotten)
         )
 
 
 def _plan_from_media(
-    keyed: tuple[tuple, Mapping[str, Iterable]], timeout_seconds: float, network: Network
+    keyed: tuple[tuple, Mapping[str, Iterable]],
+    timeout_seconds: float,
+    network: Network,
+    forgotten: frozenset[str],
 ) -> ScorePlan:
     key, grouped = keyed
     videos = [Video(*row) for rows in grouped["videos"] for row in rows]
     videos.sort(key=lambda video: video.id)
     origins = {video.id: video.origins for video in videos if video.origins}
-    return ScorePlan(ShardKey(*key), MediaShard(tuple(videos), timeout_seconds), network, origins)
-
-
-@dataclasses.dataclass(frozen=True)
-class Account:
-    """What became of the videos of some shards.
-
-    Attributes:
-      num_shards: number of shards.
-      groups: counts by group.
-      missing: outcome -> videos without scores.
-    """
-
-    num_shards: int
-    groups: Mapping[str, ScoreCounts]
-    missing: Mapping[str, int]
+    source = MediaShard(tuple(videos), timeout_seconds)
+    own = forgotten.intersection(video.id for video in videos)
+    return ScorePlan(ShardKey(*key), source, network, origins, own)
 
 
 def score(plan: ScorePlan, output: str) -> ScoreResult:
@@ -141,45 +134,6 @@ def measure_result(result: ScoreResult) -> Counts:
     )
 
 
-def count_shard(sidecar: ScoreShard) -> Account:
-    """The account of one shard."""
-    counts = ScoreCounts(
-        num_videos_expected=sidecar.num_videos + len(sidecar.missing),
-        num_videos=sidecar.num_videos,
-        num_patches=sidecar.num_patches,
-        num_with_origin=len(sidecar.origins),
-    )
-    missing = collections.Counter(video.outcome for video in sidecar.missing)
-    return Account(1, {sidecar.group: counts}, missing)
-
-
-def add_accounts(accounts: Iterable[Account]) -> Account:
-    """Add up accounts of different shards; groups and outcomes are sorted."""
-    accounts = list(accounts)
-    groups: dict[str, list[ScoreCounts]] = collections.defaultdict(list)
-    missing: collections.Counter[str] = collections.Counter()
-    for account in accounts:
-        for name, counts in account.groups.items():
-            groups[name].append(counts)
-        missing.update(account.missing)
-    return Account(
-        num_shards=sum(account.num_shards for account in accounts),
-        groups={name: add_counts(groups[name]) for name in sorted(groups)},
-        missing=dict(sorted(missing.items())),
-    )
-
-
-def add_counts(parts: Iterable[ScoreCounts]) -> ScoreCounts:
-    """Add up the counts of several groups."""
-    parts = list(parts)
-    return ScoreCounts(
-        num_videos_expected=sum(part.num_videos_expected for part in parts),
-        num_videos=sum(part.num_videos for part in parts),
-        num_patches=sum(part.num_patches for part in parts),
-        num_with_origin=sum(part.num_with_origin for part in parts),
-    )
-
-
 def finish(planned: Scores, account: Account, output: str) -> None:
     """The last stage: check that all shards were scored, and write `scores.json`.
 
@@ -205,7 +159,4 @@ def finish(planned: Scores, account: Account, output: str) -> None:
             f"none of {totals.num_videos_expected} videos could be scored: {reasons or 'no video'}"
         )
         fail(output, JobFailedError(message))
-    document = dataclasses.replace(
-        planned, **vars(totals), groups=account.groups, missing=account.missing
-    )
-    folders.write_document(output, document)
+    folders.write_document(output, account.fill(planned))

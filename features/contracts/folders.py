@@ -29,6 +29,8 @@ LOCALISATION = "localisation.json"
 SWEEP = "sweep.json"
 # Beside the root JSON of FEATURES.
 BAND_STATISTICS = "band_statistics.json"
+# In FEATURES of embeddings: the index of `evaluation.search`.
+SEARCH_FOLDER = "search"
 
 # Which command writes which file, for messages about a missing or invalid file.
 MAKERS = {

@@ -76,7 +76,11 @@ def _read(path: str, parse: Callable[[bytes], _Record]) -> Iterator[_Record]:
 
 
 def write_records(
-    path: str, records: Iterable[record.PatchRecord], record_bytes: int | None = None
+    path: str,
+    records: Iterable[record.PatchRecord],
+    record_bytes: int | None = None,
+    *,
+    keep_sidecar: bool = False,
 ) -> RecordFile:
     """Write the record file of a shard, and remove the sidecar of an earlier record file.
 
@@ -84,11 +88,14 @@ def write_records(
       path: of the shard, without suffix.
       records: in the order of the file.
       record_bytes: length that all records are padded to; None for no padding.
+      keep_sidecar: leave it, where the records are some of those that it describes. Until it is
+        replaced, it has the size of the earlier file, and so is not that of a finished shard.
     """
     with files.atomic_write(path + RECORDS_SUFFIX) as file:
         written = _write(file, map(record.encode, records), record_bytes)
         # Before the new records appear: an old sidecar must never lie beside new records.
-        remove_sidecar(path)
+        if not keep_sidecar:
+            remove_sidecar(path)
     return written
 
 

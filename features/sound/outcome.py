@@ -21,6 +21,7 @@ class Outcome(enum.StrEnum):
     TOO_SHORT = "too_short"  # decoded to its end, and shorter than one patch
     TIMEOUT = "timeout"  # not decoded within the time limit
     DECODER_CRASHED = "decoder_crashed"  # a signal ended the process that decoded it
+    FORGOTTEN = "forgotten"  # not decoded, since `pipelines.forget` removed it
 
 
 class AudioError(Exception):

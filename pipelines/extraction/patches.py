@@ -23,7 +23,7 @@ from features.contracts.record import PatchRecord
 from features.contracts.sharding import TRAIN, ShardKey
 from features.contracts.shards import PATCHES
 from features.contracts.videos import Video
-from features.errors import JobFailedError
+from features.errors import ContractError, JobFailedError
 from features.fingerprint import fingerprint
 from features.front_end.front_end import FrontEnd
 from features.sound.decoder_version import DecoderVersion, installed_decoder
@@ -86,12 +86,14 @@ class Mode:
       only_rejects: retry the rejects of finished shards, whatever their reason.
       force: rebuild every shard, and reuse nothing.
       max_reject_fraction: share of the videos that may be rejected.
+      forgotten: ids of the videos that are not decoded, and of which no patches are kept.
     """
 
     timeout_seconds: float = 900.0
     only_rejects: bool = False
     force: bool = False
     max_reject_fraction: float = 1.0
+    forgotten: frozenset[str] = frozenset()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,6 +200,78 @@ def extract_shard(
     return ShardResult(sidecar, decoder_seconds, clock() - start)
 
 
+def forget_videos(
+    key: ShardKey, output: str, settings: Settings, forgotten: frozenset[str]
+) -> ShardResult:
+    """Remove videos from a finished shard: it becomes what extraction makes of it without them.
+
+    Nothing is decoded, and no data set is needed. The plan stays that of the sidecar, since
+    extraction leaves the forgotten videos in the plan.
+
+    Args:
+      key: of the shard.
+      output: the FEATURES folder, of patches or of embeddings.
+      settings: of the folder, for the split; without a network.
+      forgotten: ids of the videos; those of other shards are ignored.
+
+    Raises:
+      JobFailedError: the shard is damaged or incomplete.
+    """
+    start = time.process_time()
+    path = files.join(output, key.path(PATCHES))
+    try:
+        present = shards.read_sidecar(path, PatchShard)
+    except (FileNotFoundError, ContractError) as error:
+        raise _damaged(path, str(error)) from error
+    kept = {
+        video.id: video
+        for video in present.videos
+        if video.id not in forgotten or video.outcome == Outcome.FORGOTTEN
+    }
+    if len(kept) == len(present.videos):
+        return ShardResult(present)
+    labels = {found.video_id: found.labels for found in shards.read_records(path)}
+    videos = tuple(
+        Video(video.id, video.uri, None, None, labels.get(video.id, ()), video.origins)
+        for video in present.videos
+    )
+    plan = ShardPlan(key, videos, settings)
+    was_decoded = any(video.outcome != Outcome.FORGOTTEN for video in kept.values())
+    decoders = present.decoders if was_decoded else ()
+    with PatchSpool(settings.front_end.patch_bytes) as spool:
+        extracted = _copy_patches(kept, path, settings.front_end, spool)
+        if len(extracted) != len(kept):
+            raise _damaged(path, "some records are missing")
+        for video in present.videos:
+            if video.id not in kept:
+                extracted[video.id] = _forget(video, video.source)
+        # If this process dies before the sidecar is replaced, the removal can be repeated.
+        sidecar = _write_records(plan, extracted, decoders, path, spool, keep_sidecar=True)
+    sidecar = dataclasses.replace(sidecar, plan=present.plan)
+    shards.write_sidecar(path, sidecar)
+    return ShardResult(sidecar, worker_seconds=time.process_time() - start)
+
+
+def _damaged(path: str, problem: str) -> JobFailedError:
+    return JobFailedError(
+        f"{path}: {problem}; run the command that made the folder again, which rebuilds this shard "
+        "without the forgotten videos"
+    )
+
+
+def _forget(video: Video | ExtractedVideo, source: str) -> "_Extracted":
+    forgotten = ExtractedVideo(
+        id=video.id,
+        uri=video.uri,
+        outcome=Outcome.FORGOTTEN,
+        detail="",
+        num_patches=0,
+        source=source,
+        origins=video.origins,
+    )
+    return _Extracted(forgotten, places=())
+
+
 @dataclasses.dataclass(frozen=True)
 class _Extracted:
     """What became of a video, and where its patches are in the spool.
@@ -224,6 +298,9 @@ def _keep_videos(plan: ShardPlan, present: PatchShard, mode: Mode) -> dict[str, 
 
 
 def _is_retried(video: ExtractedVideo, mode: Mode) -> bool:
+    is_forgotten = video.id in mode.forgotten
+    if is_forgotten or video.outcome == Outcome.FORGOTTEN:
+        return is_forgotten != (video.outcome == Outcome.FORGOTTEN)
     if video.outcome in WRITTEN:
         return False
     if video.outcome == Outcome.TIMEOUT and (
@@ -268,7 +345,11 @@ def _decoders(
     extracted: Iterable[_Extracted], present: PatchShard | None
 ) -> tuple[DecoderVersion, ...]:
     """What the patches of a shard were decoded with; copied ones by those of the present shard."""
-    is_decoded = [entry.cpu_seconds is not None for entry in extracted]
+    is_decoded = [
+        entry.cpu_seconds is not None
+        for entry in extracted
+        if entry.video.outcome != Outcome.FORGOTTEN
+    ]
     before = () if present is None or all(is_decoded) else present.decoders
     return tuple(sorted({*before, *([installed_decoder()] if any(is_decoded) else ())}))
 
@@ -279,6 +360,8 @@ def _write_records(
     decoders: tuple[DecoderVersion, ...],
     path: str,
     spool: PatchSpool,
+    *,
+    keep_sidecar: bool = False,
 ) -> PatchShard:
     """Order the patches, write the record file, and return its sidecar."""
     order = [
@@ -295,7 +378,7 @@ def _write_records(
     )
     is_padded = plan.key.split == TRAIN
     record_bytes = _padded_record_bytes(plan, extracted) if is_padded else None
-    record_file = shards.write_records(path, records, record_bytes)
+    record_file = shards.write_records(path, records, record_bytes, keep_sidecar=keep_sidecar)
     return PatchShard(
         plan=plan.fingerprint,
         key=plan.key,
@@ -327,6 +410,8 @@ def _decode(
 ) -> _Extracted:
     """Decode one soundtrack into the spool; a rejected soundtrack leaves nothing there."""
     settings, start = plan.settings, len(spool)
+    if video.id in mode.forgotten:
+        return _forget(video, plan.sources[video.id])
     outcome, detail = Outcome.OK, ""
     indices: list[int] = []
     cpu_before = decoder.cpu_seconds

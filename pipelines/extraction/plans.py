@@ -4,8 +4,8 @@ import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
 
-from features.contracts import folders
-from features.contracts.documents import Dataset, FeaturesRequest, PatchesPlan
+from features.contracts import folders, forgotten
+from features.contracts.documents import Dataset, EmbeddingsPlan, FeaturesRequest, PatchesPlan
 from features.errors import InputError
 from features.sound.decoder_version import installed_decoder
 from pipelines.extraction.patches import Settings
@@ -79,6 +79,12 @@ def request_of(
         subsets=complete,
         num_videos_planned=num_videos,
     )
+
+
+def begin(output: str, plan: EmbeddingsPlan) -> None:
+    """Write the plan of a job, which makes all shards, also those of an unfinished removal."""
+    folders.write_document(output, plan)
+    forgotten.end_removal(output)
 
 
 def compare_plans(output: str, plan: PatchesPlan, *, force: bool) -> None:

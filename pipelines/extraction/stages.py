@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import math
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -15,7 +15,8 @@ from apache_beam.pvalue import AsDict, AsSingleton
 
 from features import terminal
 from features.contracts import folders, labels, progress, sharding, shards
-from features.contracts.documents import EmbeddingsPlan, Features
+from features.contracts.documents import Features
+from features.contracts.forgotten import read_forgotten
 from features.contracts.sharding import ShardKey
 from features.contracts.shards import PATCHES, RECORDS_SUFFIX, SIDECAR_SUFFIX
 from features.contracts.videos import VIDEO_FILES, Video, read_videos
@@ -43,7 +44,7 @@ _SAMPLING_ERROR = 5
 
 def write_features(
     shards_transform: beam.PTransform,
-    plan: EmbeddingsPlan,
+    begin: Callable[[], None],
     job: FeaturesJob,
     options: PipelineOptions,
 ) -> None:
@@ -51,7 +52,7 @@ def write_features(
 
     Args:
       shards_transform: the beginning of the pipeline, which gives one `ShardResult` for each shard.
-      plan: what the shards are planned with.
+      begin: writes what the shards are planned with, before they are.
       job: what the command knows of the job.
       options: of the pipeline.
 
@@ -63,7 +64,7 @@ def write_features(
 
     def clear() -> None:
         progress.begin(output, Features.FILE, total=len(keys), kind=PATCHES)
-        folders.write_document(output, plan)
+        begin()
         # The root JSON goes first: from here on the folder is unfinished. Shards of this plan stay:
         # their sidecars decide whether they are kept.
         files.delete(files.join(output, Features.FILE))
@@ -158,7 +159,9 @@ class ExtractShards(beam.PTransform):
             | "Splits" >> beam.Create(list(self.num_shards.items()))
             | "EveryShard" >> beam.FlatMap(_list_shards, self.output)
         )
-        extract = functools.partial(_extract, output=self.output, mode=self.mode)
+        # Here, within the lease of the folder, since a removal may have ended just before.
+        mode = dataclasses.replace(self.mode, forgotten=read_forgotten(self.output))
+        extract = functools.partial(_extract, output=self.output, mode=mode)
         return (
             {"videos": videos, "listed_bytes": every_shard}
             | "GroupByShard" >> beam.CoGroupByKey()

@@ -1,5 +1,6 @@
 """Scoring of features, media, subsets and files, in float32 and float16; and uses of the scores."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -14,11 +15,28 @@ import tensorflow as tf
 
 from evaluation import evaluate, localise, quantise, score_videos, tag
 from evaluation.scoring.shard import read_vectors
-from features.contracts.documents import InferenceRuntime, Metrics, Quantisation, Scores
-from features.contracts.folders import read_document
+from features.contracts import sharding
+from features.contracts.documents import (
+    Features,
+    InferenceRuntime,
+    Metrics,
+    Quantisation,
+    Scores,
+    ScoreShard,
+)
+from features.contracts.folders import read_document, write_document
 from features.contracts.labels import read_vocabulary
+from features.contracts.record import PatchRecord
+from features.contracts.shards import read_records, read_sidecar, write_sidecar
 from features.errors import FAILED, OK, InputError, JobFailedError
-from pipelines import extract_features, prepare_dataset
+from pipelines import (
+    audit_features,
+    extract_embeddings,
+    extract_features,
+    forget,
+    prepare_dataset,
+)
+from pipelines.forgetting.scores import forget_scores
 from pipelines.runtime import inference
 from tests.conftest import TONES, Corpus
 from training import train
@@ -280,6 +298,136 @@ def test_missing_videos_and_their_outcomes(folders: Path, tmp_path: Path) -> Non
     assert document.missing == {"not_found": 1}
     table = pq.read_table(tmp_path / "report" / "missing.parquet").to_pylist()
     assert table == [{"video_id": "absent", "outcome": "not_found"}]
+
+
+@pytest.fixture(scope="module")
+def forgotten(folders: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """features, embeddings of them, scores of them and of media, and then without two videos."""
+    root = tmp_path_factory.mktemp("forgotten")
+    score(folders, root / "of_media", "--frame-scores", source="--from-media")
+    embed(folders, folders / "features", root / "embeddings")
+    for name in ("features", "scores"):
+        shutil.copytree(folders / name, root / name)
+    for name in ("embeddings", "scores"):  # made of the copy
+        (path,) = (root / name).glob("[fs]*s.json")
+        path.write_text(path.read_text().replace(f"{folders}/features", f"{root}/features"))
+    ids = [name for name in read(folders / "scores") if name[:7] in ("clip-00", "clip-03")]
+    (root / "ids.txt").write_text("\n".join(ids))
+    with pytest.raises(InputError, match=f"is made of {root}/features, which would bring 'clip-00"):
+        remove(root, "--scores", f"{root}/scores")
+    remove(root, "--features", f"{root}/features", f"{root}/embeddings",
+           "--scores", f"{root}/scores", f"{root}/of_media")  # fmt: skip
+    return root
+
+
+def embed(folders: Path, features: Path, output: Path) -> None:
+    flags = ["--features", str(features), "--run", f"{folders}/run", "--output", str(output)]
+    assert extract_embeddings.main(flags) == OK
+
+
+def remove(root: Path, *flags: str) -> None:
+    assert forget.main(["--ids", f"{root}/ids.txt", *flags]) == OK
+
+
+def tables(folder: Path) -> dict[str, pa.Table]:
+    return {
+        str(path.relative_to(folder)): pq.read_table(path)
+        for path in folder.glob("evaluation/*/*.parquet")
+    }
+
+
+@pytest.mark.parametrize("name", ["scores", "of_media"])
+def test_forgotten_videos_leave_the_scores(folders: Path, forgotten: Path, name: str) -> None:
+    ids = (forgotten / "ids.txt").read_text().split()
+    before = tables(folders / "scores")
+    if name == "of_media":
+        before = {path: table for path, table in before.items() if "embeddings" not in path}
+    expected = {
+        path: table.filter(~np.isin(table["video_id"].to_pylist(), ids))
+        for path, table in before.items()
+    }
+    found = tables(forgotten / name)
+    assert found.keys() == {path for path, table in expected.items() if len(table)}
+    for path, table in found.items():
+        assert table.drop_columns(table.column_names[-1]) == (
+            expected[path].drop_columns(table.column_names[-1])
+        )
+        column = table.column_names[-1]
+        atol = 0 if name == "scores" else 1e-5
+        values = (read_vectors(rows[column]) for rows in (table, expected[path]))
+        np.testing.assert_allclose(*values, atol=atol)
+    document = read_document(f"{forgotten}/{name}", Scores)
+    assert document.num_videos == 3
+    assert document.num_videos_expected == 6
+    assert document.missing == {"forgotten": 2, "not_found": 1}
+    assert report(forgotten / name, forgotten / f"report_{name}").num_missing == 3
+
+
+def test_scoring_again_does_not_bring_them_back(folders: Path, forgotten: Path) -> None:
+    paths = list((forgotten / "of_media").glob("evaluation/*/*"))
+    before = {path: path.stat().st_mtime_ns for path in paths}
+
+    of_media = score(folders, forgotten / "of_media", "--frame-scores", source="--from-media")
+
+    assert {path: path.stat().st_mtime_ns for path in paths} == before
+    assert of_media.missing == {"forgotten": 2, "not_found": 1}
+    with pytest.raises(InputError, match="of 2 such videos; forget them there too"):
+        score(folders, forgotten / "scores", "--frame-scores", "--embeddings")
+    flags = ["--features", f"{forgotten}/features", "--run", f"{folders}/run"]
+    output = forgotten / "scored_again"
+    assert score_videos.main([*flags, "--frame-scores", "--output", str(output)]) == OK
+    assert read_document(str(output), Scores).missing == {"forgotten": 2, "not_found": 1}
+    assert read(output).keys() == read(forgotten / "scores").keys()
+
+
+def test_a_removal_from_scores_goes_on_after_a_kill(
+    folders: Path, forgotten: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(forgotten / "scores", tmp_path / "scores")
+    ids = frozenset((forgotten / "ids.txt").read_text().split())
+    expected = {path: path.read_bytes() for path in tmp_path.glob("scores/evaluation/*/*")}
+    # The sidecars have the ids, and the files of scores are still as they were.
+    for path in sorted((folders / "scores").glob("evaluation/*/scores-*.parquet")):
+        copy = tmp_path / path.relative_to(folders)
+        shutil.copy(path, copy)
+        sidecar = read_sidecar(str(copy.with_suffix("")), ScoreShard)
+        begun = dataclasses.replace(sidecar, plan=f"removal of videos from {sidecar.plan}")
+        write_sidecar(str(copy.with_suffix("")), begun)
+    scores = read_document(f"{tmp_path}/scores", Scores)
+
+    for key in sharding.keys("evaluation", scores.num_shards):
+        forget_scores(key, f"{tmp_path}/scores", ids)
+
+    assert {path: path.read_bytes() for path in tmp_path.glob("scores/evaluation/*/*")} == expected
+
+
+def test_forgotten_videos_leave_the_embeddings(folders: Path, forgotten: Path) -> None:
+    def records(folder: str) -> list[PatchRecord]:
+        paths = sorted((forgotten / folder).glob("*/*/patches-*.tfrecord"))
+        return [one for path in paths for one in read_records(str(path.with_suffix("")))]
+
+    def places(folder: str) -> list[tuple]:
+        return [(one.video_id, one.start_seconds, one.labels) for one in records(folder)]
+
+    assert places("embeddings") == places("features")
+    before = read_document(f"{forgotten}/embeddings", Features)
+    patches = [np.frombuffer(one.patch, np.float16) for one in records("embeddings")]
+    embed(folders, forgotten / "features", forgotten / "embeddings")
+    again = read_document(f"{forgotten}/embeddings", Features)
+    assert (again.num_patches, again.rejects) == (before.num_patches, before.rejects)
+    assert before.rejects["forgotten"] == 2
+    embedded = [np.frombuffer(one.patch, np.float16) for one in records("embeddings")]
+    np.testing.assert_allclose(np.stack(patches), np.stack(embedded), rtol=0.01, atol=1e-3)
+    assert audit_features.main(["--features", f"{forgotten}/embeddings"]) == OK
+
+
+def test_scores_of_tables_are_refused(folders: Path, tmp_path: Path) -> None:
+    shutil.copytree(folders / "scores", tmp_path / "scores")
+    scores = read_document(f"{tmp_path}/scores", Scores)
+    write_document(f"{tmp_path}/scores", dataclasses.replace(scores, scores_file="scores.csv"))
+    (tmp_path / "ids.txt").write_text("clip-00")
+    with pytest.raises(InputError, match=r"was made of scores.csv; remove the videos there"):
+        remove(tmp_path, "--scores", f"{tmp_path}/scores")
 
 
 def test_localisation_against_scikit_learn(folders: Path, tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ from features.contracts.documents import (
     ScoresPlan,
     Sweep,
 )
+from features.contracts.forgotten import Forgotten
 from features.contracts.leases import Lease
 from features.contracts.network_card import NetworkCard
 from features.contracts.progress import JobProgress, Tally
@@ -71,6 +72,7 @@ DOCUMENTS = sorted(set(SAMPLES.values()), key=lambda document: document.__name__
 ON_PAGE = [
     *DOCUMENTS,
     Comparison,
+    Forgotten,
     JobProgress,
     Lease,
     Localisation,

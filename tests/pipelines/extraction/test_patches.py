@@ -21,7 +21,14 @@ from features.front_end.params import LogMelParams
 from features.sound.outcome import Outcome
 from features.sound.waveform import RESAMPLER
 from pipelines.extraction import patches
-from pipelines.extraction.patches import Mode, Settings, ShardPlan, ShardResult, extract_shard
+from pipelines.extraction.patches import (
+    Mode,
+    Settings,
+    ShardPlan,
+    ShardResult,
+    extract_shard,
+    forget_videos,
+)
 
 KEY = ShardKey(TRAIN, ALL, 0, 1)
 FRONT_END = FrontEnd(resampler=RESAMPLER, log_mel=LogMelParams(), storage=PatchStorage())
@@ -187,6 +194,31 @@ def test_a_damaged_record_file_is_decoded_where_it_cannot_be_copied(shard: Shard
     assert result.decoder_seconds.keys() == {order[-1], "c"}
     assert shard.records() == before
     assert result.sidecar.videos == first.sidecar.videos
+
+
+@pytest.mark.parametrize("ids", ["a", "bc", "abc"])
+def test_a_removal_gives_the_shard_that_extraction_gives(shard: Shard, ids: str) -> None:
+    forgotten = dataclasses.replace(MODE, forgotten=frozenset(ids))
+
+    def content() -> list[bytes]:
+        return [Path(shard.path + suffix).read_bytes() for suffix in (".tfrecord", ".json")]
+
+    shard.extract(dataclasses.replace(forgotten, force=True))
+    expected = content()
+    shard.extract()  # nothing is forgotten now
+    assert len(shard.records()) == 5
+    result = shard.extract(forgotten)
+    assert content() == expected
+    assert "c" not in ids or not result.decoder_seconds  # else it is not found again
+    shard.extract()
+
+    forget_videos(KEY, str(shard.output), SETTINGS, forgotten.forgotten)
+
+    assert content() == expected
+    assert {name for name, _ in shard.records()} == set("ab") - set(ids)
+    assert {
+        name for name, (found, _) in outcomes(shard.sidecar).items() if found == "forgotten"
+    } == (set(ids))
 
 
 @pytest.fixture
