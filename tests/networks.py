@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -81,7 +82,7 @@ def save(folder: Path, waveform: WaveformInput = WINDOWS) -> NetworkCard:
     return card
 
 
-def rewrite_card(folder: Path, **fields: object) -> None:
+def rewrite_card(folder: Path, **fields: Any) -> None:
     """Change fields of the card of a folder."""
     path = folder / NetworkCard.FILE
     card = NetworkCard.from_json(path.read_bytes(), str(path))

@@ -45,6 +45,7 @@ SCRIPTS = {
     "networks": (50, 240),
     "batch_norm": (50, 240),
     "scoring": (110, 600),
+    "any_network": (50, 180),
     "search": (40, 1500),
     "input_pipeline": (30, 120),
     "sampling": (50, 180),
