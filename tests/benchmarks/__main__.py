@@ -67,14 +67,20 @@ def run_script(command: Sequence[str], limit_seconds: float) -> dict:
     """
     last = ""
     others = set(descendants(os.getpid()))
+    is_late = threading.Event()
+
+    def end() -> None:
+        is_late.set()
+        end_descendants(others)
+
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        timer = threading.Timer(limit_seconds, end_descendants, [others])
+        timer = threading.Timer(limit_seconds, end)
         timer.start()
         for line in process.stdout:
             print(last, end="", flush=True)
             last = line
-    if not timer.is_alive():
+    if is_late.is_set():
         raise ScriptFailedError(f"it was ended after {limit_seconds:g} s")
     timer.cancel()
     end_descendants(others)  # what is left of a script must not disturb the next
