@@ -35,6 +35,7 @@ FLINK_JOB_SERVER_JAR := .flink/job-server.jar
 # Airflow pins what TensorFlow and Beam pin otherwise.
 AIRFLOW := .venv-airflow
 IMAGE_LOCK := pipelines/deploy/dataflow/requirements.lock
+CUDA_LOCK := pipelines/deploy/dataflow/requirements-gpu.lock
 AIRFLOW_PINS := pipelines/deploy/airflow/requirements
 
 .PHONY: FORCE help demo test test-flink test-airflow benchmark benchmark-quick check format lock clean
@@ -125,6 +126,8 @@ lock: $(VENV)/.installed ## pin the closure of requirements.txt and the tools ag
 	$(VENV)/bin/uv $(LOCK) --extra dev --output-file requirements.lock pyproject.toml
 	$(VENV)/bin/uv $(filter-out --upgrade,$(LOCK)) --constraints requirements.lock \
 		--extra openvino --output-file $(IMAGE_LOCK) pyproject.toml
+	echo 'tensorflow[and-cuda]' | $(VENV)/bin/uv $(filter-out --upgrade,$(LOCK)) \
+		--constraints requirements.lock - | sed -n '/^nvidia-/,/[^\]$$/p' > $(CUDA_LOCK)
 	folder=$$(mktemp -d); trap "rm -r $$folder" EXIT; \
 	$(VENV)/bin/uv $(filter-out --upgrade,$(LOCK)) --extra dev --constraints requirements.lock \
 		--format pylock.toml --output-file $$folder/pylock.toml pyproject.toml; \

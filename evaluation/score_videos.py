@@ -42,7 +42,7 @@ from features.contracts.videos import VIDEO_FILES
 from features.errors import OK, InputError, run_command
 from features.front_end.front_end import FrontEnd
 from features.storage import files
-from pipelines.runtime import launch, process_pool
+from pipelines.runtime import accelerator, launch, process_pool
 from pipelines.runtime.counters import CountElements
 from pipelines.runtime.model import add_precision_flag, choose_runtime
 from pipelines.runtime.network import choose_network
@@ -136,51 +136,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     args, options = launch.parse(_parser(), argv)
     num_workers = 1 if args.workers is None else process_pool.num_workers(args.workers, options)
     job = _check(args, options)
-    output, split = job.output, job.planned.split
-
-    def clear() -> None:
-        progress.begin(output, folders.SCORES, total=len(job.keys), kind=SCORES)
-        files.delete(files.join(output, folders.SCORES))
-        forgotten.end_removal(output)
-        shards.remove_leftovers(output, job.keys, kinds=(SCORES, FRAMES, EMBEDDINGS))
-        if job.network.place is None:
-            labels.copy_vocabulary(job.source, output)
-        else:
-            files.write_bytes(files.join(output, labels.FILE_NAME), job.vocabulary.to_bytes())
-        folders.write_document(output, ScoresPlan(runtime=job.network.runtime))
-
-    def build(pipeline: beam.Pipeline) -> None:
-        plan: beam.PTransform = stages.PlanFromFeatures(job.source, job.network)
-        if args.from_media is not None:
-            groups = {split: list(job.planned.num_shards)}
-            video_files = files.list_files(job.source, VIDEO_FILES)
-            plan = stages.PlanFromMedia(
-                video_files,
-                groups,
-                args.timeout_seconds,
-                job.network,
-                forgotten.read_forgotten(output),
-            )
-        score = functools.partial(stages.score, output=output)
-        account = (
-            pipeline
-            | "Shards" >> beam.Create(job.keys)
-            | "Plans" >> plan
-            | "ScoreShard" >> process_pool.MapOnWorkers(score, num_workers)
-            | "Counters" >> CountElements("score", stages.measure_result, tallies=True)
-            | "CountShard" >> beam.Map(lambda result: count_shard(result.sidecar))
-            | "AddAccounts" >> beam.CombineGlobally(add_accounts)
+    done = f"{job.planned.split}/*/{SCORES}-*{shards.SIDECAR_SUFFIX}"
+    with progress_line("shards", len(job.keys), lambda: len(files.list_files(job.output, done))):
+        launch.run(
+            functools.partial(_build, args=args, job=job, num_workers=num_workers),
+            options,
+            job.output,
+            clear=functools.partial(_clear, job),
+            tidy=functools.partial(_tidy, job.output),
         )
-        _ = (
-            pipeline
-            | "Planned" >> beam.Create([job.planned])
-            | "Finish" >> beam.Map(stages.finish, account=AsSingleton(account), output=output)
-        )
-
-    done = f"{split}/*/{SCORES}-*{shards.SIDECAR_SUFFIX}"
-    with progress_line("shards", len(job.keys), lambda: len(files.list_files(output, done))):
-        launch.run(build, options, output, clear=clear, tidy=lambda: _tidy(output))
-    document = folders.read_document(output, Scores)
+    document = folders.read_document(job.output, Scores)
     terminal.report(
         f"{document.num_videos} of {document.num_videos_expected} videos scored, "
         f"{document.num_patches} patches",
@@ -188,6 +153,50 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.output,
     )
     return OK
+
+
+def _build(pipeline: beam.Pipeline, args: argparse.Namespace, job: _Job, num_workers: int) -> None:
+    """Add the stages of the job."""
+    plan: beam.PTransform = stages.PlanFromFeatures(job.source, job.network)
+    if args.from_media is not None:
+        groups = {job.planned.split: list(job.planned.num_shards)}
+        video_files = files.list_files(job.source, VIDEO_FILES)
+        plan = stages.PlanFromMedia(
+            video_files,
+            groups,
+            args.timeout_seconds,
+            job.network,
+            forgotten.read_forgotten(job.output),
+        )
+    score = functools.partial(stages.score, output=job.output)
+    account = (
+        pipeline
+        | "Shards" >> beam.Create(job.keys)
+        | "Plans" >> plan
+        | "ScoreShard" >> process_pool.MapOnWorkers(score, num_workers)
+        | "Counters" >> CountElements("score", stages.measure_result, tallies=True)
+        | "CountShard" >> beam.Map(lambda result: count_shard(result.sidecar))
+        | "AddAccounts" >> beam.CombineGlobally(add_accounts)
+    )
+    _ = (
+        pipeline
+        | "Planned" >> beam.Create([job.planned])
+        | "Finish" >> beam.Map(stages.finish, account=AsSingleton(account), output=job.output)
+    )
+
+
+def _clear(job: _Job) -> None:
+    """Remove what the job makes again, and write what its folder has from the start."""
+    output = job.output
+    progress.begin(output, folders.SCORES, total=len(job.keys), kind=SCORES)
+    files.delete(files.join(output, folders.SCORES))
+    forgotten.end_removal(output)
+    shards.remove_leftovers(output, job.keys, kinds=(SCORES, FRAMES, EMBEDDINGS))
+    if job.network.place is None:
+        labels.copy_vocabulary(job.source, output)
+    else:
+        files.write_bytes(files.join(output, labels.FILE_NAME), job.vocabulary.to_bytes())
+    folders.write_document(output, ScoresPlan(runtime=job.network.runtime))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -228,7 +237,7 @@ def _check(args: argparse.Namespace, options: PipelineOptions) -> _Job:
     if args.network is None:
         chosen = _choose_run(args, options, root, source, network_folder, output)
     else:
-        chosen = _choose_network(args, source, network_folder, output)
+        chosen = _choose_network(args, options, source, network_folder, output)
     network, vocabulary, is_run = chosen.network, chosen.vocabulary, args.network is None
     planned = Scores(
         made_by=folders.made_by(),
@@ -294,6 +303,7 @@ def _choose_run(
             present.runtime if present else None,
             output=output,
             here=process_pool.runs_here(options),
+            gpu=accelerator.workers_have_gpu(options),
         ),
         fingerprint=fingerprint_weights(export),
         vocabulary_fingerprint=vocabulary.fingerprint,
@@ -304,12 +314,14 @@ def _choose_run(
     return _Chosen(network, vocabulary, front_end, read_exported_recipe(export))
 
 
-def _choose_network(args: argparse.Namespace, source: str, folder: str, output: str) -> _Chosen:
+def _choose_network(
+    args: argparse.Namespace, options: PipelineOptions, source: str, folder: str, output: str
+) -> _Chosen:
     """A network with a card, which has labels of its own."""
     if args.from_media is None:
         raise InputError("--network: takes media; give --from-media in place of --features")
     require_float32(args.precision)
-    loaded, place = choose_network(folder, args.card)
+    loaded, place = choose_network(folder, args.card, gpu=accelerator.workers_have_gpu(options))
     present = folders.find_document(output, ScoresPlan)
     if present is not None and present.runtime != place.runtime:
         raise InputError(

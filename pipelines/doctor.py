@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 # These import no package that may be missing or broken.
 from pipelines.checks import installation, stores
-from pipelines.runtime import machine, runners
+from pipelines.runtime import accelerator, machine, runners
 from pipelines.runtime.finding import Finding, Level, examine, problem
 
 if TYPE_CHECKING:
@@ -110,12 +110,14 @@ def _list_checks(options: "PipelineOptions", output: str | None, num_workers: in
     elif kind == "dataflowrunner":
         yield "Dataflow options", functools.partial(runners.dataflow_options, options)
         yield "Dataflow workers", functools.partial(runners.dataflow_workers, options)
+        yield "Dataflow GPU", functools.partial(accelerator.dataflow_gpu, options)
     else:  # the workers are on this machine
         num_processes = options.view_as(DirectOptions).direct_num_workers or os.cpu_count() or 1
         if num_processes == 1:  # `--workers` counts
             num_processes = num_workers or process_pool.default_workers()
         yield "memory", functools.partial(machine.memory, num_processes)
         yield "temporary files", functools.partial(machine.spool_disk, num_processes)
+        yield "GPU", accelerator.this_machine
     folders = {
         "--output": output,
         "--temp_location": google.temp_location,

@@ -24,7 +24,7 @@ from pipelines.extraction.flags import add_sample_flags, choose_sampled_splits
 from pipelines.extraction.patches import Mode, Settings
 from pipelines.extraction.plans import begin, compare_decoders, compare_plans, plan_of, request_of
 from pipelines.extraction.totals import FeaturesJob
-from pipelines.runtime import launch, network_flags, process_pool
+from pipelines.runtime import accelerator, launch, network_flags, process_pool
 from pipelines.runtime.model import (
     ExportedModel,
     add_precision_flag,
@@ -104,15 +104,20 @@ def _embed_features(args: argparse.Namespace, options: PipelineOptions) -> None:
     if export != run:  # the folder of a run, which has to be finished
         folders.read_document(run, Run)
     present = folders.find_document(output, EmbeddingsPlan)
+    here = process_pool.runs_here(options)
     runtime = choose_runtime(
         export,
         args.precision,
         present.runtime if present else None,
         output=output,
-        here=process_pool.runs_here(options),
+        here=here,
+        gpu=accelerator.workers_have_gpu(options),
     )
-    # Workers may have instructions that this machine lacks.
-    model = load_model(export, dataclasses.replace(runtime, precision="float32", weights=None))
+    # Workers may have instructions and a GPU that this machine lacks.
+    device = runtime.device if here else "cpu"
+    model = load_model(
+        export, dataclasses.replace(runtime, precision="float32", weights=None, device=device)
+    )
     folders.require_equal(
         "front_end_fingerprint",
         expected=model.front_end.fingerprint,
@@ -145,7 +150,9 @@ def _embed_media(args: argparse.Namespace, options: PipelineOptions) -> None:
     num_workers = process_pool.num_workers(args.workers, options)
     source, output = files.absolute(args.from_media), files.absolute(args.output)
     dataset = folders.read_document(source, Dataset)
-    network, place = choose_network(files.absolute(args.network), args.card)
+    network, place = choose_network(
+        files.absolute(args.network), args.card, gpu=accelerator.workers_have_gpu(options)
+    )
     if not network.num_units:
         raise InputError(
             f"--network {args.network}: the card names no output under outputs.embedding, so "

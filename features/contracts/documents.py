@@ -313,6 +313,7 @@ class Features(FeaturesRequest, Document):
 
 
 Precision = Literal["float32", "bfloat16", "int8"]
+Device = Literal["cpu", "gpu"]
 RuntimeName = Literal["openvino", "tensorflow", "ai-edge-litert", "onnxruntime"]
 
 
@@ -326,16 +327,19 @@ class InferenceRuntime:
       precision: of the layers between the input and the outputs.
       weights: fingerprint of int8 weights, which depend on their calibration; None for those of the
         export.
+      device: that computes the layers.
     """
 
     name: RuntimeName
     version: str
     precision: Precision
     weights: str | None = dataclasses.field(default=None, metadata=OMIT_NONE)
+    device: Device = dataclasses.field(default="cpu", metadata=OMIT_DEFAULT)
 
     def __str__(self) -> str:
         weights = f" of weights {self.weights}" if self.weights else ""
-        return f"{self.name} {self.version} in {self.precision}{weights}"
+        device = " on a GPU" if self.device == "gpu" else ""
+        return f"{self.name} {self.version} in {self.precision}{weights}{device}"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -23,6 +23,7 @@ from features.contracts.documents import InferenceRuntime, Precision, RuntimeNam
 from features.errors import InputError
 from features.quiet import import_tensorflow
 from features.storage import files
+from pipelines.runtime import accelerator
 
 Kind = Literal["saved_model", "tflite", "onnx", "openvino"]
 Outputs = Mapping[str, np.ndarray]
@@ -76,17 +77,31 @@ class Network(Protocol):
         """
 
 
-def candidates(kind: Kind, precision: Precision) -> tuple[InferenceRuntime, ...]:
+def candidates(
+    kind: Kind, precision: Precision, *, gpu: bool = False
+) -> tuple[InferenceRuntime, ...]:
     """The installed runtimes for a kind of file, the best first.
+
+    Args:
+      kind: of the file.
+      precision: of the layers.
+      gpu: whether the machine that applies the network has a GPU, which TensorFlow alone uses, in
+        float32.
 
     Raises:
       InputError: none is installed; the message says what to install.
     """
     wanted = _RUNTIMES[kind] if precision == "float32" else ("openvino",)
-    if "tensorflow" in wanted and has_gpu():
+    on_gpu = gpu and "tensorflow" in wanted
+    if on_gpu:
         wanted = ("tensorflow", "openvino")
     found = tuple(
-        InferenceRuntime(name, importlib.metadata.version(name), precision)
+        InferenceRuntime(
+            name,
+            importlib.metadata.version(name),
+            precision,
+            device="gpu" if on_gpu and name == "tensorflow" else "cpu",
+        )
         for name in wanted
         if _is_installed(name)
     )
@@ -97,11 +112,6 @@ def candidates(kind: Kind, precision: Precision) -> tuple[InferenceRuntime, ...]
             f"is not installed: pip install {wanted[-1]}"
         )
     return found
-
-
-def has_gpu(devices: Path = Path("/dev")) -> bool:
-    """Whether this machine has a GPU of NVIDIA, which OpenVINO does not use."""
-    return any(devices.glob("nvidia[0-9]*"))
 
 
 def require_instructions(precision: Precision) -> None:
@@ -136,11 +146,12 @@ def load(
       batched: whether the first axis of the input is of rows that do not depend on each other.
 
     Raises:
-      InputError: another version of the runtime is installed, it cannot read the network, or this
-        processor has no instructions for the precision.
+      InputError: another version of the runtime is installed, it cannot read the network, this
+        processor has no instructions for the precision, or there is no GPU for a runtime on one.
     """
     require_instructions(runtime.precision)
-    installed = {each.name: each for each in candidates(kind, runtime.precision)}
+    found = candidates(kind, runtime.precision, gpu=runtime.device == "gpu")
+    installed = {each.name: each for each in found}
     if installed.get(runtime.name) != dataclasses.replace(runtime, weights=None):
         present = ", ".join(str(each) for each in installed.values())
         raise InputError(
@@ -224,11 +235,18 @@ class _TensorFlow:
     def __init__(
         self, path: str, runtime: InferenceRuntime, signature: str | None, batched: bool
     ) -> None:
+        # Otherwise the first process on a GPU takes all its memory.
+        os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
         # Imported here, since commands that only build a graph of stages do without its 5 s.
         import_tensorflow()
         import tensorflow as tf
 
-        has_devices = bool(tf.config.list_physical_devices("GPU"))
+        if runtime.device == "gpu" and not tf.config.list_physical_devices("GPU"):
+            raise ValueError(
+                "the job was planned for a GPU, and TensorFlow finds none on this machine: it has "
+                f"no GPU, no driver ({accelerator.DRIVER} on Dataflow) or no CUDA; "
+                f"{accelerator.CUDA_CURE}"
+            )
         # Otherwise products have 10 bits on GPUs since Ampere, and float32 is not what it says.
         tf.config.experimental.enable_tensor_float_32_execution(False)
         self._to_tensor = tf.constant
@@ -246,7 +264,7 @@ class _TensorFlow:
             output: tuple(spec.shape.as_list())
             for output, spec in _by_name(self._apply.structured_outputs).items()
         }
-        rows = _GPU_ROWS if has_devices else _TENSORFLOW_ROWS
+        rows = _GPU_ROWS if runtime.device == "gpu" else _TENSORFLOW_ROWS
         self.batch_size = rows if batched else None
 
     def __call__(self, batch: np.ndarray) -> Outputs:

@@ -39,7 +39,7 @@ from features.errors import (
     TooManyRejectsError,
 )
 from features.storage import files
-from pipelines.runtime import logs, process_pool, runners
+from pipelines.runtime import accelerator, logs, process_pool, runners
 from pipelines.runtime.failure import Failure
 from pipelines.runtime.finding import Level
 from pipelines.runtime.membership import LeaseOptions
@@ -239,7 +239,7 @@ def _check_options(options: PipelineOptions) -> None:
       InputError: an option is missing or not valid.
     """
     if _is_dataflow(options):
-        for check in (runners.dataflow_options, runners.dataflow_workers):
+        for check in (runners.dataflow_options, runners.dataflow_workers, accelerator.dataflow_gpu):
             finding = check(options)
             if finding.level is Level.PROBLEM:
                 raise InputError(f"{finding.check}: {finding.found}; give {finding.cure}")

@@ -23,7 +23,7 @@ from features.contracts.export import (
 )
 from features.errors import InputError
 from features.storage import files
-from pipelines.runtime import inference
+from pipelines.runtime import accelerator, inference
 
 _loading = threading.Lock()
 
@@ -135,6 +135,7 @@ def choose_runtime(
     *,
     output: str = "",
     here: bool = True,
+    gpu: bool | None = None,
 ) -> InferenceRuntime:
     """Choose what applies an exported network.
 
@@ -144,24 +145,37 @@ def choose_runtime(
       present: what the shards that are in the output folder were made with; it is kept.
       output: the folder, for the message.
       here: whether this machine applies the network.
+      gpu: whether the machines that apply it have a GPU; None for this machine.
 
     Raises:
-      InputError: the folder has shards of another precision, or of a version that is not installed;
-        this machine is to do the work and cannot; the export has no int8 network; or as for
-        `inference.candidates`.
+      InputError: the folder has shards of another precision or device, or of a version that is not
+        installed; this machine is to do the work and cannot; GPUs of Dataflow would compute
+        nothing; the export has no int8 network; or as for `inference.candidates`.
     """
+    if gpu and not here and precision != "float32":
+        raise InputError(
+            f"--precision {precision}: runs on processors, and the GPUs of the workers would "
+            "compute nothing; ask for workers without GPUs, or leave out --precision"
+        )
+    if gpu is None:
+        gpu = accelerator.has_gpu()
     weights = _quantised_weights(export) if precision == "int8" else None
     found = [
         dataclasses.replace(runtime, weights=weights)
-        for runtime in inference.candidates("saved_model", precision)
+        for runtime in inference.candidates("saved_model", precision, gpu=gpu)
     ]
     if here:
         inference.require_instructions(precision)
+        device = accelerator.this_machine()
+        if found[0].device == "gpu" and device.cure:
+            raise InputError(f"{device.found}; {device.cure}")
     if present is None:
         return found[0]
     if present not in found:
         cure = ""
-        if present.precision == precision:
+        if present.device != found[0].device:
+            cure = "run it on the same device, or "
+        elif present.precision == precision:
             cure = f"install it (pip install {present.name}=={present.version}), or "
         raise InputError(
             f"--output {output} has shards by {present}, and this command would use {found[0]}; "

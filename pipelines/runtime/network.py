@@ -18,7 +18,7 @@ from features.contracts.documents import InferenceRuntime
 from features.contracts.network_card import NetworkFolder
 from features.errors import InputError, JobFailedError
 from features.front_end.front_end import FrontEnd
-from pipelines.runtime import inference
+from pipelines.runtime import accelerator, inference
 from pipelines.runtime.model import Outputs, Patches, batches_of
 
 # Sound in one call, as long as 128 patches of 0.96 s.
@@ -236,21 +236,39 @@ def find_runs(batch: Patches, hop_seconds: float) -> list[slice]:
     return [slice(first, last) for first, last in itertools.pairwise(edges)]
 
 
-def choose_network(folder: str, card: str | None) -> tuple[CardNetwork, NetworkPlace]:
+def choose_network(
+    folder: str, card: str | None, *, gpu: bool | None = None
+) -> tuple[CardNetwork, NetworkPlace]:
     """Load the network of a folder on the first runtime that runs it.
+
+    Args:
+      folder: of the network.
+      card: as in `NetworkPlace`.
+      gpu: whether the machines that apply it have a GPU; None for this machine.
+
+    Returns:
+      The network, loaded on this machine, and where workers find it.
 
     Raises:
       InputError: see `NetworkFolder.open` and `CardNetwork`.
     """
     opened = NetworkFolder.open(folder, card)
-    runtimes = inference.candidates(opened.kind, "float32")
+    has_gpu = accelerator.has_gpu()
+    runtimes = inference.candidates(opened.kind, "float32", gpu=has_gpu if gpu is None else gpu)
+    if gpu and not has_gpu and all(each.device == "cpu" for each in runtimes):
+        raise InputError(
+            f"--network {folder}: {opened.kind} runs on processors, and the GPUs of the workers "
+            "would compute nothing; ask for workers without GPUs"
+        )
     if opened.kind == "saved_model":
         # OpenVINO reads one signature, and not the operations of StableHLO in published networks.
         runtimes = tuple(each for each in runtimes if each.name == "tensorflow")
     for runtime in runtimes:
         place = NetworkPlace(folder, card, opened.fingerprint, runtime)
+        device = runtime.device if has_gpu else "cpu"
+        here = dataclasses.replace(runtime, device=device)
         try:
-            return load_network(place), place
+            return load_network(dataclasses.replace(place, runtime=here)), place
         except InputError:
             if runtime == runtimes[-1]:
                 raise

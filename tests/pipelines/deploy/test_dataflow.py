@@ -1,6 +1,7 @@
 """Files for Dataflow: the Dockerfile, without a build, and the parameters of the templates."""
 
 import importlib
+import importlib.metadata
 import json
 import re
 import shlex
@@ -11,10 +12,12 @@ from typing import Any
 import pytest
 import yaml
 from apache_beam.options.pipeline_options import PipelineOptions
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[3]
 DEPLOY = ROOT / "pipelines" / "deploy" / "dataflow"
 TEMPLATES = sorted(path for path in DEPLOY.glob("*.json"))
+CUDA_LOCK = DEPLOY / "requirements-gpu.lock"
 DIGEST = "@sha256:" + "0" * 64
 # Parameter -> values that the job would take, and values that it would refuse.
 EXAMPLES = {
@@ -118,7 +121,7 @@ def test_the_image_has_the_versions_of_the_lock() -> None:
     beam = versions["apache-beam"].split("==")[1].strip()
     supported = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
     first, *rest = instructions()
-    assert first == ["FROM", f"apache/beam_python3.13_sdk:{beam}"]
+    assert first == ["FROM", f"apache/beam_python3.13_sdk:{beam}", "AS", "cpu"]
     assert supported.endswith("<3.14")  # the image has the newest
     assert pins(DEPLOY / "requirements.lock") < pins(ROOT / "requirements.lock")
     installs = [words for words in rest if words[:3] == ["RUN", "pip", "install"]]
@@ -129,6 +132,39 @@ def test_the_image_has_the_versions_of_the_lock() -> None:
         if requirement and not requirement.startswith("#"):
             name = re.split(r"[\[<>=]", requirement)[0]
             assert name in versions, name
+
+
+def test_the_image_with_cuda_has_what_tensorflow_asks_for() -> None:
+    """The extra `and-cuda` of the installed TensorFlow, each with a hash."""
+    pinned = {Requirement(pin).name: Requirement(pin) for pin in pins(CUDA_LOCK)}
+    asked = [
+        requirement
+        for requirement in map(Requirement, importlib.metadata.requires("tensorflow") or [])
+        if requirement.marker and "and-cuda" in str(requirement.marker)
+    ]
+    assert {requirement.name for requirement in asked} == pinned.keys()
+    assert "nvidia-cudnn-cu12" in pinned
+    for requirement in asked:
+        (exact,) = pinned[requirement.name].specifier
+        assert exact.version in requirement.specifier
+    assert CUDA_LOCK.read_text().count("==") == len(pinned)
+    blocks = re.split(r"^(?=nvidia)", CUDA_LOCK.read_text(), flags=re.MULTILINE)[1:]
+    assert all("--hash=sha256:" in block for block in blocks)
+
+    stage = instructions()[instructions().index(["FROM", "cpu", "AS", "gpu"]) :]
+    lock = str(CUDA_LOCK.relative_to(ROOT))
+    assert ["COPY", lock, "./"] in stage
+    (install,) = (words for words in stage if words[:3] == ["RUN", "pip", "install"])
+    assert {"--require-hashes", CUDA_LOCK.name} <= set(install)
+    assert ["ENV", "LD_LIBRARY_PATH=/usr/local/nvidia/lib64"] in stage
+
+
+def test_the_build_makes_either_image() -> None:
+    build = yaml.safe_load((DEPLOY / "cloudbuild.yaml").read_text())
+    targets = {words[-1] for words in instructions() if words[0] == "FROM"}
+    assert targets == {"cpu", "gpu"}
+    assert build["substitutions"] == {"_TARGET": "cpu"}
+    assert "--target=${_TARGET}" in build["steps"][0]["args"]
 
 
 def test_the_launcher_finds_its_program() -> None:

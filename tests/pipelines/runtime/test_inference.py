@@ -145,15 +145,18 @@ def test_bfloat16_needs_its_instructions(monkeypatch: pytest.MonkeyPatch) -> Non
     assert inference.candidates("saved_model", "bfloat16")[0].precision == "bfloat16"
 
 
-def test_a_gpu_is_for_tensorflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "nvidiactl").touch()
-    assert not inference.has_gpu(tmp_path)
-    (tmp_path / "nvidia0").touch()
-    assert inference.has_gpu(tmp_path)
-    monkeypatch.setattr(inference, "has_gpu", lambda: True)
-    names = [each.name for each in inference.candidates("saved_model", "float32")]
-    assert names == ["tensorflow", "openvino"]
-    assert inference.candidates("onnx", "float32")[0].name == "openvino"
+def test_a_gpu_is_for_tensorflow(networks: dict[str, str]) -> None:
+    found = inference.candidates("saved_model", "float32", gpu=True)
+    assert [(each.name, each.device) for each in found] == [
+        ("tensorflow", "gpu"),
+        ("openvino", "cpu"),
+    ]
+    for kind, precision in (("onnx", "float32"), ("saved_model", "int8")):
+        (first, *_) = inference.candidates(kind, precision, gpu=True)
+        assert (first.name, first.device) == ("openvino", "cpu")
+    if not tf.config.list_physical_devices("GPU"):
+        with pytest.raises(InputError, match="planned for a GPU, and TensorFlow finds none on thi"):
+            inference.load(networks["saved_model"], "saved_model", found[0])
 
 
 def test_nothing_leaves_the_machine(networks: dict[str, str], tmp_path: Path) -> None:
