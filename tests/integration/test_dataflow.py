@@ -190,10 +190,11 @@ def test_a_submitted_job_gives_the_shards_of_a_local_one(
 
 
 def test_a_submitted_job_asks_for_what_was_said(
-    expected: dict[str, bytes], dataflow: Dataflow, capsys: pytest.CaptureFixture[str]
+    bucket: emulator.Emulator, dataflow: Dataflow, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    # A folder of its own: the worker of the job, which is this process, renews its lease.
     with pytest.raises(SystemExit) as left:
-        extract_features.main(flags(dataflow, f"--output={ROOT}/expected", "--no-wait"))
+        extract_features.main(flags(dataflow, f"--output={ROOT}/asked", "--no-wait"))
 
     assert left.value.code == 0
     assert "gcloud dataflow jobs show 0 --project=a-project" in capsys.readouterr().out
@@ -211,7 +212,7 @@ def test_a_submitted_job_asks_for_what_was_said(
     assert options["pipelineUrl"].startswith(f"{ROOT}/tmp/")
     assert len(json.dumps(job)) < 100_000  # Dataflow refuses 10 MB
     wait_for(lambda: dataflow.states == ["JOB_STATE_DONE"])
-    assert folders.read_document(f"{ROOT}/expected", Features)
+    assert folders.read_document(f"{ROOT}/asked", Features)
 
 
 def wait_for(condition: Any) -> None:
