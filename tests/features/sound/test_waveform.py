@@ -449,7 +449,7 @@ class TestOutcomes:
 
     def test_every_outcome_has_its_file(self) -> None:
         reached = {outcome for _, outcome in self.CASES} | {Outcome.PERMISSION_DENIED}
-        of_extraction = {Outcome.OK_PARTIAL, Outcome.TOO_SHORT}
+        of_extraction = {Outcome.OK_PARTIAL, Outcome.TOO_SHORT, Outcome.FORGOTTEN}
         of_isolation = {Outcome.TIMEOUT, Outcome.DECODER_CRASHED}
         assert reached == set(Outcome) - {Outcome.OK} - of_extraction - of_isolation
 
