@@ -132,6 +132,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 f"{found}: the loss is above --max-map-loss {args.max_map_loss:g}, and nothing was "
                 "written; give more --patches, or score with --precision float32 or bfloat16"
             )
+        # Until all files are there, the folder has no int8 network: never a mixture of two.
+        files.delete(files.join(export, QUANTISED, Quantisation.FILE))
         for file in sorted(folder.iterdir()):
             files.write_bytes(files.join(export, QUANTISED, file.name), file.read_bytes())
     document = Quantisation(

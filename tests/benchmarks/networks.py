@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="one precision, small batches, < 50 s")
+    parser.add_argument("--quick", action="store_true", help="one precision and small batches")
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=NETWORKS)
     args = parser.parse_args(argv)
     precisions = PRECISIONS if computes_bfloat16() else PRECISIONS[1:]

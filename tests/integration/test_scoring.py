@@ -29,6 +29,7 @@ from features.contracts.labels import read_vocabulary
 from features.contracts.record import PatchRecord
 from features.contracts.shards import read_records, read_sidecar, write_sidecar
 from features.errors import FAILED, OK, InputError, JobFailedError
+from features.storage import files
 from pipelines import (
     audit_features,
     extract_embeddings,
@@ -224,7 +225,9 @@ def test_a_folder_keeps_its_runtime(
     assert before == {path: path.stat().st_mtime_ns for path in scores.glob("*/*/*")}
 
 
-def test_int8_is_calibrated_checked_and_applied(folders: Path, tmp_path: Path) -> None:
+def test_int8_is_calibrated_checked_and_applied(
+    folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shutil.copytree(folders / "run", tmp_path / "run")
     (tmp_path / "features").symlink_to(folders / "features")
     flags = ["--run", f"{tmp_path}/run", "--features", f"{tmp_path}/features", "--patches=20"]
@@ -256,6 +259,19 @@ def test_int8_is_calibrated_checked_and_applied(folders: Path, tmp_path: Path) -
     assert np.mean(differences) < 0.1
     with pytest.raises(InputError, match=r"has shards by openvino .* in int8 of weights"):
         score(tmp_path, tmp_path / "scores")
+
+    write_bytes = files.write_bytes
+
+    def break_off(path: str, content: bytes) -> None:
+        if path.endswith(".xml"):
+            raise OSError("broken off")
+        write_bytes(path, content)
+
+    monkeypatch.setattr(files, "write_bytes", break_off)
+    with pytest.raises(OSError, match="broken off"):
+        quantise.main([*flags, "--seed=1"])
+    with pytest.raises(InputError, match="has no int8 network"):
+        score(tmp_path, tmp_path / "others", "--precision=int8")
 
 
 def test_a_shard_without_sidecar_is_scored_again_and_no_other(
