@@ -38,7 +38,7 @@ STAGES: dict[str, tuple[Command, ...]] = {
         Command("status", "pipelines.status", "how far a folder is, its cost, what to do next"),
     ),
     "Make a manifest": (
-        Command("import-dataset", "pipelines.import_dataset", "AudioSet, ESC-50, FSD50K, folders"),
+        Command("import-dataset", "pipelines.import_dataset", "AudioSet, ESC-50, FSD50K, clips"),
         Command("compose-soundtracks", "pipelines.compose_soundtracks", "mix clips to soundtracks"),
         Command("demo-corpus", "pipelines.demo_corpus", "write a small synthetic corpus"),
         Command("compare-manifests", "pipelines.compare_manifests", "show how two differ"),

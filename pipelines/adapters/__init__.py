@@ -3,7 +3,14 @@
 import argparse
 from typing import Protocol
 
-from pipelines.adapters import audioset, esc50, folder_per_label, fsd50k, youtube8m_vocabulary
+from pipelines.adapters import (
+    audioset,
+    clip_list,
+    esc50,
+    folder_per_label,
+    fsd50k,
+    youtube8m_vocabulary,
+)
 from pipelines.adapters.listing import Listing
 
 
@@ -28,8 +35,9 @@ ADAPTERS: dict[str, Adapter] = {
     "fsd50k": fsd50k,
     "youtube8m-vocabulary": youtube8m_vocabulary,
     "folder-per-label": folder_per_label,
+    "clip-list": clip_list,
 }
 # Adapters that list labels and no clips.
 VOCABULARIES = {"youtube8m-vocabulary"}
 # Adapters whose listings say where the media are.
-WITH_MEDIA_PATHS = {"folder-per-label"}
+WITH_MEDIA_PATHS = {"folder-per-label", "clip-list"}

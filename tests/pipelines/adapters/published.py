@@ -55,6 +55,13 @@ FSD50K_VOCABULARY = """\
 4,Guitar,/m/0342h
 5,Music,/m/04rlf
 """
+CLIP_LIST = """\
+clip_id,path,label,fold,group,source
+esc50-1,audio/esc50/1.ogg,dog,1,fs1,esc50
+esc50-2,audio/esc50/2.ogg,air conditioner,4,fs2,esc50
+us8k-1,audio/us8k/1.ogg,dog,2,fs3,urbansound8k
+us8k-2,audio/us8k/2.ogg,dog,3,,urbansound8k
+"""
 YOUTUBE8M = """\
 Index,TrainVideoCount,KnowledgeGraphId,Name,WikiUrl,Vertical1,Vertical2,Vertical3,WikiDescription
 0,788288,/m/03bt1gh,Game,https://en.wikipedia.org/wiki/Game,Games,,,"A game is structured play, \

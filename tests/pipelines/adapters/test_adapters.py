@@ -5,7 +5,14 @@ from pathlib import Path
 import pytest
 
 from features.errors import InputError
-from pipelines.adapters import audioset, esc50, folder_per_label, fsd50k, youtube8m_vocabulary
+from pipelines.adapters import (
+    audioset,
+    clip_list,
+    esc50,
+    folder_per_label,
+    fsd50k,
+    youtube8m_vocabulary,
+)
 from tests.pipelines.adapters import published
 
 
@@ -159,6 +166,27 @@ def test_youtube8m_vocabulary(tmp_path: Path) -> None:
     assert by_entity.label_names == {"/m/03bt1gh": "Game", "/m/01mw1": "/m/01mw1"}
     assert by_index.label_names == {"0": "Game", "1": "1"}
     assert by_entity.clips == []
+
+
+def test_a_list_of_clips_and_some_of_its_sources_and_labels(tmp_path: Path) -> None:
+    source = str(published.write(tmp_path, {"clips.csv": published.CLIP_LIST}))
+
+    listing = clip_list.read(source)
+
+    assert listing.rejects == []
+    assert [clip.id for clip in listing.clips] == ["esc50-1", "esc50-2", "us8k-1", "us8k-2"]
+    second = listing.clips[1]
+    assert second.uri == f"{source}/audio/esc50/2.ogg"
+    assert (second.labels, second.published_split) == (("air conditioner",), "4")
+    assert [clip.recording for clip in listing.clips] == ["fs1", "fs2", "fs3", None]
+
+    listing = clip_list.read(source, sources=["urbansound8k", "esc50"], labels=["dog"])
+    assert [clip.id for clip in listing.clips] == ["esc50-1", "us8k-1", "us8k-2"]
+    assert [(reject.id, reject.reason) for reject in listing.rejects] == [
+        ("esc50-2", "other_label")
+    ]
+    with pytest.raises(InputError, match=r"clips\.csv: no clip has the source 'esc10', 'fsdd'"):
+        clip_list.read(source, sources=["fsdd", "esc50", "esc10"])
 
 
 def test_folder_per_label(tmp_path: Path) -> None:
