@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from features.contracts.sharding import SPLITS
 from features.errors import OK, InputError, run_command
 from features.storage import files
 from pipelines.adapters.csv_rows import read_rows, write_rows
@@ -15,6 +16,8 @@ from pipelines.corpus import writer
 from pipelines.corpus.clips import Clip, check_origins, find_audible, read_clips
 from pipelines.corpus.composition import Composition, add_generic_labels, plan_soundtracks
 from pipelines.corpus.encoding import FORMATS
+from pipelines.corpus.label_law import LabelLaw, limit_recordings
+from pipelines.corpus.mixing import Soundtrack
 from pipelines.runtime.rejects import Reject
 
 LEFT_OUT = "left_out.csv"
@@ -28,7 +31,8 @@ a split use only clips of that split.
 --clips is a manifest (id, uri, labels; optionally split, group, start, end),
 such as import_dataset writes, or a folder with a folder per label. Missing
 splits are drawn by a stable hash of the group (the recording that a clip was
-cut from), or of the id if there is no group. Silence within clips is left out.
+cut from), or of the id if there is no group. Silence within clips is left out;
+a clip without a part of --event-seconds MIN is placed as it is.
 
 Written into the output folder:
   media/            the soundtracks
@@ -52,7 +56,13 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--clips", required=True, metavar="PATH", help="manifest or folder of labelled clips")
     add("--output", required=True, metavar="FOLDER", type=Path, help="folder to write")
-    add("--soundtracks", type=int, default=100, metavar="N", help="number (default: 100)")
+    add(
+        "--soundtracks",
+        nargs="+",
+        default=["100"],
+        metavar="N",
+        help="number, shared as the clips are; or SPLIT=N for each split (default: 100)",
+    )
     for flag, kind, default, text in (
         ("--seconds", float, (15.0, 40.0), "seconds of a soundtrack"),
         ("--events", int, (2, 5), "events of a soundtrack; fewer if they do not fit"),
@@ -83,9 +93,44 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help=f"formats of the files, in turn (default: {' '.join(names)})",
     )
+    _add_label_law(parser)
     add("--seed", type=int, default=1, help="0 or more (default: 1)")
     add("--workers", type=int, metavar="N", help="processes (default: one per core)")
     return parser
+
+
+def _add_label_law(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group(
+        "how often labels are used (default: clips equally)"
+    ).add_argument
+    add(
+        "--zipf",
+        nargs=2,
+        type=float,
+        metavar=("EXPONENT", "SHIFT"),
+        help="draw the labels of a soundtrack by (rank + SHIFT) ** -EXPONENT, in a random order of "
+        "the labels, and its events from clips of these labels in turn",
+    )
+    add(
+        "--labels",
+        nargs=2,
+        type=int,
+        metavar=("MIN", "MAX"),
+        help="with --zipf: labels drawn for a soundtrack, without generic ones (default: 1 3)",
+    )
+    add(
+        "--least",
+        type=int,
+        metavar="N",
+        help="with --zipf: soundtracks of validation, and of evaluation, that every label has at "
+        "least (default: 0)",
+    )
+    add(
+        "--recordings-per-label",
+        type=int,
+        metavar="N",
+        help="train on clips of N recordings of each label at most (default: all)",
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -98,6 +143,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.background is not None:
         recordings, more = read_clips(args.background, pattern="(?P<label>.*)")
         rejects += more
+    num_unused = 0
+    if args.recordings_per_label is not None:
+        clips, num_unused = limit_recordings(clips, args.recordings_per_label, args.seed)
     with writer.process_pool(args.workers) as executor:
         audible, more = find_audible(clips, shortest=shortest, executor=executor)
         rejects += more
@@ -111,15 +159,43 @@ def main(argv: Sequence[str] | None = None) -> int:
         soundtracks = plan_soundtracks(audible, backgrounds, composition)
         writer.write_corpus(soundtracks, args.output, executor)
     write_rows(str(args.output / LEFT_OUT), Reject._fields, rejects)
-    num_own = sum(clip.origins == (clip.id,) for clip in audible)
-    if num_own:
-        print(f"  no group: {num_own} of {len(audible)} clips, each its own origin")
-    for reason, count in sorted(Counter(reject.reason for reject in rejects).items()):
-        print(f"  left out: {count} clips, {reason}")
-    splits = Counter(soundtrack.split for soundtrack in soundtracks)
-    print(", ".join(f"{count} {split}" for split, count in splits.items()))
+    print(_account(audible, rejects, soundtracks, num_unused=num_unused, shortest=shortest))
     print(writer.describe(soundtracks, args.output))
     return OK
+
+
+def _account(
+    audible: Sequence[Clip],
+    rejects: Sequence[Reject],
+    soundtracks: Sequence[Soundtrack],
+    *,
+    num_unused: int,
+    shortest: float,
+) -> str:
+    """What became of the clips, the soundtracks of each split, and their priors."""
+    lines = []
+    num_own = sum(clip.origins == (clip.id,) for clip in audible)
+    if num_own:
+        lines.append(f"  no group: {num_own} of {len(audible)} clips, each its own origin")
+    num_short = sum(max(end - start for start, end in clip.parts) < shortest for clip in audible)
+    if num_short:
+        lines.append(f"  short: {num_short} clips, placed as they are, below {shortest:g} s")
+    if num_unused:
+        lines.append(f"  unused: {num_unused} clips, of recordings above --recordings-per-label")
+    lines += [
+        f"  left out: {count} clips, {reason}"
+        for reason, count in sorted(Counter(reject.reason for reject in rejects).items())
+    ]
+    splits = Counter(soundtrack.split for soundtrack in soundtracks)
+    for split, number in splits.items():
+        counts = Counter(
+            label for other in soundtracks if other.split == split for label in other.labels
+        )
+        lines.append(
+            f"{number} {split}, {len(counts)} labels with priors of "
+            f"{min(counts.values()) / number:.2g} to {max(counts.values()) / number:.2g}"
+        )
+    return "\n".join(lines)
 
 
 def _composition(args: argparse.Namespace) -> Composition:
@@ -142,15 +218,15 @@ def _composition(args: argparse.Namespace) -> Composition:
             f"--event-seconds {args.event_seconds[0]:g}"
         )
     for flag, value, minimum in (
-        ("--soundtracks", args.soundtracks, 1),
         ("--seed", args.seed, 0),
         ("--workers", args.workers, 1),
+        ("--recordings-per-label", args.recordings_per_label, 1),
     ):
         if value is not None and value < minimum:
             raise InputError(f"{flag}: received {value}; give {minimum} or more")
     by_name = {media_format.suffix.removeprefix("."): media_format for media_format in FORMATS}
     return Composition(
-        num_soundtracks=args.soundtracks,
+        num_soundtracks=_num_soundtracks(args.soundtracks),
         seconds=tuple(args.seconds),
         events=tuple(args.events),
         gap_seconds=tuple(args.gap),
@@ -158,7 +234,44 @@ def _composition(args: argparse.Namespace) -> Composition:
         decibels=tuple(args.snr),
         formats=[by_name[name] for name in args.formats],
         seed=args.seed,
+        label_law=_label_law(args),
     )
+
+
+def _num_soundtracks(values: Sequence[str]) -> int | dict[str, int]:
+    """The value of --soundtracks: a number, or one for each split in the order of `SPLITS`."""
+    pairs = [value.rpartition("=") for value in values]
+    splits = [split for split, _, _ in pairs]
+    is_valid = all(number.isdecimal() and int(number) > 0 for _, _, number in pairs)
+    if is_valid and splits == [""]:
+        return int(pairs[0][2])
+    if not is_valid or not set(splits) <= set(SPLITS) or len(set(splits)) < len(splits):
+        raise InputError(
+            f"--soundtracks: received {' '.join(values)}; give a number of 1 or more, or SPLIT=N "
+            f"for each split, of {', '.join(SPLITS)}"
+        )
+    numbers = {split: int(number) for split, _, number in pairs}
+    return {split: numbers[split] for split in SPLITS if split in numbers}
+
+
+def _label_law(args: argparse.Namespace) -> LabelLaw | None:
+    if args.zipf is None:
+        if args.labels is not None or args.least is not None:
+            raise InputError("--labels and --least are for --zipf; give --zipf or leave them out")
+        return None
+    exponent, shift = args.zipf
+    labels = (1, 3) if args.labels is None else tuple(args.labels)
+    least = args.least or 0
+    if not (exponent >= 0 and shift > -1):
+        raise InputError(
+            f"--zipf: received {exponent:g} {shift:g}; give an EXPONENT of 0 or more, and a SHIFT "
+            "above -1"
+        )
+    if not 1 <= labels[0] <= labels[1]:
+        raise InputError(f"--labels: received {labels[0]} {labels[1]}; give 1 <= MIN <= MAX")
+    if least < 0:
+        raise InputError(f"--least: received {least}; give 0 or more")
+    return LabelLaw(exponent=exponent, shift=shift, labels=labels, least=least)
 
 
 def _check_clips(audible: Sequence[Clip], rejects: Sequence[Reject], path: str) -> None:

@@ -38,8 +38,10 @@ class Clip:
     """A labelled recording, or the part of it from start to end (seconds).
 
     Attributes:
+      labels: as in the manifest.
       origins: what the clip was taken from; the clip itself if that is unknown.
       parts: audible parts, (start, end) in seconds of the medium; empty until `find_audible`.
+      generic_labels: that hold wherever its labels do.
     """
 
     id: str
@@ -50,6 +52,7 @@ class Clip:
     start: float = 0.0
     end: float | None = None
     parts: tuple[tuple[float, float], ...] = ()
+    generic_labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -132,7 +135,7 @@ def find_audible(
 
     Args:
       clips: to decode.
-      shortest: seconds; shorter parts are left out.
+      shortest: seconds; shorter parts are left out of clips that have a longer one.
       executor: runs the decoders.
 
     Returns:
@@ -145,7 +148,7 @@ def find_audible(
 
 
 def find_parts(clip: Clip, *, shortest: float) -> Clip | Reject:
-    """Decode a clip and find its audible parts of `shortest` seconds or more."""
+    """Decode a clip and find its audible parts of `shortest` seconds or more, or all if none is."""
     # Imported here because the import takes 1.5 s, and processes that render do not need it.
     from librosa.effects import split
 
@@ -165,10 +168,7 @@ def find_parts(clip: Clip, *, shortest: float) -> Clip | Reject:
         else:
             joined.append((float(first), float(last)))
     long_enough = [(first, last) for first, last in joined if last - first >= shortest]
-    if not long_enough:
-        detail = f"nothing audible lasts {shortest:g} s; the parts are {joined}"
-        return Reject(clip.id, clip.uri, "too_short", detail)
-    parts = tuple((clip.start + first, clip.start + last) for first, last in long_enough)
+    parts = tuple((clip.start + first, clip.start + last) for first, last in long_enough or joined)
     return replace(clip, parts=parts)
 
 

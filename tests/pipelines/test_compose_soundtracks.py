@@ -1,6 +1,7 @@
 """Clips of known tones are composed by the command; the media are decoded and examined."""
 
 import itertools
+import re
 from pathlib import Path
 
 import numpy as np
@@ -33,10 +34,11 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 name = f"{split}-{label}-{number}"
                 write_clip(folder / f"{name}.wav", frequency, [(0.5, 1.5 + number)])
                 rows.append(f"{name},{name}.wav,{label},{split}")
-    write_clip(folder / "silent.wav", 500.0, [])
-    write_clip(folder / "short.wav", 500.0, [(1.0, 1.1)])
-    (folder / "broken.wav").write_text("no medium")
-    rows += [f"{name},{name}.wav,low,train" for name in ("silent", "short", "broken")]
+    write_clip(folder / "train-silent.wav", 500.0, [])
+    write_clip(folder / "train-short.wav", 500.0, [(1.0, 1.1)])
+    (folder / "train-broken.wav").write_text("no medium")
+    others = ("train-silent", "train-short", "train-broken")
+    rows += [f"{name},{name}.wav,low,train" for name in others]
     (folder / "clips.csv").write_text("\n".join(rows) + "\n")
     (folder / "generic.csv").write_text(GENERIC_LABELS)
     return folder / "clips.csv"
@@ -121,7 +123,7 @@ def test_tones_are_audible_only_at_the_times_of_their_events(corpus: Path) -> No
             # Codecs smear and delay by some milliseconds.
             inside = np.any([(middles > a + 0.1) & (middles < b - 0.1) for a, b in times], axis=0)
             near = np.any([(middles > a - 0.1) & (middles < b + 0.1) for a, b in times], axis=0)
-            if times:
+            if inside.any():
                 assert power[inside].min() > 3 * np.median(power[~near]), (row["id"], label)
                 assert power[inside].min() > np.quantile(power[~near], 0.99), (row["id"], label)
 
@@ -134,10 +136,9 @@ def test_events_have_the_requested_gaps_and_levels(corpus: Path) -> None:
     heard = np.zeros(len(samples), bool)
     for event in (event for event in events if event["id"] == row["id"]):
         heard[int(event["start"] * RATE) - 200 : int(event["end"] * RATE) + 200] = True
-        # As long as the clip is audible: 1 or 2 s, to a frame of the search for silence.
-        assert event["end"] - event["start"] == pytest.approx(
-            1.0 + int(event["source"][-1]), abs=0.06
-        )
+        # As long as the clip is audible, to a frame of the search for silence.
+        seconds = 0.1 if event["source"] == "train-short" else 1.0 + int(event["source"][-1])
+        assert event["end"] - event["start"] == pytest.approx(seconds, abs=0.06)
     background = np.mean(samples[~heard] ** 2)
     for event in (event for event in events if event["id"] == row["id"]):
         first, last = int(event["start"] * RATE), int(event["end"] * RATE)
@@ -150,14 +151,29 @@ def test_events_have_the_requested_gaps_and_levels(corpus: Path) -> None:
         assert all(0.5 <= gap <= 1.5 for gap in gaps)
 
 
-def test_inaudible_clips_are_left_out(corpus: Path) -> None:
+def test_inaudible_clips_are_left_out_and_short_ones_are_placed(corpus: Path) -> None:
     lines = (corpus / "left_out.csv").read_text().splitlines()[1:]
 
     assert {line.split(",")[0]: line.split(",")[2] for line in lines} == {
-        "silent": "silent",
-        "short": "too_short",
-        "broken": "corrupt",
+        "train-silent": "silent",
+        "train-broken": "corrupt",
     }
+    short = [event for event in events_of(corpus) if event["source"] == "train-short"]
+    assert short
+    assert all(event["end"] - event["start"] == pytest.approx(0.1, abs=0.06) for event in short)
+
+
+def test_the_account_has_every_clip(
+    manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    few = ["--recordings-per-label=2", "--zipf", "1", "0", "--soundtracks", "train=3"]
+    compose(manifest, tmp_path, *few, "evaluation=3", "--workers=1")
+
+    printed = capsys.readouterr().out
+    # Two of the five clips of "low" are chosen to train on.
+    assert "unused: 3 clips, of recordings above --recordings-per-label" in printed
+    # Each label has one soundtrack or more of the three of its split.
+    assert re.search(r"^3 train, \d labels with priors of 0.33 to \S+$", printed, re.MULTILINE)
 
 
 def test_recordings_as_backgrounds(manifest: Path, tmp_path: Path) -> None:
@@ -184,7 +200,13 @@ def test_recordings_as_backgrounds(manifest: Path, tmp_path: Path) -> None:
         (["--seconds", "9", "8"], "--seconds: received 9 8; give MIN and MAX"),
         (["--seconds", "0.2", "8"], "has no room for an event"),
         (["--events", "0", "3"], "--events: received 0 3; .* not below 1"),
-        (["--soundtracks", "0"], "--soundtracks: received 0; give 1 or more"),
+        (["--soundtracks", "0"], "--soundtracks: received 0; give a number of 1 or more"),
+        (["--soundtracks", "train=6"], "--soundtracks: gives the splits train; the clips are of"),
+        (["--soundtracks", "train=6", "train=7"], "or SPLIT=N for each split"),
+        (["--zipf", "-1", "0"], "--zipf: received -1 0; give an EXPONENT of 0 or more"),
+        (["--zipf", "1", "0", "--labels", "0", "1"], "--labels: received 0 1; give 1 <= MIN"),
+        (["--least", "3"], "--labels and --least are for --zipf"),
+        (["--recordings-per-label", "0"], "--recordings-per-label: received 0; give 1 or more"),
         (["--workers", "0"], "--workers: received 0; give 1 or more"),
         (["--seed", "-1"], "--seed: received -1; give 0 or more"),
     ],

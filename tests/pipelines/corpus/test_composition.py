@@ -12,19 +12,20 @@ from pipelines.corpus.composition import Composition, add_generic_labels, plan_s
 from pipelines.corpus.encoding import FORMATS
 from pipelines.corpus.mixing import Noise, Soundtrack
 
+SETTINGS = Composition(
+    num_soundtracks=10,
+    seconds=(10.0, 20.0),
+    events=(2, 4),
+    gap_seconds=(0.0, 1.0),
+    event_seconds=(0.5, 2.0),
+    decibels=(0.0, 10.0),
+    formats=FORMATS,
+    seed=1,
+)
+
 
 def plan(audible: list[Clip], backgrounds: list[Clip] | None = None, **changes) -> list[Soundtrack]:
-    flags = {
-        "num_soundtracks": 10,
-        "seconds": (10.0, 20.0),
-        "events": (2, 4),
-        "gap_seconds": (0.0, 1.0),
-        "event_seconds": (0.5, 2.0),
-        "decibels": (0.0, 10.0),
-        "formats": FORMATS,
-        "seed": 1,
-    }
-    return plan_soundtracks(audible, backgrounds or [], Composition(**{**flags, **changes}))
+    return plan_soundtracks(audible, backgrounds or [], dataclasses.replace(SETTINGS, **changes))
 
 
 def clip(name: str, split: str, *, seconds: float = 3.0) -> Clip:
@@ -51,6 +52,16 @@ def test_splits_share_the_soundtracks_as_they_share_the_clips() -> None:
     assert len(plan(audible, num_soundtracks=3)) == 3
     with pytest.raises(InputError, match="--soundtracks: received 2 for clips of the splits train"):
         plan(audible, num_soundtracks=2)
+
+
+def test_the_numbers_of_splits_are_as_given() -> None:
+    audible = [clip("t", TRAIN), clip("e", EVALUATION)]
+
+    splits = [track.split for track in plan(audible, num_soundtracks={TRAIN: 3, EVALUATION: 5})]
+
+    assert splits == [TRAIN] * 3 + [EVALUATION] * 5
+    with pytest.raises(InputError, match="--soundtracks: gives the splits train; the clips are of"):
+        plan(audible, num_soundtracks={TRAIN: 3})
 
 
 def test_long_sounds_are_cut_anywhere_in_them() -> None:
@@ -92,7 +103,8 @@ def test_generic_labels_of_generic_labels_are_added() -> None:
 
     labelled = add_generic_labels(clips, {"dog": ["pet"], "pet": ["animal"]}, "g.csv")
 
-    assert [clip.labels for clip in labelled] == [("animal", "dog", "pet"), ("rain",)]
+    assert [clip.labels for clip in labelled] == [("dog",), ("rain",)]
+    assert [clip.generic_labels for clip in labelled] == [("animal", "dog", "pet"), ("rain",)]
 
 
 def test_origins_are_those_of_all_clips_and_of_the_background() -> None:
