@@ -15,9 +15,15 @@ import pyarrow.parquet as pq
 
 from features.errors import InputError
 from features.storage import files
-from pipelines.dataset.manifest_files import column_names, file_kind, read_batches
+from pipelines.dataset.manifest_files import (
+    column_names,
+    file_kind,
+    list_manifest_files,
+    read_batches,
+)
 from pipelines.dataset.manifest_format import SCHEMA, ManifestFormat, Piece
 from pipelines.dataset.manifest_rows import parse_rows
+from pipelines.dataset.nested_columns import list_fields
 from pipelines.runtime.rejects import Reject
 
 REJECTED = "rejected"
@@ -29,7 +35,7 @@ def find_manifests(pattern: str, layout: ManifestFormat, *, need_split: bool = F
     """Find the files of a manifest, and check that they are readable and have the columns.
 
     Args:
-      pattern: a path or a glob pattern.
+      pattern: a path, a glob pattern or a folder.
       layout: the columns.
       need_split: whether a column of splits is required.
 
@@ -38,9 +44,11 @@ def find_manifests(pattern: str, layout: ManifestFormat, *, need_split: bool = F
     """
     if need_split and layout.split is None:
         layout = dataclasses.replace(layout, split="split")
-    paths = files.find_files(pattern)
+    paths = list_manifest_files(pattern)
     if not paths:
-        raise InputError(f"--manifest {pattern}: no such file; give a path or a glob pattern")
+        raise InputError(
+            f"--manifest {pattern}: no such file; give a path, a glob pattern or a folder"
+        )
     if all(_check_columns(path, layout) == 0 for path in paths):
         raise InputError(f"--manifest {pattern}: has no rows; expected one row a video")
     return paths
@@ -63,6 +71,15 @@ def _check_columns(path: str, layout: ManifestFormat) -> int:
                 f"{path}: no column {column!r} for the {field}; it has "
                 f"{', '.join(map(repr, column_names(piece, batch)))}; name the right one with "
                 f"--{field}-column"
+            )
+    for field, column in layout.columns.items():
+        found = batch.get(column)
+        fields = list_fields(found.type) if isinstance(found, pa.Array) else []
+        if fields:
+            choices = ", ".join(repr(f"{column}.{name}") for name in fields)
+            raise InputError(
+                f"{path}: column {column!r} for the {field} is of objects; name the field of "
+                f"theirs with --{field}-column: {choices}"
             )
     return len(batch[layout.id])
 

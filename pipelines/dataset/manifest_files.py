@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from features.errors import InputError
 from features.storage import files
+from pipelines.dataset import nested_columns
 from pipelines.dataset.manifest_format import Columns, ManifestFormat, Piece
 
 _ROWS_PER_BATCH = 100_000
@@ -31,16 +32,32 @@ def file_kind(path: str) -> str:
     raise InputError(f"{path}: a manifest ends in one of {', '.join(_SUFFIXES)}")
 
 
+def list_manifest_files(pattern: str) -> list[str]:
+    """The files of a manifest: one file, those that match a glob pattern, or those of a folder."""
+    paths = files.find_files(pattern)
+    is_folder = paths in ([], [pattern]) and not pattern.lower().endswith(tuple(_SUFFIXES))
+    if is_folder:
+        inside = files.list_files(pattern.rstrip("/"), "*")
+        # Such as _SUCCESS, which jobs of Hadoop leave.
+        paths = [path for path in inside if path.rsplit("/", 1)[1][0] not in "._"] or paths
+    return paths
+
+
 def read_batches(piece: Piece, layout: ManifestFormat, malformed: list[str]) -> Iterator[Columns]:
     """The rows of a piece by columns; rows that cannot be parsed go to `malformed` instead."""
+    wanted = frozenset(layout.columns.values())
     with files.open_read(piece.path) as file:
         kind = file_kind(piece.path)
         if kind == "csv":
             yield from _csv_batches(file, malformed)
-        elif kind == "jsonl":
-            yield from _json_batches(file, piece, malformed)
-        else:
-            yield from _parquet_batches(file, piece, frozenset(layout.columns.values()))
+            return
+        batches = (
+            _json_batches(file, piece, malformed)
+            if kind == "jsonl"
+            else _parquet_batches(file, piece, wanted)
+        )
+        for batch in batches:
+            yield nested_columns.add_nested(batch, wanted)
 
 
 def column_names(piece: Piece, batch: Columns) -> list[str]:
@@ -48,7 +65,12 @@ def column_names(piece: Piece, batch: Columns) -> list[str]:
     if file_kind(piece.path) != "parquet":
         return list(batch)
     with files.open_read(piece.path) as file:
-        return pq.ParquetFile(file).schema_arrow.names
+        schema = pq.ParquetFile(file).schema_arrow
+    return [
+        ".".join([column.name, *path])
+        for column in schema
+        for path in [[name] for name in nested_columns.list_fields(column.type)] or [[]]
+    ]
 
 
 def _csv_batches(file: IO[bytes], malformed: list[str]) -> Iterator[Columns]:
@@ -123,6 +145,6 @@ def _array(values: list[Any]) -> pa.Array | list[Any]:
 def _parquet_batches(file: IO[bytes], piece: Piece, wanted: frozenset[str]) -> Iterator[Columns]:
     parquet = pq.ParquetFile(file)
     groups = range(min(piece.first, parquet.num_row_groups), min(piece.end, parquet.num_row_groups))
-    columns = [name for name in parquet.schema_arrow.names if name in wanted]
+    columns = nested_columns.top_level(wanted, parquet.schema_arrow.names)
     for batch in parquet.iter_batches(_ROWS_PER_BATCH, row_groups=list(groups), columns=columns):
         yield {name: batch.column(name) for name in batch.schema.names}

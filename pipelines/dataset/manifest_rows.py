@@ -4,6 +4,7 @@ A hundred million rows are parsed by columns. Rows that need a second look, beca
 value, are parsed one by one; both ways give the same videos.
 """
 
+import decimal
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -134,7 +135,9 @@ def _text_lists(
 
 def _seconds(column: pa.Array | list[Any]) -> tuple[pa.Array, np.ndarray]:
     """float64 [rows], null if absent; and bool [rows]: whether the value is a plain number."""
-    if isinstance(column, pa.Array) and pa.types.is_floating(column.type):
+    if isinstance(column, pa.Array) and (
+        pa.types.is_floating(column.type) or pa.types.is_decimal(column.type)
+    ):
         return column.cast(pa.float64()), np.ones(len(column), bool)
     texts = _texts(column)
     texts = pc.if_else(pc.equal(texts, ""), None, texts)
@@ -190,6 +193,8 @@ def _text(value: Any) -> str:
         value = value.decode(errors="replace")
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # an integer column with gaps
+    if isinstance(value, decimal.Decimal):  # NUMERIC of BigQuery
+        value = int(value) if value % 1 == 0 else float(value)
     if value is None:
         return ""
     if isinstance(value, bool) or not isinstance(value, str | int | float):

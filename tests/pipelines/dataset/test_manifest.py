@@ -1,6 +1,9 @@
 """Manifests of every kind give the same rows; what cannot be used is named."""
 
+import dataclasses
+import decimal
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -341,3 +344,147 @@ def test_pieces_of_a_file_hold_every_row_once(
     assert len(pieces) > 4
     assert [video["id"] for video in videos] == [row["id"] for row in rows]
     assert rejects == []
+
+
+# As BigQuery's EXPORT DATA writes them: arrays are lists of `element`, INT64 and NUMERIC are exact.
+EXPORTED = pa.schema(
+    [
+        ("video", pa.struct([("id", pa.int64()), ("uri", pa.string())])),
+        (
+            "labels",
+            pa.list_(
+                pa.field(
+                    "element",
+                    pa.struct([("id", pa.string()), ("by", pa.struct([("name", pa.string())]))]),
+                )
+            ),
+        ),
+        ("numbers", pa.list_(pa.field("element", pa.int64()))),
+        ("start", pa.decimal128(38, 9)),
+        ("end", pa.int64()),
+        ("seen", pa.timestamp("us")),
+        ("title", pa.binary()),
+    ]
+)
+NESTED = ManifestFormat(id="video.id", uri="video.uri", labels="labels.id", group="labels.by.name")
+
+
+def exported_rows() -> list[dict[str, Any]]:
+    """More ids than a float holds exactly, lists of every length, and rows that have no labels."""
+    labels: list[list[dict[str, Any]] | None] = [
+        [{"id": "Dog", "by": {"name": "Ada"}}, {"id": "Cat", "by": None}],
+        [],
+        [{"id": "Dog", "by": {"name": None}}],
+        None,
+        [{"id": None, "by": {"name": "Bob"}}, {"id": "Rain; heavy", "by": {"name": "Ada"}}],
+    ]
+    return [
+        {
+            "video": {"id": 2**53 + 1 + row, "uri": f"{row}.wav"},
+            "labels": found,
+            "numbers": None if found is None else [7 * len(found), 3],
+            "start": decimal.Decimal("1.5") if row else None,
+            "end": 4 + row,
+        }
+        for row, found in enumerate(labels)
+    ]
+
+
+@pytest.mark.parametrize("pattern", ["export", "export/*.parquet", "export/"])
+def test_a_folder_that_bigquery_exported(tmp_path: Path, pattern: str) -> None:
+    rows, folder = exported_rows(), tmp_path / "export"
+    folder.mkdir()
+    for name, part in (("0", rows[:3]), ("1", rows[3:]), ("2", [])):
+        table = pa.Table.from_pylist(part, EXPORTED)
+        pq.write_table(table, folder / f"00000000000{name}.parquet", row_group_size=2)
+    (folder / "_SUCCESS").write_text("")
+    schema = pq.ParquetFile(folder / "000000000000.parquet").schema
+    assert "labels.list.element.by.name" in [schema.column(at).path for at in range(len(schema))]
+
+    paths = manifest.find_manifests(str(tmp_path / pattern), NESTED)
+    found = [read(Path(path), NESTED) for path in paths]
+
+    videos = [video for videos, _ in found for video in videos]
+    assert [
+        (video["id"], video["labels"], video["origins"], video["start"], video["end"])
+        for video in videos
+    ] == [
+        ("9007199254740993", ["Cat", "Dog"], ["Ada"], None, 4.0),
+        ("9007199254740995", ["Dog"], [], 1.5, 6.0),
+        ("9007199254740997", ["Rain; heavy"], ["Ada", "Bob"], 1.5, 8.0),
+    ]
+    assert videos[0]["uri"] == f"{folder}/0.wav"
+    rejects = [(reject.id, reject.reason) for _, rejects in found for reject in rejects]
+    assert rejects == [("9007199254740994", "no_labels"), ("9007199254740996", "no_labels")]
+
+
+def test_labels_may_be_an_array_of_integers(tmp_path: Path) -> None:
+    path = tmp_path / "videos.parquet"
+    pq.write_table(pa.Table.from_pylist(exported_rows()[:3], EXPORTED), path)
+
+    videos, rejects = read(path, dataclasses.replace(NESTED, labels="numbers", group="title"))
+
+    assert [video["labels"] for video in videos] == [["14", "3"], ["0", "3"], ["3", "7"]]
+    assert rejects == []
+
+
+def test_json_lines_that_bigquery_exported_give_the_same_videos(tmp_path: Path) -> None:
+    rows = exported_rows()
+    pq.write_table(pa.Table.from_pylist(rows, EXPORTED), tmp_path / "videos.parquet")
+    for row in rows:  # INT64 and NUMERIC are texts there
+        row["video"]["id"] = str(row["video"]["id"])
+        row["start"] = None if row["start"] is None else str(row["start"])
+        row["end"] = str(row["end"])
+    (tmp_path / "videos.json").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+
+    of_parquet, of_json = (
+        read(tmp_path / f"videos.{kind}", NESTED) for kind in ("parquet", "json")
+    )
+
+    assert of_json[0] == of_parquet[0]
+    assert [reject[:3] for reject in of_json[1]] == [reject[:3] for reject in of_parquet[1]]
+
+
+def test_a_value_that_is_no_object_costs_its_row(tmp_path: Path) -> None:
+    rows = [
+        {"id": "a", "uri": "a.wav", "labels": [{"id": "Dog"}, {"id": "Cat"}]},
+        {"id": "b", "uri": "b.wav", "labels": [{"id": "Dog"}, "Cat"]},
+    ]
+    write(tmp_path / "videos.jsonl", rows)
+
+    videos, rejects = read(tmp_path / "videos.jsonl", ManifestFormat(labels="labels.id"))
+
+    assert [video["labels"] for video in videos] == [["Cat", "Dog"]]
+    assert [(reject.id, reject.reason) for reject in rejects] == [("b", "bad_type")]
+
+
+@pytest.mark.parametrize(
+    ("layout", "message"),
+    [
+        (
+            dataclasses.replace(NESTED, labels="labels"),
+            "column 'labels' for the labels is of objects; name the field of theirs with "
+            "--labels-column: 'labels.id', 'labels.by.name'",
+        ),
+        (
+            dataclasses.replace(NESTED, uri="video.url"),
+            "no column 'video.url' for the uri; it has 'video.id', 'video.uri', 'labels.id'",
+        ),
+    ],
+)
+def test_a_nested_column_without_its_field_is_refused(
+    tmp_path: Path, layout: ManifestFormat, message: str
+) -> None:
+    path = tmp_path / "videos.parquet"
+    pq.write_table(pa.Table.from_pylist(exported_rows(), EXPORTED), path)
+
+    with pytest.raises(InputError, match=re.escape(message)):
+        manifest.find_manifests(str(path), layout)
+
+
+def test_a_folder_with_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "videos.parquet", ROWS)
+    (tmp_path / "README.md").write_text("videos")
+
+    with pytest.raises(InputError, match=r"README\.md: a manifest ends in one of"):
+        manifest.find_manifests(str(tmp_path), ManifestFormat())
