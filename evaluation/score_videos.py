@@ -9,6 +9,7 @@ import argparse
 import dataclasses
 import functools
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -36,7 +37,7 @@ from features.contracts.export import (
     read_exported_vocabulary,
     read_front_end,
 )
-from features.contracts.scores import EMBEDDINGS, FRAMES, SCORES, add_accounts, count_shard
+from features.contracts.scores import EMBEDDINGS, FRAMES, SCORES, add_accounts
 from features.contracts.sharding import ShardKey
 from features.contracts.videos import VIDEO_FILES
 from features.errors import OK, InputError, run_command
@@ -117,6 +118,7 @@ class _Job:
       vocabulary: of the scores.
       source: the FEATURES or DATASET folder.
       output: the SCORES folder.
+      started_at: seconds since the epoch.
     """
 
     planned: Scores
@@ -124,6 +126,7 @@ class _Job:
     vocabulary: labels.Vocabulary
     source: str
     output: str
+    started_at: float = dataclasses.field(default_factory=time.time)
 
     @property
     def keys(self) -> list[ShardKey]:
@@ -175,13 +178,16 @@ def _build(pipeline: beam.Pipeline, args: argparse.Namespace, job: _Job, num_wor
         | "Plans" >> plan
         | "ScoreShard" >> process_pool.MapOnWorkers(score, num_workers)
         | "Counters" >> CountElements("score", stages.measure_result, tallies=True)
-        | "CountShard" >> beam.Map(lambda result: count_shard(result.sidecar))
+        | "CountShard" >> beam.Map(stages.count_result)
         | "AddAccounts" >> beam.CombineGlobally(add_accounts)
+    )
+    finish = functools.partial(
+        stages.finish, output=job.output, started_at=job.started_at, num_workers=num_workers
     )
     _ = (
         pipeline
         | "Planned" >> beam.Create([job.planned])
-        | "Finish" >> beam.Map(stages.finish, account=AsSingleton(account), output=job.output)
+        | "Finish" >> beam.Map(finish, account=AsSingleton(account))
     )
 
 
@@ -239,6 +245,7 @@ def _check(args: argparse.Namespace, options: PipelineOptions) -> _Job:
     else:
         chosen = _choose_network(args, options, source, network_folder, output)
     network, vocabulary, is_run = chosen.network, chosen.vocabulary, args.network is None
+    present = folders.find_document(output, Scores)
     planned = Scores(
         made_by=folders.made_by(),
         features=source if isinstance(root, Features) else None,
@@ -276,6 +283,7 @@ def _check(args: argparse.Namespace, options: PipelineOptions) -> _Job:
         num_patches=0,
         groups={},
         missing={},
+        work=present.work if present else None,
     )
     return _Job(planned, network, vocabulary, source, output)
 

@@ -45,7 +45,7 @@ STAGES: dict[str, tuple[Command, ...]] = {
     ),
     "Extract features": (
         Command("prepare-dataset", "pipelines.prepare_dataset", "manifest -> DATASET"),
-        Command("plan", "pipelines.plan", "predict the cost of extraction from a sample"),
+        Command("plan", "pipelines.plan", "predict the cost of extraction, scoring and training"),
         Command("extract-features", "pipelines.extract_features", "DATASET -> FEATURES"),
         Command("audit-features", "pipelines.audit_features", "check FEATURES, and repair them"),
         Command("index-features", "pipelines.index_features", "renew FEATURES of older versions"),

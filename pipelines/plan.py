@@ -1,15 +1,18 @@
-"""Predict the cost of extracting a corpus from a sample that is measured on this machine.
+"""Predict the cost of extracting and scoring a corpus, and of training, from a measured sample.
 
 python -m pipelines.plan --dataset dataset --max-cost 50 && python -m pipelines.extract_features ..
+python -m pipelines.plan --dataset dataset --run run --train resnet50 --steps 5000000
 python -m pipelines.plan --actual features
 """
 
 import argparse
+import dataclasses
+import datetime
 import tempfile
 from collections.abc import Iterator, Sequence
 
 from features.contracts import folders
-from features.contracts.documents import Dataset, Features
+from features.contracts.documents import Dataset, Features, Scores
 from features.contracts.videos import VIDEO_FILES
 from features.errors import OK, InputError, JobFailedError, run_command
 from features.front_end.front_end import FrontEnd, PatchStorage
@@ -18,6 +21,7 @@ from features.storage import files
 from pipelines.cost import prediction, report, sample
 from pipelines.cost.prediction import PlannedJob, Prediction
 from pipelines.cost.prices import Prices, read_prices
+from pipelines.cost.request import NetworkRequest, add_network_flags, read_request
 from pipelines.extraction.flags import add_sample_flags, choose_sampled_splits
 from pipelines.extraction.patches import Mode, Settings
 from pipelines.runtime import process_pool
@@ -25,14 +29,16 @@ from pipelines.runtime import process_pool
 _DESCRIPTION = """\
 Extract a sample of a corpus on all cores of this machine, into a folder that is
 deleted afterwards, and predict the cost of the whole corpus: CPU hours, wall
-time, output and dollars, with 90 % intervals. No extraction is started. The
-exit code is 1 if the dollars may exceed --max-cost, so that a command after &&
-does not start.
+time, output and dollars, with 90 % intervals. --run measures a network on this
+machine and adds the cost of scoring a split; --score and --train take speeds
+of scoring and training from a table. No job is started. The exit code is 1 if
+the dollars of all of it may exceed --max-cost, so that a command after && does
+not start.
 """
 _EPILOG = f"""\
 A core of this machine counts as a virtual CPU of the platform. The prediction
 is kept as {Prediction.FILE} in the data set; --actual then prints it beside the
-real cost of the extraction.
+real cost of the extraction, or of the scoring.
 """
 
 
@@ -55,13 +61,14 @@ def _parser() -> argparse.ArgumentParser:
     source.add_argument(
         "--actual",
         metavar="DIR",
-        help="folder made by pipelines.extract_features: print the prediction and the real cost",
+        help="folder made by pipelines.extract_features or evaluation.score_videos: print the "
+        "prediction and the real cost",
     )
     add(
         "--workers",
         metavar="N",
         type=int,
-        help="of the job, for the wall time; default: cores here",
+        help="processes, cores or GPUs of the jobs, for wall times; default: cores here",
     )
     add("--sample", metavar="K", type=int, default=64, help="videos to measure; default: 64")
     add("--seed", type=int, default=0, help="seed of the sample; default: 0")
@@ -72,11 +79,12 @@ def _parser() -> argparse.ArgumentParser:
         "--max-cost",
         metavar="DOLLARS",
         type=float,
-        help="fail if the upper end of the cost of computing is above this",
+        help="fail if the upper end of the cost of all computing is above this",
     )
     add(
         "--scale", choices=("paper",), help="also predict for the paper's corpus, same mix of files"
     )
+    add_network_flags(parser)
     return parser
 
 
@@ -93,13 +101,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.platform is not None and args.platform not in prices.platforms:
         known = ", ".join(prices.platforms)
         raise InputError(f"--platform: received {args.platform!r}; the table has {known}")
-    predicted = _predict(args, prices)
+    predicted = _predict(args, prices, read_request(args, prices))
+    for line in report.describe_old_prices(prices, datetime.date.today().year):
+        print(line)
     if args.max_cost is not None:
         _require_affordable(predicted, args.max_cost, args.platform, prices)
     return OK
 
 
-def _predict(args: argparse.Namespace, prices: Prices) -> Prediction:
+def _predict(args: argparse.Namespace, prices: Prices, request: NetworkRequest) -> Prediction:
     """Measure, print the prediction, and keep it in the data set."""
     front_end = FrontEnd(resampler=RESAMPLER, storage=PatchStorage())
     splits = choose_sampled_splits(args)
@@ -107,8 +117,10 @@ def _predict(args: argparse.Namespace, prices: Prices) -> Prediction:
     with tempfile.TemporaryDirectory() as temporary:
         source = files.absolute(args.dataset or _prepare(args.manifest, temporary))
         dataset = folders.read_document(source, Dataset)
+        request.check_split(dataset)
         num_shards = {name: split.num_shards for name, split in dataset.splits.items()}
-        corpus = sample.read_corpus(files.list_files(source, VIDEO_FILES), num_shards, settings)
+        video_files = files.list_files(source, VIDEO_FILES)
+        corpus = sample.read_corpus(video_files, num_shards, settings, request.split)
     if not corpus.videos:
         raise InputError(f"{source}: none of the files of {corpus.num_videos} videos exists")
     cores = process_pool.default_workers()
@@ -124,18 +136,16 @@ def _predict(args: argparse.Namespace, prices: Prices) -> Prediction:
         num_workers=args.workers or cores,
         num_shards=sum(sum(groups.values()) for groups in num_shards.values()),
     )
-    predicted = prediction.predict(measured, job)
+    scoring, training = request.predict(corpus, measured, dataset, job.num_workers)
+    predicted = dataclasses.replace(
+        prediction.predict(measured, job), scoring=scoring, training=training
+    )
     if args.dataset is not None:
         folders.write_document(source, predicted)
     print("\n".join(report.describe_sample(corpus, measured)))
     print("\n".join(report.describe_prediction(predicted, prices)))
     if args.scale == "paper":
-        scaled = prediction.scale_to_paper(predicted)
-        print(
-            f"\nThe paper's corpus: {prediction.PAPER_VIDEOS:,} videos, "
-            f"{prediction.PAPER_HOURS:,.0f} hours, {prediction.PAPER_LABELS:,} labels"
-        )
-        print("\n".join(report.describe_prediction(scaled, prices)))
+        print("\n".join(report.describe_paper_scale(predicted, prices)))
     return predicted
 
 
@@ -149,35 +159,34 @@ def _prepare(manifest: str, folder: str) -> str:
 def _require_affordable(
     predicted: Prediction, max_cost: float, platform: str | None, prices: Prices
 ) -> None:
-    """Make sure that the upper end of the cost is within the budget.
+    """Make sure that the upper end of the cost of all jobs is within the budget.
 
     Raises:
       JobFailedError: it is not.
     """
     rates = {name: row.dollars_per_core_hour for name, row in prices.platforms.items()}
     name = platform or max(rates, key=rates.__getitem__)
-    dollars = rates[name] * predicted.cpu_seconds[2] / 3600
+    dollars = report.total_dollars(predicted, prices, name)[2]
     if dollars > max_cost:
+        jobs = ["extraction", *(job.speed.job for job in predicted.network_jobs)]
         raise JobFailedError(
-            f"--max-cost {max_cost:g}: {name} may take {report.format_number(dollars)} dollars "
-            "(the upper end of the interval); allow more, extract a --subset, or use "
-            "--patches-per-video"
+            f"--max-cost {max_cost:g}: {' and '.join(jobs)} on {name} may take "
+            f"{report.format_number(dollars)} dollars (the upper end of the interval); allow "
+            "more, extract a --subset, or use --patches-per-video"
         )
 
 
 def _compare(folder: str) -> Iterator[str]:
-    """Lines that compare a prediction with the extraction that followed.
+    """Lines that compare a prediction with the extraction or the scoring that followed.
 
     Raises:
-      InputError: there is no prediction, or it is of another data set.
+      InputError: there is no prediction, or it is of another data set or network.
     """
+    scores = folders.find_document(folder, Scores)
+    if scores is not None:
+        return _compare_scoring(folder, scores)
     features = folders.read_document(folder, Features)
-    predicted = folders.find_document(features.dataset, Prediction)
-    if predicted is None:
-        raise InputError(
-            f"{features.dataset} has no {Prediction.FILE}; run "
-            f"`{Prediction.MAKER} --dataset {features.dataset}` before an extraction"
-        )
+    predicted = _find_prediction(features.dataset)
     for field in ("dataset_fingerprint", "patches_per_video", "sampled_splits"):
         folders.require_equal(
             field,
@@ -189,6 +198,55 @@ def _compare(folder: str) -> Iterator[str]:
     if features.work is None:
         raise InputError(f"{folder} does not record its cost: an earlier version made it")
     return report.describe_comparison(predicted, features, features.work)
+
+
+def _compare_scoring(folder: str, scores: Scores) -> Iterator[str]:
+    """Lines that compare a prediction with the scoring that followed.
+
+    Raises:
+      InputError: there is no prediction of the scoring of these videos by this network.
+    """
+    if scores.work is None or scores.dataset is None or scores.runtime is None:
+        raise InputError(
+            f"{folder} does not record its cost: tables have none, and earlier versions wrote none"
+        )
+    predicted = _find_prediction(scores.dataset)
+    scoring = predicted.scoring
+    if scoring is None or not scoring.is_measured or not scoring.is_on_cpu:
+        raise InputError(
+            f"{scores.dataset}/{Prediction.FILE} predicts no scoring from a measurement on cores; "
+            f"run `{Prediction.MAKER} --dataset {scores.dataset} --run {scores.run or 'RUN'}`"
+        )
+    for field, expected, received in (
+        ("dataset_fingerprint", predicted.dataset_fingerprint, scores.dataset_fingerprint),
+        ("model_fingerprint", scoring.model_fingerprint, scores.model_fingerprint),
+        ("precision", scoring.speed.precision, scores.runtime.precision),
+        ("split", scoring.split, scores.split),
+        ("subset", None, scores.subset),
+    ):
+        folders.require_equal(
+            field,
+            expected=expected,
+            received=received,
+            where=folder,
+            cure="predict again with the flags of the scoring",
+        )
+    return report.describe_scoring_comparison(predicted, scoring, scores, scores.work)
+
+
+def _find_prediction(dataset: str) -> Prediction:
+    """Read the prediction of a data set.
+
+    Raises:
+      InputError: there is none.
+    """
+    predicted = folders.find_document(dataset, Prediction)
+    if predicted is None:
+        raise InputError(
+            f"{dataset} has no {Prediction.FILE}; run "
+            f"`{Prediction.MAKER} --dataset {dataset}` before the job"
+        )
+    return predicted
 
 
 if __name__ == "__main__":

@@ -2,18 +2,24 @@
 
 python -m training.describe
 python -m training.describe resnet50 --set width=0.25 --speed
+python -m training.describe resnet50 --speed --speeds speeds.json
 """
 
 import argparse
 import dataclasses
 import functools
 import json
+import os
 from collections.abc import Mapping, Sequence
 
+import tensorflow as tf
+
 from features.contracts.export import EMBEDDING
+from features.contracts.speeds import CPU, Speed, Speeds, processor_name, today
 from features.errors import OK, InputError, run_command
 from features.front_end.params import LogMelParams
 from features.paper import REPORTED
+from features.storage import files
 from training import overrides, recipes
 from training.config import ModelConfig, Recipe
 from training.loops.throughput import patches_per_second
@@ -25,7 +31,8 @@ Count the weights and multiplies of networks in the graphs that would be
 trained, beside the numbers of the paper. Biases and normalization do not count.
 For each RECIPE, list also every field that --set can change, with its value,
 and what the paper reports. --speed measures how many patches a second this
-machine trains, in a few seconds a network.
+machine trains, in a few seconds a network; --speeds adds it to a table that
+pipelines.plan takes.
 """
 # Inputs of the networks of section 4.4 instead of patches of 96 x 64: patches of 20 x 64, and the
 # average pool of ResNet-50.
@@ -150,6 +157,38 @@ def _rounded(number: float | None) -> str:
     return f"{millions:.3g}M" if millions < 999.5 else f"{millions / 1e3:.3g}B"
 
 
+def _add_speeds(
+    path: str, chosen: Sequence[Recipe], descriptions: Mapping[str, Description]
+) -> None:
+    """Add the measured speeds to the table at `path`, which need not exist."""
+    try:
+        table = Speeds.from_json(files.read_bytes(path), path)
+    except FileNotFoundError:
+        table = Speeds(rows=())
+    gpus = tf.config.list_physical_devices("GPU")
+    device, num_devices = CPU, len(os.sched_getaffinity(0))
+    if gpus:  # one of them trains
+        device = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "gpu")
+        num_devices = 1
+    for recipe in chosen:
+        rate = descriptions[recipe.name].patches_per_second
+        assert rate is not None  # --speed measures all
+        table = table.add(
+            Speed(
+                job="training",
+                network=recipe.model.network,
+                width=recipe.model.width,
+                precision=recipe.precision,
+                device=device,
+                patches_per_second=rate / num_devices,
+                machine=f"{processor_name()}, {len(os.sched_getaffinity(0))} cores",
+                as_of=today(),
+                source=f"training.describe, batches of {recipe.batch_size}",
+            )
+        )
+    files.write_bytes(path, table.to_json())
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m training.describe",
@@ -160,6 +199,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("recipes", metavar="RECIPE", nargs="*", help="default: all, without their fields")
     add("--speed", action="store_true", help="measure how fast this machine trains")
+    add("--speeds", metavar="FILE", help="with --speed: add it to this table of pipelines.plan")
     add("--json", action="store_true", help="exact numbers, by recipe, without the fields")
     overrides.add_arguments(parser)
     return parser
@@ -168,12 +208,16 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     args = _parser().parse_args(argv)
+    if args.speeds is not None and not args.speed:
+        raise InputError("--speeds: give --speed too, which measures")
     settings = overrides.settings_of(args)
     chosen = [
         overrides.override(recipes.find_recipe(name), settings)
         for name in args.recipes or recipes.RECIPES
     ]
     descriptions = {recipe.name: describe(recipe, speed=args.speed) for recipe in chosen}
+    if args.speeds is not None:
+        _add_speeds(files.absolute(args.speeds), chosen, descriptions)
     if args.json:
         content = {name: dataclasses.asdict(found) for name, found in descriptions.items()}
         print(json.dumps(content, indent=2))

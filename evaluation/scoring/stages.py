@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import apache_beam as beam
@@ -15,8 +16,8 @@ from evaluation.scoring.shard import (
     score_shard,
 )
 from features.contracts import folders
-from features.contracts.documents import PatchShard, Scores
-from features.contracts.scores import SCORES, Account, add_counts
+from features.contracts.documents import PatchShard, Scores, ScoringWork
+from features.contracts.scores import SCORES, Account, add_counts, count_shard
 from features.contracts.sharding import ShardKey
 from features.contracts.shards import PATCHES, read_sidecar
 from features.contracts.videos import Video, read_videos
@@ -134,13 +135,27 @@ def measure_result(result: ScoreResult) -> Counts:
     )
 
 
-def finish(planned: Scores, account: Account, output: str) -> None:
+def count_result(result: ScoreResult) -> Account:
+    """The account of one shard, with the work on it."""
+    account = count_shard(result.sidecar)
+    if result.cpu_seconds is None:
+        return account
+    return dataclasses.replace(
+        account, num_patches_now=result.sidecar.num_patches, cpu_seconds=result.cpu_seconds
+    )
+
+
+def finish(
+    planned: Scores, account: Account, output: str, *, started_at: float, num_workers: int
+) -> None:
     """The last stage: check that all shards were scored, and write `scores.json`.
 
     Args:
-      planned: the document, with counts of zero.
+      planned: the document, with counts of zero, and the work of the last job.
       account: of all shards.
       output: the SCORES folder.
+      started_at: of this job, seconds since the epoch.
+      num_workers: its processes on this machine.
 
     Raises:
       JobFailedError: a shard or all scores are missing.
@@ -159,4 +174,12 @@ def finish(planned: Scores, account: Account, output: str) -> None:
             f"none of {totals.num_videos_expected} videos could be scored: {reasons or 'no video'}"
         )
         fail(output, JobFailedError(message))
+    if account.num_patches_now:
+        work = ScoringWork(
+            num_patches=account.num_patches_now,
+            cpu_seconds=round(account.cpu_seconds, 3),
+            wall_seconds=round(time.time() - started_at, 3),
+            num_workers=num_workers,
+        )
+        planned = dataclasses.replace(planned, work=work)
     folders.write_document(output, account.fill(planned))

@@ -622,6 +622,23 @@ class ScoresPlan(Document):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class ScoringWork:
+    """The cost of the last job that scored anything.
+
+    Attributes:
+      num_patches: scored patches, without those of shards that were kept.
+      cpu_seconds: of the processes that scored, without decoders.
+      wall_seconds: of the whole job.
+      num_workers: processes of this machine.
+    """
+
+    num_patches: int
+    cpu_seconds: float
+    wall_seconds: float
+    num_workers: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Scores(Document):
     """`scores.json` at the root of SCORES, of a network or of tables of another model.
 
@@ -648,6 +665,7 @@ class Scores(Document):
         groups.
       groups: by group.
       missing: outcome -> videos without scores.
+      work: what the scoring took; None for tables and in older folders.
     """
 
     FILE: ClassVar[str] = folders.SCORES
@@ -682,6 +700,7 @@ class Scores(Document):
     num_with_origin: int = dataclasses.field(default=0, metadata=OMIT_DEFAULT)
     groups: Mapping[str, ScoreCounts]
     missing: Mapping[str, int]
+    work: ScoringWork | None = dataclasses.field(default=None, metadata=OMIT_NONE)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -24,11 +24,15 @@ class Account:
       num_shards: number of shards.
       groups: counts by group.
       missing: outcome -> videos without scores.
+      num_patches_now: patches that this job scored; kept shards have none.
+      cpu_seconds: that it took.
     """
 
     num_shards: int
     groups: Mapping[str, ScoreCounts]
     missing: Mapping[str, int]
+    num_patches_now: int = 0
+    cpu_seconds: float = 0.0
 
     def fill(self, planned: Scores) -> Scores:
         """A `scores.json` with these counts."""
@@ -63,6 +67,8 @@ def add_accounts(accounts: Iterable[Account]) -> Account:
         num_shards=sum(account.num_shards for account in accounts),
         groups={name: add_counts(groups[name]) for name in sorted(groups)},
         missing=dict(sorted(missing.items())),
+        num_patches_now=sum(account.num_patches_now for account in accounts),
+        cpu_seconds=sum(account.cpu_seconds for account in accounts),
     )
 
 

@@ -8,12 +8,16 @@ chapter 6).
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
 CONFIDENCE = 0.90
 _QUANTILE = 1.645  # of the normal distribution, for both sides of `CONFIDENCE`
+
+# Standard deviation of a machine's speed between the measurement and the job. The virtual machines
+# of the benchmarks drifted by 20 % within an hour.
+DRIFT = 0.10
 
 # Lower end, best estimate, upper end.
 Range = tuple[float, float, float]
@@ -62,6 +66,20 @@ def scale(values: Range, factor: float) -> Range:
     """Multiply a range."""
     low, best, high = values
     return low * factor, best * factor, high * factor
+
+
+def add(ranges: Iterable[Range]) -> Range:
+    """Add up ranges, ends to ends: the sum is wider than that of independent errors."""
+    low, best, high = (sum(values) for values in zip(*ranges, strict=True))
+    return low, best, high
+
+
+def predict_wall(seconds: Range, num_shards: int, num_workers: int) -> Range:
+    """The wall time of a job whose shards take these seconds.
+
+    Workers take shards as they become free; at the end most of them wait for the last shard.
+    """
+    return scale(seconds, 1 / num_workers + (1 - 1 / num_workers) / max(1, num_shards))
 
 
 def allocate(sizes: Mapping[str, np.ndarray], num_sampled: int) -> dict[str, int]:

@@ -33,17 +33,19 @@ _NUM_ROUNDS = 3
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Corpus:
-    """The videos of a data set by kind, which is the suffix of the file.
+    """The videos of a data set by kind: the suffix of the file, and how it is treated.
 
     Attributes:
       videos: by kind, in order of id.
       sizes: by kind, float64 [videos]: seconds if the end of every video is known, else bytes.
       num_absent: videos without a file, which cost nothing.
+      scored: kinds of the videos that are to be scored too.
     """
 
     videos: Mapping[str, Sequence[Video]]
     sizes: Mapping[str, np.ndarray]
     num_absent: int
+    scored: frozenset[str] = frozenset()
 
     @property
     def num_videos(self) -> int:
@@ -75,7 +77,10 @@ class Sample:
 
 
 def read_corpus(
-    video_files: Sequence[str], num_shards: Mapping[str, Mapping[str, int]], settings: Settings
+    video_files: Sequence[str],
+    num_shards: Mapping[str, Mapping[str, int]],
+    settings: Settings,
+    scored_split: str | None = None,
 ) -> Corpus:
     """Read the videos of a data set, and the sizes of their files by one listing for each folder.
 
@@ -83,6 +88,7 @@ def read_corpus(
       video_files: the files of `videos/`.
       num_shards: split -> group -> number of shards.
       settings: of the extraction, which may draw patches in some splits only.
+      scored_split: of which the videos are kinds of their own; None if no split is to be scored.
     """
     videos = {
         Video(*row): key[0]
@@ -94,15 +100,21 @@ def read_corpus(
     for folder in {files.parent(video.uri) for video in videos}:
         num_bytes |= files.list_sizes(folder, "*")
     by_kind: dict[str, list[Video]] = collections.defaultdict(list)
+    scored = set()
     for video in sorted(videos, key=lambda video: video.id):
         if video.uri in num_bytes:
             kind = PurePosixPath(video.uri).suffix.lower().removeprefix(".") or "no suffix"
+            if videos[video] == scored_split:
+                kind += f", {scored_split}"
             if settings.for_split(videos[video]) != settings:
                 kind += _WHOLE
+            if videos[video] == scored_split:
+                scored.add(kind)
             by_kind[kind].append(video)
     kinds = dict(sorted(by_kind.items()))
     sizes = {kind: _measure_sizes(present, num_bytes) for kind, present in kinds.items()}
-    return Corpus(kinds, sizes, len(videos) - sum(len(present) for present in kinds.values()))
+    num_absent = len(videos) - sum(len(present) for present in kinds.values())
+    return Corpus(kinds, sizes, num_absent, frozenset(scored))
 
 
 def _measure_sizes(videos: Sequence[Video], num_bytes: Mapping[str, int]) -> np.ndarray:

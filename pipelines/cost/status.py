@@ -130,7 +130,7 @@ def _add_totals(status: Status, document: Document | None, prices: Prices) -> St
     hours = None
     if isinstance(document, Dataset | Features):
         rejects = document.rejects
-    if isinstance(document, Features) and document.work is not None:
+    if isinstance(document, Features | Scores) and document.work is not None:
         hours = document.work.cpu_seconds / 3600
     if isinstance(document, Scores):
         rejects = document.missing

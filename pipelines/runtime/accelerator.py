@@ -20,6 +20,7 @@ CUDA_CURE: Final = (
 _WORKER_ACCELERATOR: Final = "worker_accelerator="
 _HINT: Final = "accelerator="
 DRIVER: Final = "install-nvidia-driver"
+_MODEL: Final = "Model:"
 _ONE_PROCESS: Final = "no_use_multiple_sdk_containers"
 _EXAMPLE: Final = (
     f"--dataflow_service_options='{_WORKER_ACCELERATOR}type:nvidia-l4;count:1;{DRIVER}'"
@@ -31,6 +32,15 @@ def has_gpu(devices: Path = Path("/dev")) -> bool:
     if os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1"):
         return False
     return any(devices.glob("nvidia[0-9]*"))
+
+
+def gpu_name(gpus: Path = Path("/proc/driver/nvidia/gpus")) -> str:
+    """Name of the first GPU, as its driver gives it; `gpu` if it gives none."""
+    for path in sorted(gpus.glob("*/information")):
+        for line in path.read_text().splitlines():
+            if line.startswith(_MODEL):
+                return line.removeprefix(_MODEL).strip()
+    return "gpu"
 
 
 def _has_cuda() -> bool:

@@ -40,7 +40,7 @@ SCRIPTS = {
     "sparse": (40, 210),
     "memory": (35, 75),
     "scaling": (45, 270),
-    "plan": (45, 200),
+    "plan": (150, 500),
     "dataset": (50, 330),
     "networks": (50, 240),
     "batch_norm": (50, 240),

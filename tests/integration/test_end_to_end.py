@@ -10,13 +10,14 @@ from typing import Any
 
 import av
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import sklearn.metrics
 
 from evaluation import compare, evaluate, score_videos, soundtrack, tag
 from evaluation.paper import figure1, figure2
-from evaluation.scoring.shard import read_vectors
+from evaluation.scoring.shard import read_vectors, vectors
 from features.contracts.documents import Metrics
 from features.contracts.folders import read_document
 from features.contracts.labels import read_vocabulary
@@ -28,8 +29,11 @@ from pipelines import (
     band_statistics,
     extract_embeddings,
     extract_features,
+    plan,
     prepare_dataset,
 )
+from pipelines.cost import network_speed
+from pipelines.cost.prediction import Prediction
 from tests.conftest import TONES, Corpus
 from training import train
 
@@ -317,3 +321,137 @@ def test_any_file_gets_a_page(
     assert "data:audio/webm;base64," in page
     with pytest.raises(InputError, match="--html: a page is of one FILE; received 2"):
         tag.main([str(file), str(file), *flags])
+
+
+WAREHOUSES = (Path(__file__).parents[2] / "docs" / "warehouses.md").read_text()
+# BigQuery's conversions of Parquet types, as far as its documentation lists them for these files:
+# physical type, logical type -> type of the table. Nothing else is loadable.
+CONVERSIONS = {
+    ("INT32", "NONE"): "INT64",
+    ("INT64", "NONE"): "INT64",
+    ("FLOAT", "NONE"): "FLOAT64",
+    ("DOUBLE", "NONE"): "FLOAT64",
+    ("BYTE_ARRAY", "STRING"): "STRING",
+}
+
+
+def bigquery_columns(path: Path) -> str:
+    """Name and BigQuery's type of each column, with inference of lists."""
+    schema = pq.ParquetFile(path).schema
+    found = []
+    for index in range(len(schema)):
+        column = schema.column(index)
+        kind = CONVERSIONS[column.physical_type, column.logical_type.type]
+        # Lists of three levels, the middle one `list` and the last `element`.
+        name = column.path.removesuffix(".list.element")
+        found.append(f"{name} {kind if name == column.path else f'ARRAY<{kind}>'}")
+        assert "." not in name
+        assert column.max_repetition_level == int(name != column.path)
+    return ", ".join(found)
+
+
+def test_tables_have_the_types_that_bigquery_loads(folders: Path) -> None:
+    section = WAREHOUSES.split("<!-- types -->")[1]
+    table = dict(re.findall(r"^\| `(.*?)` \| (.*?) \|$", section, re.MULTILINE))
+
+    assert len(table) == 7
+    for pattern, columns in table.items():
+        # One load of all files needs the same columns in the same places.
+        assert {bigquery_columns(path) for path in folders.glob(pattern)} == {columns}, pattern
+
+
+def test_scores_in_float16_are_not_among_the_types(tmp_path: Path) -> None:
+    table = pa.table({"scores": vectors(np.zeros((2, 3)), "float16")})
+    pq.write_table(table, tmp_path / "scores.parquet")
+
+    with pytest.raises(KeyError, match="FLOAT16"):
+        bigquery_columns(tmp_path / "scores.parquet")
+
+
+def test_queries_of_the_page(
+    folders: Path, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    duckdb = pytest.importorskip("duckdb")
+    for name in ("dataset", "scores", "report"):
+        (tmp_path / name).symlink_to(folders / name)
+    shutil.copy(corpus.manifest, tmp_path)
+    rejects = pa.concat_tables(map(pq.read_table, folders.glob("features/rejects/*.parquet")))
+    (tmp_path / "features" / "rejects").mkdir(parents=True)
+    remote = [("gs://bucket/a/b.mp4", "x"), ("https://host.org/c", "x"), ("gs://bucket/d", "x")]
+    rows = [{"id": uri, "uri": uri, "reason": why, "detail": ""} for uri, why in remote]
+    rejects = pa.concat_tables([rejects, pa.Table.from_pylist(rows, rejects.schema)])
+    pq.write_table(rejects, tmp_path / "features" / "rejects" / "rejects-00.parquet")
+    monkeypatch.chdir(tmp_path)
+    likeliest, worst, by_host = (
+        duckdb.sql(query).fetchall() for query in re.findall(r"```sql\n(.*?)```", WAREHOUSES, re.S)
+    )
+
+    scores = read_scores(folders / "scores", "scores")
+    names = read_vocabulary(str(folders / "scores")).names
+    expected = [
+        (video, names[label], pytest.approx(values[label]))
+        for video, values in zip(scores["video_id"], scores["scores"], strict=True)
+        for label in sorted(range(len(names)), key=lambda label: (-values[label], label))[:3]
+    ]
+    found = [(video, name, score) for video, _, _, name, score in likeliest]
+    assert found == sorted(expected, key=lambda row: row[0])
+    assert {uri for _, uri, *_ in likeliest} == {video for video, *_ in likeliest}  # as written
+
+    per_class = pq.read_table(folders / "report" / "per_class.parquet").to_pylist()
+    per_class.sort(key=lambda row: (row["ap"], row["label_id"]))
+    assert [(name, positives) for _, name, positives, _ in worst] == [
+        (row["name"], row["positives"]) for row in per_class
+    ]
+    assert [ap for *_, ap in worst] == pytest.approx([row["ap"] for row in per_class], abs=1e-12)
+
+    assert by_host == [
+        ("bucket", "x", 2),
+        ("disk", "corrupt", 1),
+        ("disk", "not_found", 1),
+        ("host.org", "x", 1),
+    ]
+
+
+def test_scoring_is_predicted_from_the_network_on_this_machine(
+    folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("features", "run"):
+        (tmp_path / name).symlink_to(folders / name)
+    shutil.copytree(folders / "dataset", tmp_path / "dataset")
+    scores = json.loads((folders / "scores" / "scores.json").read_text())
+    scores["dataset"] = f"{tmp_path}/dataset"
+    (tmp_path / "scores").mkdir()
+    (tmp_path / "scores" / "scores.json").write_text(json.dumps(scores))
+    command = ["--dataset", f"{tmp_path}/dataset", "--run", f"{tmp_path}/run", "--sample", "60"]
+    training = ["--train", "vgg", "--train-precision", "bfloat16", "--steps", "1000"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(network_speed, "_LEAST_SECONDS", 0.2)
+        assert plan.main([*command, *training]) == 0
+    printed = capsys.readouterr().out
+    assert plan.main(["--actual", f"{tmp_path}/scores"]) == 0
+    compared = capsys.readouterr().out
+
+    assert all(len(line) <= 80 for line in (printed + compared).splitlines())
+    predicted = read_document(f"{tmp_path}/dataset", Prediction)
+    scoring, trained = predicted.scoring, predicted.training
+    assert scoring is not None
+    assert trained is not None
+    # Every video was sampled, so the patches of the split are known.
+    assert scoring.num_patches == pytest.approx([scores["num_patches"]] * 3)
+    assert scoring.num_bytes == (4 * len(TONES) * scores["num_videos"],) * 3
+    assert scoring.speed.network == "fully_connected"
+    assert scoring.speed.width == 0.2
+    assert scoring.model_fingerprint == scores["model_fingerprint"]
+    seconds = scores["num_patches"] / scoring.speed.patches_per_second + scoring.load_seconds
+    assert scoring.device_seconds[1] == pytest.approx(seconds)
+    assert scores["work"]["num_patches"] == scores["num_patches"]
+    assert scores["work"]["cpu_seconds"] > 0
+    assert trained.num_patches == (128_000,) * 3
+    assert trained.device_seconds[1] == pytest.approx(128_000 / 22.4)
+    lines = [line.split()[0] for line in compared.splitlines()[1:]]
+    assert lines == ["CPU,", "patches", "wall"]
+
+    scores["split"] = "validation"
+    (tmp_path / "scores" / "scores.json").write_text(json.dumps(scores))
+    with pytest.raises(InputError, match="split is 'validation', expected 'evaluation'; predict"):
+        plan.main(["--actual", f"{tmp_path}/scores"])

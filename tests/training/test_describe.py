@@ -1,8 +1,11 @@
 import json
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from features.contracts.speeds import Speeds
 from features.errors import InputError
 from training import overrides, recipes
 from training.describe import main
@@ -113,12 +116,18 @@ def test_bad_input_is_named() -> None:
         main(["resnet50", "--set=num_labels=null"])
 
 
-def test_the_speed_is_that_of_steps_on_this_machine(capsys: pytest.CaptureFixture) -> None:
+def test_the_speed_is_that_of_steps_on_this_machine(
+    capsys: pytest.CaptureFixture, tmp_path: Path
+) -> None:
+    table = tmp_path / "speeds.json"
+    with pytest.raises(InputError, match="--speeds: give --speed too"):
+        main(["fully_connected", "--speeds", str(table)])
     small = [
         "fully_connected",
         "--speed",
         "--batch-size=32",
         "--json",
+        f"--speeds={table}",
         "--set",
         "precision=bfloat16",
     ]
@@ -127,4 +136,9 @@ def test_the_speed_is_that_of_steps_on_this_machine(capsys: pytest.CaptureFixtur
         assert main([*small, f"units={units}"]) == 0
         described = json.loads(capsys.readouterr().out)["fully_connected"]
         rates.append(described["patches_per_second"])
+        (row,) = Speeds.from_json(table.read_bytes(), str(table)).rows
+        assert (row.job, row.network, row.width) == ("training", "fully_connected", 1.0)
+        assert (row.precision, row.device) == ("bfloat16", "cpu")
+        num_cores = len(os.sched_getaffinity(0))
+        assert row.patches_per_second == pytest.approx(rates[-1] / num_cores)
     assert rates[0] > rates[1] > 0  # 28M weights instead of 3M

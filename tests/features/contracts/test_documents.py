@@ -36,6 +36,7 @@ from features.contracts.forgotten import Forgotten
 from features.contracts.leases import Lease
 from features.contracts.network_card import NetworkCard
 from features.contracts.progress import JobProgress, Tally
+from features.contracts.speeds import Speeds
 from features.errors import ContractError
 from features.sound.outcome import Outcome
 from features.typed_json import Document, to_plain
@@ -78,6 +79,7 @@ ON_PAGE = [
     Localisation,
     NetworkCard,
     SearchIndex,
+    Speeds,
     Tally,
 ]
 

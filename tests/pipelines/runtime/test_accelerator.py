@@ -40,6 +40,13 @@ def test_a_gpu_is_a_device_that_is_not_hidden(
     assert not accelerator.has_gpu(devices)  # a driver alone
 
 
+def test_a_gpu_has_the_name_that_its_driver_gives(tmp_path: Path) -> None:
+    assert accelerator.gpu_name(tmp_path) == "gpu"
+    (tmp_path / "0000:01:00.0").mkdir()
+    (tmp_path / "0000:01:00.0" / "information").write_text("Model: \t\t NVIDIA L4\nIRQ: 9\n")
+    assert accelerator.gpu_name(tmp_path) == "NVIDIA L4"
+
+
 def test_a_gpu_without_cuda_is_a_problem(devices: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert accelerator.this_machine(devices / "none").level is Level.OK
     monkeypatch.setattr(accelerator, "_has_cuda", lambda: False)
