@@ -13,7 +13,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from features.contracts import folders, labels
 from features.contracts.documents import Features
-from features.errors import FAILED, OK, run_command
+from features.errors import FAILED, OK, InputError, run_command
 from features.storage import files
 from pipelines.audit import repair, summary
 from pipelines.audit.document import Audit
@@ -52,6 +52,8 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     args, options = launch.parse(_parser(), argv)
+    if args.repair and args.no_wait:
+        raise InputError("--no-wait: --repair extracts what the audit finds; leave out one of them")
     folder = files.absolute(args.features)
     features = folders.read_document(folder, Features)
     audit = _audit(folder, features, options)

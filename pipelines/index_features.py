@@ -18,6 +18,7 @@ from features.errors import OK, ContractError, InputError, JobFailedError, run_c
 from features.storage import files
 from pipelines.extraction import indexing
 from pipelines.runtime import launch
+from pipelines.runtime.membership import JoinJob
 
 _DESCRIPTION = """\
 Pad the records of the training shards to one length within each file, and
@@ -51,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             pipeline
             | "Shards" >> beam.Create(keys)
             | "Spread" >> beam.Reshuffle()
+            | JoinJob()
             | "Pad" >> beam.Map(pad, folder)
             | "Index" >> indexing.WriteIndexes(folder)
         )

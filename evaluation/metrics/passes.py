@@ -26,6 +26,7 @@ from features.errors import InputError
 from features.ranking import ClassMetrics, Positives, Ranks
 from pipelines.runtime.counters import CountElements, Counts
 from pipelines.runtime.failure import fail
+from pipelines.runtime.membership import JoinJob
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,6 +127,7 @@ class ReadVideos(beam.PTransform):
             pipeline
             | "Blocks" >> beam.Create(self.selection.blocks())
             | "Spread" >> beam.Reshuffle()
+            | JoinJob()
             | "Read" >> beam.Map(functools.partial(read_block, self.selection))
             | "Counters" >> CountElements("read_scores", _measure_block)
         )

@@ -376,6 +376,15 @@ def delete_folder(folder: str) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def delete_folders(folder: str, prefix: str) -> None:
+    """Delete the folders in a folder whose names begin with a prefix, with their content."""
+    if _SCHEME.match(folder):
+        delete_files(list(_match(folder, f"{prefix}*/**")))
+        return
+    for path in pathlib.Path(folder).glob(f"{prefix}*/"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
 def _replace(source: str, target: str) -> None:
     if _SCHEME.match(target):
         _filesystems().rename([source], [target])

@@ -22,6 +22,7 @@ from pipelines.audit.shuffle_tests import run_tests
 from pipelines.extraction import totals
 from pipelines.runtime.counters import CountElements, Counts
 from pipelines.runtime.failure import name_place
+from pipelines.runtime.membership import JoinJob
 
 _COUNTS = ("num_videos", "num_patches", "num_bytes")
 
@@ -49,6 +50,7 @@ class AuditFolder(beam.PTransform):
             pipeline
             | "Shards" >> beam.Create(keys)
             | "Spread" >> beam.Reshuffle()
+            | JoinJob()
             | "ExamineShard" >> beam.Map(_examine, self.folder, self.rules)
             | "Counters" >> CountElements("audit", measure_findings)
         )

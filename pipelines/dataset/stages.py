@@ -26,6 +26,7 @@ from pipelines.dataset.videos import FileSummary, WriteVideos
 from pipelines.dataset.vocabulary import BuildVocabulary, LabelRequest, index_labels
 from pipelines.runtime import rejects
 from pipelines.runtime.failure import fail
+from pipelines.runtime.membership import JoinJob
 
 COVERAGE = "coverage.parquet"
 PAGE = "dataset.html"
@@ -88,6 +89,7 @@ def build(pipeline: beam.Pipeline, job: DatasetJob) -> None:
         | "SpreadFiles" >> beam.Reshuffle()
         | "Divide" >> beam.FlatMap(manifest.divide)
         | "SpreadPieces" >> beam.Reshuffle()
+        | JoinJob()
         | "Read" >> beam.ParDo(manifest.ReadManifest(job.layout)).with_outputs(main="videos")
     )
     placed = rows.videos | "AssignSplits" >> beam.FlatMap(splits.assign_splits).with_outputs(

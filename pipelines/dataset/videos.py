@@ -26,6 +26,7 @@ from pipelines.dataset.counts import add_counts
 from pipelines.dataset.splits import CountWithExamples
 from pipelines.dataset.subsets import SubsetPlan
 from pipelines.runtime.counters import CountElements, Counts
+from pipelines.runtime.membership import JoinJob
 
 # A grouped value is one record to a runner (Flink keeps it in memory): 50,000 rows are about 10 MB.
 _VIDEOS_PER_FILE = 50_000
@@ -80,6 +81,7 @@ class WriteVideos(beam.PTransform):
             batches
             | "AssignShards" >> beam.FlatMap(assign_shards, beam.pvalue.AsSingleton(self.plan))
             | "GroupByFile" >> beam.GroupByKey()
+            | JoinJob()
             | "WriteFile" >> beam.Map(_write_file, folder=files.join(self.output, VIDEOS_FOLDER))
             | "Counters" >> CountElements("prepare", _measure)
             | "SumFiles" >> beam.CombineGlobally(FileSummary.of_all)

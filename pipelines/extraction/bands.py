@@ -29,6 +29,7 @@ from features.contracts.documents import BandStatistics
 from features.contracts.folders import MadeBy
 from features.front_end.front_end import FrontEnd
 from features.storage import files
+from pipelines.runtime.membership import JoinJob
 
 # Input of the graph, float32 log-mel [batch, patch frames, mel bands], and its output; or both are
 # embeddings [batch, units], whose units take the place of bands.
@@ -77,6 +78,7 @@ class ComputeBandStatistics(beam.PTransform):
             pipeline
             | "Shards" >> beam.Create(self.job.shards)
             | "Spread" >> beam.Reshuffle()
+            | JoinJob()
             | "Read" >> beam.FlatMap(read_patches, num_per_shard, self.job.front_end)
         )
         num_patches = (

@@ -6,7 +6,7 @@ import itertools
 import time
 from collections.abc import Iterator, Mapping
 
-from features.contracts import folders
+from features.contracts import folders, forgotten
 from features.contracts.documents import (
     Features,
     FeaturesRequest,
@@ -48,6 +48,7 @@ class FeaturesJob:
       started_at: seconds since the epoch.
       num_workers: processes of this machine.
       present_work: cost in the folder's earlier `features.json`, kept if this run decodes nothing.
+      is_removal: whether the job removes videos, so that the earlier `features.json` lies aside.
     """
 
     source: str
@@ -59,6 +60,7 @@ class FeaturesJob:
     started_at: float = 0.0
     num_workers: int = 1
     present_work: Work | None = None
+    is_removal: bool = False
 
 
 def count_shard(sidecar: PatchShard) -> Iterator[tuple[tuple[str, str], int]]:
@@ -195,6 +197,8 @@ def finish(
         work=_total_work(job, totals),
     )
     folders.write_document(output, document)
+    if job.is_removal:
+        forgotten.end_removal(output)
 
 
 def _total_split(

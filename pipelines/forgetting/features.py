@@ -64,6 +64,7 @@ def forget_in_features(
         ),
         num_shards=_num_shards(features),
         present_work=features.work,
+        is_removal=True,
     )
     settings = Settings(
         features.front_end,
@@ -80,7 +81,6 @@ def forget_in_features(
 
     remove = _ForgetVideos(folder, _num_shards(features), settings, num_workers)
     stages.write_features(remove, begin, job, options)
-    forgotten.end_removal(folder)
 
 
 def _num_shards(features: Features) -> NumShards:

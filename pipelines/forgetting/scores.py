@@ -97,11 +97,11 @@ def forget_in_scores(
         clear=functools.partial(forgotten.begin_removal, folder, scores, ids),
         tidy=lambda: shards.remove_partial_files(folder),
     )
-    forgotten.end_removal(folder)
 
 
 def _finish(scores: Scores, account: Account, folder: str) -> None:
     folders.write_document(folder, account.fill(scores))
+    forgotten.end_removal(folder)
 
 
 def _forget(key: ShardKey, folder: str, ids: frozenset[str]) -> ScoreShard:

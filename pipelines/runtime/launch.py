@@ -44,6 +44,8 @@ from pipelines.runtime.failure import Failure
 from pipelines.runtime.finding import Level
 from pipelines.runtime.membership import LeaseOptions
 
+# Begins the names of folders of temporary files within an output.
+_TEMPORARY = "transform_temp-"
 _ERRORS = (InputError, JobFailedError, TooManyRejectsError, FolderTakenError)
 # Runners whose workers end with the command.
 _LOCAL_RUNNERS = ("fnapirunner", "directrunner", "bundlebasedrunner", "prismrunner")
@@ -160,7 +162,7 @@ def temporary_folder(output: str, options: PipelineOptions) -> str:
     """
     if options.view_as(TestOptions).dry_run:
         return tempfile.mkdtemp(prefix="dry-run-")
-    return files.join(output, f"transform_temp-{uuid.uuid4().hex[:12]}")
+    return files.join(output, f"{_TEMPORARY}{uuid.uuid4().hex[:12]}")
 
 
 def run(
@@ -180,7 +182,7 @@ def run(
       output: the folder of the job.
       clear: removes from the folder what this run rebuilds; not called by a dry run.
       tidy: called when the job has succeeded.
-      temp_dir: deleted when the job has ended.
+      temp_dir: deleted when the job has ended, or by the next job if it outlives the command.
 
     Raises:
       InputError, JobFailedError: a stage called `fail`; or the options are not valid, or the folder
@@ -198,6 +200,8 @@ def run(
             folders.check_writable(output)
             with _hold_lease(output, options) as lease:
                 try:
+                    if temp_dir is not None:
+                        files.delete_folders(output, _TEMPORARY)
                     clear()
                     files.delete(files.join(output, Failure.FILE))
                     is_detached = _run_and_wait(_build_pipeline(build, options), options, output)

@@ -3,6 +3,7 @@
 The service takes a job and runs the graph that was staged in the bucket for it.
 """
 
+import csv
 import json
 import re
 import subprocess
@@ -12,7 +13,7 @@ import time
 from collections.abc import Iterator
 from http import server
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,11 +24,12 @@ from apache_beam.runners.dataflow import dataflow_runner
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from google.cloud.dataflow_v1beta3 import FlexResourceSchedulingGoal
 
-from features.contracts import folders
+from evaluation import evaluate
+from features.contracts import folders, leases
 from features.contracts.documents import Features
 from features.errors import InputError, TooManyRejectsError
 from features.storage import files
-from pipelines import extract_features, prepare_dataset
+from pipelines import audit_features, extract_features, forget, prepare_dataset
 from tests import emulator
 from tests.conftest import Corpus
 
@@ -146,8 +148,11 @@ def dataflow(bucket: emulator.Emulator, monkeypatch: pytest.MonkeyPatch) -> Iter
 
 
 def flags(dataflow: Dataflow, *more: str) -> list[str]:
+    return [f"--dataset={ROOT}/dataset", *service(dataflow), *more]
+
+
+def service(dataflow: Dataflow) -> list[str]:
     return [
-        f"--dataset={ROOT}/dataset",
         *dataflow.flags,
         "--no_auth",
         "--project=a-project",
@@ -159,7 +164,6 @@ def flags(dataflow: Dataflow, *more: str) -> list[str]:
         "--flexrs_goal=COST_OPTIMIZED",
         "--max_num_workers=500",
         "--dataflow_service_options=enable_preflight_validation=false",
-        *more,
     ]
 
 
@@ -213,6 +217,71 @@ def test_a_submitted_job_asks_for_what_was_said(
     assert len(json.dumps(job)) < 100_000  # Dataflow refuses 10 MB
     wait_for(lambda: dataflow.states == ["JOB_STATE_DONE"])
     assert folders.read_document(f"{ROOT}/asked", Features)
+
+
+@pytest.mark.parametrize(
+    ("job", "output"),
+    [
+        (prepare_dataset, "prepared"),
+        (audit_features, "expected"),
+        (evaluate, "report"),
+    ],
+)
+def test_workers_renew_the_lease_when_the_command_has_left(
+    job: ModuleType,
+    output: str,
+    expected: dict[str, bytes],
+    dataflow: Dataflow,
+    corpus: Corpus,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "scores.csv").write_text("id,Low,High\na,0.9,0.1\nb,0.2,0.8\nc,0.5,0.4\n")
+    (tmp_path / "labels.csv").write_text("id,labels\na,Low\nb,High\nc,High\n")
+    vocabulary = ["--vocabulary", f"{ROOT}/dataset"]  # nothing for TensorFlow to do
+    own = {
+        prepare_dataset: ["--manifest", str(corpus.manifest), *vocabulary],
+        audit_features: ["--features", f"{ROOT}/{output}"],
+        evaluate: [f"--scores-file={tmp_path}/scores.csv", f"--labels-file={tmp_path}/labels.csv"],
+    }[job]
+    if job is not audit_features:
+        own += ["--output", f"{ROOT}/{output}"]
+    monkeypatch.setattr(leases, "CLUSTER_EXPIRY_SECONDS", 1.0)
+
+    with pytest.raises(SystemExit) as left:
+        job.main([*own, *service(dataflow), "--no-wait"])
+
+    assert left.value.code == 0
+    wait_for(lambda: dataflow.states == ["JOB_STATE_DONE"])
+    # The worker is this process, which lives on.
+    for _ in range(2):
+        before = leases.find_lease(f"{ROOT}/{output}")
+        assert before is not None
+        wait_for(lambda: leases.find_lease(f"{ROOT}/{output}") != before)  # noqa: B023
+    files.delete(f"{ROOT}/{output}/{leases.Lease.FILE}")
+
+
+def test_a_removal_is_whole_without_its_command(
+    bucket: emulator.Emulator,
+    expected: dict[str, bytes],
+    dataflow: Dataflow,
+    corpus: Corpus,
+    tmp_path: Path,
+) -> None:
+    for name, content in bucket.objects("expected/").items():
+        bucket.put(f"forgotten/{name}", content)
+    with corpus.manifest.open() as file:
+        video_id = next(csv.DictReader(file))["id"]
+    (tmp_path / "ids.txt").write_text(video_id)
+    own = ["--ids", f"{tmp_path}/ids.txt", "--features", f"{ROOT}/forgotten"]
+
+    with pytest.raises(SystemExit) as left:
+        forget.main([*own, *service(dataflow), "--no-wait"])
+
+    assert left.value.code == 0
+    wait_for(lambda: dataflow.states == ["JOB_STATE_DONE"])
+    assert folders.read_document(f"{ROOT}/forgotten", Features).rejects["forgotten"] == 1
+    assert "forgetting.json" not in bucket.objects("forgotten/")
 
 
 def wait_for(condition: Any) -> None:

@@ -477,6 +477,8 @@ def test_refused_before_any_work(features: Path, tmp_path: Path) -> None:
         run_audit(tmp_path)
     with pytest.raises(SystemExit):
         run_audit(features, "--fix")
+    with pytest.raises(InputError, match="--repair extracts what the audit finds"):
+        run_audit(features, "--repair", "--no-wait")
     other = json.loads((features / Features.FILE).read_text())
     other["vocabulary"]["fingerprint"] = "another"
     (features / Features.FILE).write_text(json.dumps(other))

@@ -57,6 +57,20 @@ def test_a_dry_run_neither_writes_nor_removes(
     assert "dry run: nothing was started" in capsys.readouterr().out
 
 
+def test_temporary_files_of_killed_jobs_are_deleted(tmp_path: Path) -> None:
+    def build(pipeline: beam.Pipeline) -> None:
+        _ = pipeline | beam.Create([1])
+
+    (tmp_path / "transform_temp-of-another" / "deep").mkdir(parents=True)
+    (tmp_path / "transform_temp-of-another" / "deep" / "file").touch()
+    (tmp_path / "transform").mkdir()
+    own = launch.temporary_folder(str(tmp_path), options())
+
+    launch.run(build, options(), str(tmp_path), clear=lambda: None, temp_dir=own)
+
+    assert [path.name for path in tmp_path.iterdir()] == ["transform"]
+
+
 def test_a_folder_that_cannot_be_written_is_refused_first(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
