@@ -1,4 +1,4 @@
-"""The processes that train together, and the role of this process among them: `TF_CONFIG`."""
+"""The processes that train together, and the role of this process: `TF_CONFIG`, `CLUSTER_SPEC`."""
 
 import dataclasses
 import json
@@ -16,7 +16,13 @@ from features.errors import InputError
 from training.distributed.watchdog import LostPeerError, Watchdog, is_listening, wait_for_address
 
 VARIABLE = "TF_CONFIG"
+# Of Vertex AI, which names pools of machines by their place in the job instead of roles.
+POOLS_VARIABLE = "CLUSTER_SPEC"
 CHIEF, WORKER, PARAMETER_SERVER, EVALUATOR = "chief", "worker", "ps", "evaluator"
+_POOLS = {
+    f"workerpool{place}": role
+    for place, role in enumerate((CHIEF, WORKER, PARAMETER_SERVER, EVALUATOR))
+}
 _EXAMPLE = (
     '{"cluster": {"chief": ["host0:2222"], "worker": ["host1:2222"], "ps": ["host2:2222"]}, '
     '"task": {"type": "worker", "index": 0}}'
@@ -79,24 +85,42 @@ class Cluster:
 
 
 def cluster_of_environment() -> Cluster | None:
-    """The cluster that `TF_CONFIG` describes; None if it is not set.
+    """The cluster that `TF_CONFIG` describes, or else `CLUSTER_SPEC`; None if neither is set.
 
     Raises:
       InputError: the value is not a valid cluster.
     """
-    text = os.environ.get(VARIABLE)
+    name = VARIABLE if os.environ.get(VARIABLE) else POOLS_VARIABLE
+    text = os.environ.get(name)
     if not text:
         return None
     try:
         document = json.loads(text)
-        addresses = {role: tuple(at) for role, at in document["cluster"].items()}
-        cluster = Cluster(addresses, document["task"]["type"], int(document["task"]["index"]))
+        addresses = {_POOLS.get(role, role): tuple(at) for role, at in document["cluster"].items()}
+        role, index = document["task"]["type"], int(document["task"]["index"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{VARIABLE} is {text!r} ({error!r}); expected as {_EXAMPLE}") from error
+        raise InputError(f"{name} is {text!r} ({error!r}); expected as {_EXAMPLE}") from error
+    cluster = _place_chief(Cluster(addresses, _POOLS.get(role, role), index))
     problem = _problem(cluster)
     if problem:
-        raise InputError(f"{VARIABLE} is {text!r}: {problem}; expected as {_EXAMPLE}")
+        raise InputError(f"{name} is {text!r}: {problem}; expected as {_EXAMPLE}")
     return cluster
+
+
+def _place_chief(cluster: Cluster) -> Cluster:
+    """The cluster with the roles of `Cluster`, whatever its platform calls them.
+
+    Platforms may list the evaluator, and a chief where there are no parameter servers: that is the
+    first worker, and the numbers of the others rise.
+    """
+    addresses = {role: at for role, at in cluster.addresses.items() if role != EVALUATOR and at}
+    if PARAMETER_SERVER in addresses or CHIEF not in addresses:
+        return dataclasses.replace(cluster, addresses=addresses)
+    chief, others = addresses[CHIEF], addresses.get(WORKER, ())
+    index = cluster.index + len(chief) if cluster.role == WORKER else cluster.index
+    role = WORKER if cluster.role == CHIEF else cluster.role
+    addresses = {name: at for name, at in addresses.items() if name not in (CHIEF, WORKER)}
+    return Cluster({**addresses, WORKER: chief + others}, role, index)
 
 
 def _problem(cluster: Cluster) -> str | None:

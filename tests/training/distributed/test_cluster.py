@@ -8,7 +8,12 @@ from pathlib import Path
 import pytest
 
 from features.errors import InputError
-from training.distributed.cluster import VARIABLE, cluster_of_environment, require_free_port
+from training.distributed.cluster import (
+    POOLS_VARIABLE,
+    VARIABLE,
+    cluster_of_environment,
+    require_free_port,
+)
 from training.distributed.watchdog import LostPeerError, is_listening, wait_for_address
 from training.train import main
 
@@ -53,6 +58,65 @@ def test_tf_config_that_makes_no_sense_is_refused(
     set_config(monkeypatch, role, index, addresses)
     with pytest.raises(InputError, match=problem):
         cluster_of_environment()
+
+
+# As Vertex AI describes a job of a chief, two workers and an evaluator.
+POOLS = {"workerpool0": ["a-0:2222"], "workerpool1": ["b-0:2222", "b-1:2222"]}
+EVALUATOR_POOL = {"workerpool3": ["d-0:2222"]}
+
+
+@pytest.mark.parametrize(
+    ("pools", "task", "role", "index", "addresses"),
+    [
+        (
+            {**POOLS, "workerpool2": ["c-0:2222"], **EVALUATOR_POOL},
+            ("workerpool2", 0),
+            *("ps", 0),
+            {
+                "chief": ("a-0:2222",),
+                "worker": ("b-0:2222", "b-1:2222"),
+                "ps": ("c-0:2222",),
+            },
+        ),
+        # Without parameter servers the chief is the first worker.
+        (POOLS, ("workerpool0", 0), "worker", 0, {"worker": ("a-0:2222", "b-0:2222", "b-1:2222")}),
+        (POOLS, ("workerpool1", 1), "worker", 2, {"worker": ("a-0:2222", "b-0:2222", "b-1:2222")}),
+        ({"workerpool0": ["a-0:2222"]}, ("workerpool0", 0), "worker", 0, {"worker": ("a-0:2222",)}),
+        (
+            {**POOLS, **EVALUATOR_POOL},
+            ("workerpool3", 0),
+            *("evaluator", 0),
+            {"worker": ("a-0:2222", "b-0:2222", "b-1:2222")},
+        ),
+    ],
+)
+def test_pools_of_vertex_ai_are_roles(
+    pools: dict,
+    task: tuple[str, int],
+    role: str,
+    index: int,
+    addresses: dict,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spec = {
+        "cluster": pools,
+        "environment": "cloud",
+        "task": {"type": task[0], "index": task[1], "trial": ""},
+        "job": "{}",
+    }
+    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.setenv(POOLS_VARIABLE, json.dumps(spec))
+    cluster = cluster_of_environment()
+
+    assert cluster is not None
+    assert (cluster.role, cluster.index) == (role, index)
+    assert cluster.addresses == addresses
+    # With the names of roles in TF_CONFIG, which comes first, the cluster is the same.
+    names = dict(zip(sorted(pools), ("chief", "worker", "ps", "evaluator"), strict=False))
+    names |= {"workerpool3": "evaluator"}
+    set_config(monkeypatch, names[task[0]], task[1], {names[pool]: pools[pool] for pool in pools})
+    monkeypatch.setenv(POOLS_VARIABLE, "not read")
+    assert cluster_of_environment() == cluster
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"cluster": {}}'])
