@@ -32,7 +32,7 @@ Dataflow. Each finding says what to do. The checks leave no files behind.
 _EPILOG = """\
 Give the flags of the Beam runner as for the job, for example
   --runner=FnApiRunner                    this machine (default)
-  --runner=FlinkRunner --flink_master=HOST:8081 --flink_version=1.20
+  --runner=FlinkRunner --flink_master=HOST:8081 --flink_version=1.19
   --runner=DataflowRunner --project=P --region=R --temp_location=gs://B/tmp
 Exit codes: 0 no problem (perhaps warnings), 1 problems, 2 bad input.
 """

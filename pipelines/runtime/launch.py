@@ -55,7 +55,7 @@ _INTERRUPT = re.compile(r"(RuntimeError: )?KeyboardInterrupt( \[while running '.
 _EPILOG = """\
 Flags of the Beam runner follow the command's own, for example
   --runner=FnApiRunner                    this machine (default)
-  --runner=FlinkRunner --flink_master=HOST:8081 --flink_version=1.20
+  --runner=FlinkRunner --flink_master=HOST:8081 --flink_version=1.19
   --runner=DataflowRunner --project=P --region=R --temp_location=gs://B/tmp
 Exit codes: 0 done, 1 the job failed, 2 bad input, 3 too many rejects,
 5 another job has the output folder, 130 interrupted.

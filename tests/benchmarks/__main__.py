@@ -52,6 +52,7 @@ SCRIPTS = {
     "training": (80, 330),
     "metrics": (40, 400),
     "intervals": (40, 200),
+    "nightly": (110, 1800),
 }
 
 

@@ -230,6 +230,7 @@ def test_a_submitted_job_asks_for_what_was_said(
 def test_workers_renew_the_lease_when_the_command_has_left(
     job: ModuleType,
     output: str,
+    bucket: emulator.Emulator,
     expected: dict[str, bytes],
     dataflow: Dataflow,
     corpus: Corpus,
@@ -247,12 +248,15 @@ def test_workers_renew_the_lease_when_the_command_has_left(
     if job is not audit_features:
         own += ["--output", f"{ROOT}/{output}"]
     monkeypatch.setattr(leases, "CLUSTER_EXPIRY_SECONDS", 1.0)
+    bucket.put("prepared/transform_temp-of-another/deep/file", b"left by a killed job")
 
     with pytest.raises(SystemExit) as left:
         job.main([*own, *service(dataflow), "--no-wait"])
 
     assert left.value.code == 0
     wait_for(lambda: dataflow.states == ["JOB_STATE_DONE"])
+    if job is prepare_dataset:
+        assert not [name for name in bucket.objects("prepared/") if "of-another" in name]
     # The worker is this process, which lives on.
     for _ in range(2):
         before = leases.find_lease(f"{ROOT}/{output}")

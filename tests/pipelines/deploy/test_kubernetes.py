@@ -21,7 +21,7 @@ KUBERNETES = "1.31"  # and the latest
 # As org.apache.flink:flink-kubernetes-operator-api:1.10.0 of Maven Central ships it, in
 # META-INF/fabric8; Apache-2.0.
 FLINK_CRD = Path(__file__).with_name("flinkdeployments.flink.apache.org-v1.yml.gz")
-IMAGE, FLINK_IMAGE = "SOUNDTRACK_IMAGE", "flink:1.20"
+IMAGE, FLINK_IMAGE = "SOUNDTRACK_IMAGE", "flink:1.19"
 
 MANIFESTS = {
     f"{path.stem}/{document['kind']}/{document['metadata']['name']}": document
