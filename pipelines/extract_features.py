@@ -67,6 +67,13 @@ def _parser() -> argparse.ArgumentParser:
         default=LogMelParams().patch_frames,
         help="frames of 10 ms in a patch; default: 96; 20 for the baseline of section 4.4",
     )
+    add(
+        "--patch-hop-frames",
+        metavar="N",
+        type=int,
+        help="frames from the start of a patch to that of the next; default: those of a patch, "
+        "without overlap",
+    )
     add("--seed", type=int, default=0, help="seed of the order within training shards; default: 0")
     add_sample_flags(parser)
     add("--keep-partial", action="store_true", help="keep the start of a truncated soundtrack")
@@ -138,10 +145,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _settings(args: argparse.Namespace) -> Settings:
     if args.patch_frames < 1:
         raise InputError(f"--patch-frames: received {args.patch_frames}; give 1 or more")
+    hop_frames = args.patch_hop_frames
+    if hop_frames is not None and not 1 <= hop_frames <= args.patch_frames:
+        raise InputError(
+            f"--patch-hop-frames: received {hop_frames}; give 1 to {args.patch_frames}, the frames "
+            "of a patch"
+        )
     return Settings(
         front_end=FrontEnd(
             resampler=RESAMPLER,
-            log_mel=LogMelParams().with_patch_frames(args.patch_frames),
+            log_mel=LogMelParams().with_patch_frames(args.patch_frames, hop_frames),
             storage=PatchStorage(dtype=args.patch_dtype),
         ),
         seed=args.seed,

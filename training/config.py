@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from features.errors import InputError
 from features.fingerprint import fingerprint
+from features.typed_json import OMIT_DEFAULT, to_plain
 
 Precision = Literal["float32", "bfloat16"]
 Pooling = Literal["average", "generalised_mean", "attention"]  # see `training.models.layers.pooled`
@@ -84,7 +85,15 @@ class ResNet50(_Convolutional):
     pooling: Annotated[Pooling, "how the last maps become one vector"] = "average"
 
 
-ModelConfig = FullyConnected | AlexNet | Vgg | InceptionV3 | ResNet50
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MobileNet(_Convolutional):
+    """MobileNet (Howard et al. 2017), not in the paper."""
+
+    network: Literal["mobilenet"] = dataclasses.field(default="mobilenet", init=False)
+    pooling: Annotated[Pooling, "how the last maps become one vector"] = "average"
+
+
+ModelConfig = FullyConnected | AlexNet | Vgg | InceptionV3 | ResNet50 | MobileNet
 _NETWORKS: Mapping[str, type[ModelConfig]] = {
     network.network: network for network in get_args(ModelConfig)
 }
@@ -98,7 +107,13 @@ class Options:
       InputError: a number is out of its range.
     """
 
+    softmax: Annotated[
+        bool, "one softmax over the labels in place of a sigmoid for each: one label a video"
+    ] = dataclasses.field(default=False, metadata=OMIT_DEFAULT)
     # Augmentation of patches, see `training.input.augmentation`.
+    crop_seconds: Annotated[
+        float, "train on a random stretch of this length of each patch; 0: the whole patch"
+    ] = dataclasses.field(default=0.0, metadata=OMIT_DEFAULT)
     mixup: Annotated[float, "a of Beta(a, a), the distribution of shares in a mixture; 0: off"] = (
         0.0
     )
@@ -135,7 +150,7 @@ class Options:
     def augments(self) -> bool:
         """Whether patches are changed before the network sees them."""
         shifts = self.time_shift_seconds or self.band_shift or self.gain_decibels
-        return bool(self.mixup or shifts or self.masks)
+        return bool(self.crop_seconds or self.mixup or shifts or self.masks)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -178,6 +193,10 @@ class Recipe:
 
     def __post_init__(self) -> None:
         _require_positive(self, but="seed")
+        if self.options.crop_seconds and not hasattr(self.model, "pooling"):
+            raise InputError(
+                f"crop_seconds needs a network that pools over time; received {self.model.network}"
+            )
         for step, factor in self.learning_rate_cuts:
             if not (step > 0 and 0 < factor < math.inf):
                 cut = f"{step}:{factor}"
@@ -188,11 +207,11 @@ class Recipe:
     @property
     def fingerprint(self) -> str:
         """16 hex digits that stand for all fields."""
-        return fingerprint(self)
+        return fingerprint(self.to_json())
 
     def to_json(self) -> dict[str, Any]:
-        """The fields, as a JSON object."""
-        return dataclasses.asdict(self)
+        """The fields, as a JSON object; without options that earlier versions did not have."""
+        return to_plain(self)
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> "Recipe":

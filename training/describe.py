@@ -59,7 +59,7 @@ class Description:
       labels: number of outputs.
       embedding_units: size of the embedding.
       weights: of the network.
-      multiplies: of one patch.
+      multiplies: of one patch, or of the crop that it is trained on.
       paper: None if the paper does not report the cost of this network.
       patches_per_second: in training on this machine; None if not measured.
     """
@@ -82,7 +82,7 @@ def describe(recipe: Recipe, *, speed: bool = False) -> Description:
     labels = recipe.num_labels
     if labels is None:
         raise InputError(f"{recipe.name} is for all labels; give their number: --set num_labels=N")
-    patch_shape = _PATCH_SHAPES.get(recipe.name, LogMelParams().patch_shape)
+    patch_shape = _patch_shape(recipe)
     cost, embedding_units = _cost(recipe.model, labels, patch_shape)
     published = recipes.find_recipe(recipe.name)
     reported = REPORTED.get(recipe.name)
@@ -100,6 +100,14 @@ def describe(recipe: Recipe, *, speed: bool = False) -> Description:
         paper=paper,
         patches_per_second=rate,
     )
+
+
+def _patch_shape(recipe: Recipe) -> tuple[int, ...]:
+    params = LogMelParams()
+    if recipe.options.crop_seconds:
+        frames = round(recipe.options.crop_seconds / params.hop_seconds)
+        return params.with_patch_frames(frames).patch_shape
+    return _PATCH_SHAPES.get(recipe.name, params.patch_shape)
 
 
 @functools.cache

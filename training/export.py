@@ -59,7 +59,12 @@ def export(trained: tf_keras.Model, recipe: Recipe, features: FeatureSet, output
     with tempfile.TemporaryDirectory() as folder:
         for name, content in assets.items():
             Path(folder, name).write_bytes(content)
-        module = ExportedModel(model, features.front_end, [Path(folder, name) for name in assets])
+        module = ExportedModel(
+            model,
+            features.front_end,
+            [Path(folder, name) for name in assets],
+            softmax=recipe.options.softmax,
+        )
         signatures = {name: getattr(module, name) for name in signatures_of(features.front_end)}
         tf.saved_model.save(
             module, path, signatures={"serving_default": module.patches, **signatures}
@@ -75,16 +80,25 @@ def signatures_of(front_end: FrontEnd) -> tuple[str, ...]:
 class ExportedModel(tf.Module):
     """The functions of a SavedModel, with their variables and assets."""
 
-    def __init__(self, model: tf_keras.Model, front_end: FrontEnd, assets: list[Path]):
+    def __init__(
+        self,
+        model: tf_keras.Model,
+        front_end: FrontEnd,
+        assets: list[Path],
+        *,
+        softmax: bool = False,
+    ):
         params = front_end.log_mel
         super().__init__()
         # The variables and not the model, whose description by Keras would need Keras to load.
         self.weights = model.weights
         self.assets = [tf.saved_model.Asset(str(path)) for path in assets]
 
+        scores_of = tf.nn.softmax if softmax else tf.sigmoid
+
         def apply(patches: tf.Tensor) -> dict[str, tf.Tensor]:
             outputs = model(patches, training=False)
-            return {**outputs, SCORES: tf.sigmoid(outputs[LOGITS])}
+            return {**outputs, SCORES: scores_of(outputs[LOGITS])}
 
         def apply_to_waveform(waveform: tf.Tensor) -> dict[str, tf.Tensor]:
             patches = log_mel_patches(waveform, params)

@@ -82,7 +82,9 @@ def _export(job: TrainingJob, trained: TrainedRun, skipped: Sequence[str]) -> Ru
     validation = trained.validation
     validation_set = validation_batches(features, recipe)
     if validation is None and validation_set is not None:
-        validation = validate(inference(model, features.front_end.storage), validation_set)
+        softmax = recipe.options.softmax
+        logits_of = inference(model, features.front_end.storage, softmax=softmax)
+        validation = validate(logits_of, validation_set, softmax=softmax)
     folder = export(model, recipe, features, job.output)
     metrics = _metrics(trained, validation)
     write_cards(folder, recipe, features, trained.steps, metrics)

@@ -58,11 +58,17 @@ class LogMelParams:
         """Frames from the start of one patch to the start of the next."""
         return round(self.patch_hop_seconds / self.hop_seconds)
 
-    def with_patch_frames(self, num_frames: int) -> "LogMelParams":
-        """A copy with patches of `num_frames` frames that follow each other without overlap."""
+    def with_patch_frames(self, num_frames: int, hop_frames: int | None = None) -> "LogMelParams":
+        """A copy with patches of `num_frames` frames.
+
+        Args:
+          num_frames: of a patch.
+          hop_frames: from the start of a patch to that of the next; None for no overlap.
+        """
         # Rounded to the microsecond: 57 x 0.01 is 0.5700000000000001.
         seconds = round(num_frames * self.hop_seconds, 6)
-        return dataclasses.replace(self, patch_seconds=seconds, patch_hop_seconds=seconds)
+        hop_seconds = round((hop_frames or num_frames) * self.hop_seconds, 6)
+        return dataclasses.replace(self, patch_seconds=seconds, patch_hop_seconds=hop_seconds)
 
     @property
     def patch_shape(self) -> tuple[int, int]:

@@ -55,6 +55,7 @@ def extraction_command(
         f"--splits={','.join(features.splits)}",
         f"--patch-dtype={front_end.storage.dtype}",
         f"--patch-frames={front_end.log_mel.patch_frames}",
+        f"--patch-hop-frames={front_end.log_mel.patch_hop_frames}",
         f"--seed={features.seed}",
     ]
     if features.keep_partial:
@@ -113,9 +114,10 @@ def require_same_plans(features: Features, folder: str) -> None:
     )
     if features.network is not None:  # extract_embeddings compares the network itself
         return
+    present = features.front_end.log_mel
     installed = FrontEnd(
         resampler=RESAMPLER,
-        log_mel=LogMelParams().with_patch_frames(features.front_end.log_mel.patch_frames),
+        log_mel=LogMelParams().with_patch_frames(present.patch_frames, present.patch_hop_frames),
         storage=PatchStorage(dtype=features.front_end.storage.dtype),
     )
     folders.require_equal(

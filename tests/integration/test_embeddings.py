@@ -288,6 +288,28 @@ def test_patches_of_twenty_frames(folders: Path, tmp_path: Path) -> None:
         )
 
 
+def test_patches_that_overlap(folders: Path, tmp_path: Path) -> None:
+    """All and a sample of them are pieces of the same spectrogram."""
+    flags = ["--dataset", f"{folders}/dataset", "--patch-frames=40", "--patch-hop-frames=10"]
+    long = read_spectrograms(folders, 96)
+    for name, more, step in (("all", [], 10), ("some", ["--patches-per-video=6"], 0)):
+        output = tmp_path / name / "features"
+        extract_features.main([*flags, *more, "--output", str(output)])
+        starts: dict[str, list[int]] = {}
+        for one in itertools.chain(*read_shards(output).values()):
+            first = round(100 * one.start_seconds)
+            starts.setdefault(one.video_id, []).append(first)
+            expected = long[one.video_id][first : first + 40]
+            patch = np.frombuffer(one.patch, np.uint8).reshape(40, 64)
+            np.testing.assert_array_equal(patch[: len(expected)], expected)
+        assert starts.keys() == long.keys()
+        for own in starts.values():
+            assert set(np.diff(sorted(own))) <= {10} if step else len(own) == 6
+        assert audit_features.main(["--features", str(output)]) == OK
+    with pytest.raises(InputError, match="--patch-hop-frames: received 41; give 1 to 40"):
+        extract_features.main([*flags[:3], "--patch-hop-frames=41", f"--output={tmp_path}/x"])
+
+
 def test_files_become_a_table_and_a_bad_one_costs_only_itself(
     folders: Path, corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

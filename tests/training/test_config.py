@@ -31,8 +31,9 @@ def test_json_and_fingerprint_of_a_recipe_are_those_of_earlier_versions() -> Non
 def test_every_field_is_set_from_the_text_that_describe_shows(name: str) -> None:
     recipe = recipes.find_recipe(name)
     fields = overrides.fields_of(recipe)
-    of_records = {**recipe.to_json(), **recipe.to_json()["model"], **recipe.to_json()["options"]}
-    assert set(fields) == set(of_records) - {"name", "model", "options", "network"}
+    records = (recipe, recipe.model, recipe.options)
+    of_records = {field.name for record in records for field in dataclasses.fields(record)}
+    assert set(fields) == of_records - {"name", "model", "options", "network"}
     for field in fields.values():
         assert field.parse(field.text) == field.value
         assert type(field.parse(field.text)) is type(field.value)
@@ -45,7 +46,7 @@ def test_every_field_is_set_from_the_text_that_describe_shows(name: str) -> None
 
 
 def test_recipes_and_the_papers_runs_have_the_same_names_and_steps() -> None:
-    assert set(recipes.RECIPES) - set(REPORTED) == {"modern"}
+    assert set(recipes.RECIPES) - set(REPORTED) == {"modern", "small"}
     assert {name: reported.steps for name, reported in REPORTED.items()} == {
         name: recipes.find_recipe(name).steps for name in REPORTED
     }
@@ -87,7 +88,7 @@ def test_fields_of_the_network_and_of_the_options_are_set_by_name_alone_or_with_
     assert recipe.options == dataclasses.replace(
         recipes.modern().options, mixup=0.3, masks=2, cosine=True, average_decay=0.0
     )
-    papers = [recipe() for name, recipe in recipes.RECIPES.items() if name != "modern"]
+    papers = [recipe() for name, recipe in recipes.RECIPES.items() if name in REPORTED]
     assert {recipe.options for recipe in papers} == {Options()}
 
 
@@ -143,6 +144,20 @@ def test_values_that_a_field_does_not_take_are_named(assignment: str, message: s
     name, _, text = assignment.partition("=")
     with pytest.raises(InputError, match=message):
         overrides.override(recipes.resnet50(), {name: text})
+
+
+def test_options_that_earlier_versions_did_not_have_are_in_json_where_they_are_on() -> None:
+    recipe = overrides.override(recipes.modern(), {"softmax": "true", "crop_seconds": "1.92"})
+    document = json.loads(json.dumps(recipe.to_json()))
+    assert document["options"]["softmax"] is True
+    assert Recipe.from_json(document) == recipe
+    assert {"softmax", "crop_seconds"}.isdisjoint(recipes.modern().to_json()["options"])
+
+
+@pytest.mark.parametrize("name", ["fully_connected", "alexnet", "vgg"])
+def test_a_network_of_a_fixed_length_is_not_trained_on_crops(name: str) -> None:
+    with pytest.raises(InputError, match=f"a network that pools over time; received {name}"):
+        overrides.override(recipes.find_recipe(name), {"crop_seconds": "0.5"})
 
 
 def test_hidden_layers_are_not_fewer_than_none() -> None:

@@ -31,6 +31,8 @@ def descriptions() -> dict[str, Any]:
         ("inception_v3", 28_039_760, 5_437_980_672, (28e6, 4.7e9), (0.02, 0.16)),
         ("inception_v3_lean_stem", 27_903_168, 4_641_897_216, (28e6, 4.7e9), (0.02, 0.013)),
         ("resnet50", 29_770_816, 1_856_403_456, (30e6, 1.9e9), (0.02, 0.03)),
+        # Howard et al. 2017, table 1, on one channel of 96 x 64.
+        ("small", 6_345_600, 71_792_640, None, None),
         # Tried in the paper, which does not count them.
         ("vgg_reduced_strides", 74_605_120, 4_587_974_656, None, None),
         ("inception_v3_whole_stem", 28_072_736, 5_099_985_024, None, None),
@@ -52,6 +54,13 @@ def test_weights_and_multiplies_are_the_papers(
     assert tuple(described["paper"].values()) == paper
     assert weights == pytest.approx(paper[0], rel=tolerances[0])
     assert multiplies == pytest.approx(paper[1], rel=tolerances[1])
+
+
+def test_the_small_network_has_the_size_of_yamnet(descriptions: dict[str, Any]) -> None:
+    """For its 521 labels, as published with it: 3.7M weights and 69.2M multiplies."""
+    head = 1_024 * (3_087 - 521)
+    assert descriptions["small"]["weights"] - head == pytest.approx(3.7e6, rel=0.01)
+    assert descriptions["small"]["multiplies"] - head == pytest.approx(69.2e6, rel=0.001)
 
 
 def test_labels_and_bottleneck_change_the_head_alone(descriptions: dict[str, Any]) -> None:

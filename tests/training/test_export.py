@@ -22,6 +22,7 @@ from training import convert, overrides, recipes
 from training.export import export
 from training.export import log_mel_patches as log_mel_patches_in_graph
 from training.input.batches import open_features
+from training.loops.step import fresh_model, require_fit
 from training.models.build import build_model
 
 NETWORKS = ("fully_connected", "alexnet", "vgg", "inception_v3", "resnet50")
@@ -102,6 +103,31 @@ def test_every_network_has_its_outputs_for_patches_and_waveforms(
     assert set(framed) == {"scores", "start_seconds"}
     np.testing.assert_allclose(framed["scores"], outputs["scores"], atol=1e-4)
     np.testing.assert_allclose(framed["start_seconds"], [0, 0.96, 1.92], rtol=1e-6)
+
+
+def test_what_was_trained_on_crops_with_a_softmax_is_exported_for_whole_patches(
+    features_folder: Path, tmp_path: Path, waveform: np.ndarray
+) -> None:
+    features = open_features(str(features_folder), num_labels=None, normalise=True)
+    settings = {"width": "0.05", "softmax": "true", "crop_seconds": "0.48"}
+    recipe = overrides.override(recipes.small(), settings)
+    model = fresh_model(recipe, features)
+    export(model, recipe, features, str(tmp_path))
+    patches = log_mel_patches(waveform, LogMelParams())
+
+    loaded = tf.saved_model.load(str(tmp_path / "export"))
+    outputs = loaded.signatures["patches"](patches=tf.constant(patches))
+
+    assert model(patches[:, :48])["logits"].shape == (3, 6)
+    np.testing.assert_allclose(outputs["logits"], model(patches)["logits"], atol=1e-4)
+    exponentials = np.exp(outputs["logits"])
+    expected = exponentials / exponentials.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(outputs["scores"], expected, rtol=1e-5)
+    long = overrides.override(recipe, {"crop_seconds": "0.97"})
+    with pytest.raises(
+        InputError, match=r"crop_seconds is 0\.97, and the patches of .* have 0\.96"
+    ):
+        require_fit(long, features)
 
 
 def test_log_mel_in_the_graph_is_the_front_end(waveform: np.ndarray) -> None:

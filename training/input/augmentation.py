@@ -1,4 +1,4 @@
-"""Augmentation of patches: shifts, gain, mixup, masks.
+"""Augmentation of patches: crops, shifts, gain, mixup, masks.
 
 Random draws are made in the input pipeline, a vector for each patch, from the seed of the run and
 the place of the patch in the stream. The step computes the rest from the draws. So augmentation
@@ -12,9 +12,9 @@ import tensorflow as tf
 from features.front_end.params import LogMelParams
 from training.config import Options
 
-# Draws of a patch: share in its mixture, shift in time, shift in bands, gain; then, for each pair
-# of masks, width and place of the time mask and of the band mask.
-_SHARE, _TIME, _BANDS, _GAIN, _MASKS = range(5)
+# Draws of a patch: share in its mixture, place of the crop, shift in time, shift in bands, gain;
+# then, for each pair of masks, width and place of the time mask and of the band mask.
+_SHARE, _CROP, _TIME, _BANDS, _GAIN, _MASKS = range(6)
 _OF_MASKS = 4
 
 
@@ -69,6 +69,9 @@ def augment(
     """
     label_shares = None
     either_way = 2 * draws - 1
+    if options.crop_seconds:
+        frames = round(options.crop_seconds / params.hop_seconds)
+        patches = cropped(patches, draws[:, _CROP], frames)
     if options.time_shift_seconds:
         frames = round(options.time_shift_seconds / params.hop_seconds)
         patches = shifted(patches, tf.cast(tf.round(either_way[:, _TIME] * frames), tf.int32))
@@ -84,11 +87,27 @@ def augment(
         first = _MASKS + _OF_MASKS * mask
         of_time, of_bands = draws[:, first : first + 2], draws[:, first + 2 : first + 4]
         frames = stretch(
-            of_time, round(options.time_mask_seconds / params.hop_seconds), params.patch_frames
+            of_time, round(options.time_mask_seconds / params.hop_seconds), patches.shape[1]
         )
         bands = stretch(of_bands, options.mask_bands, params.num_mel_bands)
         patches = tf.where(frames[:, :, None] | bands[:, None, :], blank, patches)
     return Examples(patches, label_ids, label_shares)
+
+
+def cropped(patches: tf.Tensor, draws: tf.Tensor, frames: int) -> tf.Tensor:
+    """Take a stretch of each patch; all places are equally likely.
+
+    Args:
+      patches: [batch, frames of a patch, bands].
+      draws: float32 [batch] in [0, 1), for the places.
+      frames: of a stretch.
+
+    Returns:
+      [batch, frames, bands].
+    """
+    num_places = patches.shape[1] - frames + 1
+    first = tf.cast(tf.floor(draws * num_places), tf.int32)
+    return tf.gather(patches, first[:, None] + tf.range(frames), batch_dims=1)
 
 
 def shifted(patches: tf.Tensor, frames: tf.Tensor) -> tf.Tensor:

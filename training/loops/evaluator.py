@@ -22,14 +22,22 @@ _POLL_SECONDS = 10.0
 class Validator:
     """Validates a network, draws the curves of its metrics, and keeps the best weights."""
 
-    def __init__(self, model: tf_keras.Model, features: FeatureSet, output: str, curves: Curves):
-        self._logits_of = inference(model, features.front_end.storage)
+    def __init__(
+        self,
+        model: tf_keras.Model,
+        recipe: Recipe,
+        features: FeatureSet,
+        output: str,
+        curves: Curves,
+    ):
+        self._softmax = recipe.options.softmax
+        self._logits_of = inference(model, features.front_end.storage, softmax=self._softmax)
         self._best = BestCheckpoint(output, model)
         self._curves = curves
 
     def validate(self, step: int, validation_set: tf.data.Dataset) -> ValidationMetrics:
         """Validate the present weights, those of a step."""
-        metrics = validate(self._logits_of, validation_set)
+        metrics = validate(self._logits_of, validation_set, softmax=self._softmax)
         self._curves.write_validation(step, metrics)
         self._best.offer(step, metrics)
         return metrics
@@ -47,7 +55,7 @@ def validate_checkpoints(
     if validation_set is None:
         return
     model = fresh_model(recipe, features)
-    validator = Validator(model, features, output, Curves(output))
+    validator = Validator(model, recipe, features, output, Curves(output))
     seconds = 60 * recipe.checkpoint_minutes + wait_seconds
     seen_at = time.monotonic()
 

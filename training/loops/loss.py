@@ -1,4 +1,4 @@
-"""The loss: cross-entropy of a sigmoid for every label (section 3.1)."""
+"""The loss: cross-entropy of a sigmoid for every label (section 3.1), or of one softmax."""
 
 import tensorflow as tf
 
@@ -23,10 +23,35 @@ def sigmoid_cross_entropy(
       float32 scalar.
     """
     logits = tf.cast(logits, tf.float32)
-    is_label = label_ids != NO_LABEL  # [batch, most labels]
-    true_logits = tf.gather(logits, tf.where(is_label, label_ids, 0), batch_dims=1)
-    true_logits = tf.where(is_label, true_logits, 0.0)
-    if label_shares is not None:
-        true_logits *= label_shares
+    true_logits = _of_labels(logits, label_ids, label_shares)
     total = tf.reduce_sum(tf.nn.softplus(logits)) - tf.reduce_sum(true_logits)
     return total / tf.cast(tf.size(logits), tf.float32)
+
+
+def softmax_cross_entropy(
+    logits: tf.Tensor, label_ids: tf.Tensor, label_shares: tf.Tensor | None = None
+) -> tf.Tensor:
+    """Mean cross-entropy over patches, for labels of which each patch has one.
+
+    A patch of several labels counts once for each of them, and a patch without a label adds 0.
+
+    Args:
+      logits: [batch, labels].
+      label_ids: as of `sigmoid_cross_entropy`.
+      label_shares: likewise.
+
+    Returns:
+      float32 scalar.
+    """
+    scores = tf.nn.log_softmax(tf.cast(logits, tf.float32))
+    return -tf.reduce_mean(tf.reduce_sum(_of_labels(scores, label_ids, label_shares), axis=1))
+
+
+def _of_labels(
+    values: tf.Tensor, label_ids: tf.Tensor, label_shares: tf.Tensor | None
+) -> tf.Tensor:
+    """The values [batch, labels] of the true labels, times their shares; 0 in the padding."""
+    is_label = label_ids != NO_LABEL  # [batch, most labels]
+    of_labels = tf.gather(values, tf.where(is_label, label_ids, 0), batch_dims=1)
+    of_labels = tf.where(is_label, of_labels, 0.0)
+    return of_labels if label_shares is None else of_labels * label_shares

@@ -14,7 +14,7 @@ from training.config import Options, Recipe
 from training.distributed.watchdog import LostPeerError
 from training.input.augmentation import Examples, augment
 from training.input.batches import Batch, FeatureSet, decode_patches
-from training.loops.loss import sigmoid_cross_entropy
+from training.loops.loss import sigmoid_cross_entropy, softmax_cross_entropy
 from training.models.build import build_model
 from training.models.layers import move_statistics
 
@@ -41,10 +41,15 @@ def fresh_model(recipe: Recipe, features: FeatureSet) -> tf_keras.Model:
     return build_model(
         recipe.model,
         num_labels=len(features.vocabulary),
-        patch_shape=features.front_end.patch_shape,
+        patch_shape=_input_shape(recipe, features.front_end.patch_shape),
         precision=recipe.precision,
         band_statistics=features.band_statistics,
     )
+
+
+def _input_shape(recipe: Recipe, patch_shape: tuple[int, ...]) -> tuple[int | None, ...]:
+    """The shape of the input; of any number of frames if training crops patches."""
+    return (None, *patch_shape[1:]) if recipe.options.crop_seconds else patch_shape
 
 
 def average_model(recipe: Recipe, features: FeatureSet) -> tf_keras.Model | None:
@@ -66,6 +71,13 @@ def require_fit(recipe: Recipe, features: FeatureSet) -> None:
         raise InputError(
             f"{features.folder} holds embeddings, which cannot be augmented as patches are; set "
             "the options of the recipe that augment to 0 (docs/training.md)"
+        )
+    crop = recipe.options.crop_seconds
+    if crop > features.front_end.patch_seconds:
+        raise InputError(
+            f"crop_seconds is {crop:g}, and the patches of {features.folder} have "
+            f"{features.front_end.patch_seconds:g} s; set less, or extract longer patches "
+            "with --patch-frames"
         )
     if shape == LogMelParams().patch_shape:
         return  # which every network takes; building one may take seconds
@@ -90,6 +102,7 @@ def replica_step(
     the mean loss of the whole batch. If the loss, an activation or a gradient is not finite, the
     step fails before it changes the weights, so that they can still be saved.
     """
+    loss_of = softmax_cross_entropy if options.softmax else sigmoid_cross_entropy
 
     def step(batch: Batch) -> tf.Tensor:
         num_parts = tf.distribute.get_replica_context().num_replicas_in_sync
@@ -99,7 +112,7 @@ def replica_step(
             examples = augment(patches, batch.label_ids, batch.draws, options, front_end.log_mel)
         with tf.GradientTape() as tape:
             outputs = model(examples.patches, training=True)
-            loss = sigmoid_cross_entropy(outputs[LOGITS], examples.label_ids, examples.label_shares)
+            loss = loss_of(outputs[LOGITS], examples.label_ids, examples.label_shares)
             part_of_loss = loss / num_parts
         # bfloat16 has the exponents of float32: gradients do not underflow, and need no loss scale.
         weights = model.trainable_variables

@@ -69,7 +69,7 @@ def train(
         saves_on_damage=num_workers == 1,
     )
     validation_set = validation_batches(features, recipe) if num_workers == 1 else None
-    validator = Validator(average or model, features, output, recorder.curves)
+    validator = Validator(average or model, recipe, features, output, recorder.curves)
     validation = None
     on_any_worker = any_worker(strategy)
     with recorder:

@@ -14,7 +14,7 @@ from features import ranking
 from features.contracts.export import LOGITS
 from features.front_end.front_end import PatchStorage
 from training.input.batches import decode_patches
-from training.loops.loss import NO_LABEL, sigmoid_cross_entropy
+from training.loops.loss import NO_LABEL, sigmoid_cross_entropy, softmax_cross_entropy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,30 +37,32 @@ class ValidationMetrics:
 
 
 def inference(
-    model: tf_keras.Model, patch_storage: PatchStorage
+    model: tf_keras.Model, patch_storage: PatchStorage, *, softmax: bool = False
 ) -> Callable[[tf.Tensor], tf.Tensor]:
-    """The model as a graph from stored patches to logits."""
+    """The model as a graph from stored patches to logits; with a softmax, to its logarithm.
+
+    So the outputs of different patches rank as their scores do, and do not saturate.
+    """
 
     @tf.function(reduce_retracing=True)
     def logits_of(patches: tf.Tensor) -> tf.Tensor:
-        return model(decode_patches(patches, patch_storage), training=False)[LOGITS]
+        logits = model(decode_patches(patches, patch_storage), training=False)[LOGITS]
+        return tf.nn.log_softmax(logits) if softmax else logits
 
     return logits_of
 
 
 def validate(
-    logits_of: Callable[[tf.Tensor], tf.Tensor], batches: tf.data.Dataset
+    logits_of: Callable[[tf.Tensor], tf.Tensor], batches: tf.data.Dataset, *, softmax: bool = False
 ) -> ValidationMetrics:
-    """Apply a model to `Batch`es and measure the logits.
-
-    The sigmoid is monotone, so logits rank as scores do; unlike scores they do not saturate.
-    """
+    """Apply a model, made by `inference`, to `Batch`es and measure the logits."""
+    loss_of = softmax_cross_entropy if softmax else sigmoid_cross_entropy
     logits, label_ids, losses = [], [], []
     for batch in batches:
         of_batch = logits_of(batch.patches)
         logits.append(of_batch.numpy())
         label_ids.append(batch.label_ids.numpy())
-        losses.append(float(sigmoid_cross_entropy(of_batch, batch.label_ids)))
+        losses.append(float(loss_of(of_batch, batch.label_ids)))
     loss = float(np.average(losses, weights=[len(ids) for ids in label_ids]))
     width = max(ids.shape[1] for ids in label_ids)
     padded = [

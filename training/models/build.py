@@ -12,6 +12,7 @@ from training.config import (
     AlexNet,
     FullyConnected,
     InceptionV3,
+    MobileNet,
     ModelConfig,
     Precision,
     ResNet50,
@@ -22,6 +23,7 @@ from training.models.alexnet import alexnet
 from training.models.fully_connected import fully_connected
 from training.models.inception_v3 import inception_v3
 from training.models.layers import dense_relu, embedding_and_logits
+from training.models.mobilenet import mobilenet
 from training.models.resnet import resnet50
 from training.models.vgg import vgg
 
@@ -30,7 +32,7 @@ def build_model(
     config: ModelConfig,
     *,
     num_labels: int,
-    patch_shape: tuple[int, ...],
+    patch_shape: tuple[int | None, ...],
     precision: Precision,
     band_statistics: BandStatistics | None = None,
 ) -> tf_keras.Model:
@@ -39,7 +41,8 @@ def build_model(
     Args:
       config: which network.
       num_labels: outputs.
-      patch_shape: frames and mel bands; or units, for a fully connected network on embeddings.
+      patch_shape: frames and mel bands; or units, for a fully connected network on embeddings. A
+        network that pools over time also takes any number of frames, None.
       precision: of the activations; weights and outputs are float32.
       band_statistics: for normalised input; None for input as it is.
 
@@ -63,6 +66,8 @@ def build_model(
                 embedding = inception_v3(config, x)
             case ResNet50():
                 embedding = resnet50(config, x)
+            case MobileNet():
+                embedding = mobilenet(config, x)
         if config.bottleneck_units is not None:
             embedding = dense_relu(embedding, config.bottleneck_units)
         outputs = embedding_and_logits(embedding, num_labels)

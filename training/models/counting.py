@@ -24,8 +24,14 @@ def cost_of(model: tf_keras.Model) -> Cost:
     """Count the weights of the kernels, and a multiply of each for every output position."""
     weights = multiplies = 0
     for layer in model.layers:
-        if isinstance(layer, layers.Conv2D | layers.Dense):
-            positions = math.prod(layer.output_shape[1:-1])
-            weights += math.prod(layer.kernel.shape)
-            multiplies += math.prod(layer.kernel.shape) * positions
+        match layer:
+            case layers.DepthwiseConv2D():
+                kernel = layer.depthwise_kernel
+            case layers.Conv2D() | layers.Dense():
+                kernel = layer.kernel
+            case _:
+                continue
+        num_weights = math.prod(kernel.shape)
+        weights += num_weights
+        multiplies += num_weights * math.prod(layer.output_shape[1:-1])
     return Cost(weights, multiplies)

@@ -24,7 +24,8 @@ def scaled(channels: int, width: float) -> int:
 
 def as_image(patches: tf.Tensor) -> tf.Tensor:
     """Reshape patches [batch, frames, bands] to images of one channel [batch, frames, bands, 1]."""
-    return layers.Reshape((*patches.shape[1:], 1))(patches)
+    frames, bands = patches.shape[1:]
+    return layers.Reshape((-1 if frames is None else frames, bands, 1))(patches)
 
 
 def conv_batch_norm(
@@ -61,6 +62,23 @@ def conv_batch_norm(
     )(inputs)
     x = BatchNormalization(momentum=momentum)(x)
     return layers.ReLU()(x) if relu else x
+
+
+def depthwise_batch_norm(inputs: tf.Tensor, *, strides: int = 1, momentum: float) -> tf.Tensor:
+    """A 3 x 3 convolution of each channel by itself, batch normalization and a ReLU.
+
+    Args:
+      inputs: [batch, frames, bands, channels].
+      strides: in both directions.
+      momentum: share of the old moving statistics that a step keeps.
+
+    Returns:
+      [batch, frames, bands, channels], with fewer frames and bands by strides.
+    """
+    x = layers.DepthwiseConv2D(
+        3, strides, padding="same", use_bias=False, depthwise_initializer="he_normal"
+    )(inputs)
+    return layers.ReLU()(BatchNormalization(momentum=momentum)(x))
 
 
 class BatchNormalization(layers.BatchNormalization):
@@ -174,8 +192,8 @@ def dense_relu(inputs: tf.Tensor, units: int) -> tf.Tensor:
 def embedding_and_logits(embedding: tf.Tensor, num_labels: int) -> dict[str, tf.Tensor]:
     """The two outputs of every network.
 
-    The sigmoid (section 3.1) is part of the loss, where it is numerically stable, and of the
-    export. Both outputs are float32, whatever the precision of the layers below.
+    The sigmoid (section 3.1), or the softmax, is part of the loss, where it is numerically stable,
+    and of the export. Both outputs are float32, whatever the precision of the layers below.
 
     Args:
       embedding: [batch, units], the last hidden layer.

@@ -30,6 +30,14 @@ def test_frames_are_derived_from_seconds_at_any_sample_rate() -> None:
     assert params.patch_hop_frames == 48
 
 
+def test_patches_of_other_frames_overlap_only_on_request() -> None:
+    params = VGGISH.with_patch_frames(240, 48)
+    assert (params.patch_frames, params.patch_hop_frames) == (240, 48)
+    assert params.num_patches(80_001) == 6  # of 498 frames
+    assert VGGISH.with_patch_frames(57).patch_hop_frames == 57
+    assert VGGISH.with_patch_frames(96) == VGGISH.with_patch_frames(96, 96) == VGGISH
+
+
 def test_a_window_that_is_a_power_of_two_is_not_padded() -> None:
     assert LogMelParams(window_seconds=0.032).fft_length == 512
 

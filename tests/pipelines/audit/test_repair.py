@@ -37,6 +37,7 @@ def test_the_command_has_the_flags_of_the_extraction(features: Features) -> None
     assert tuple(args.subset) == features.only_subset == ("train=12",)
     assert args.patch_dtype == features.front_end.storage.dtype
     assert args.patch_frames == features.front_end.log_mel.patch_frames
+    assert args.patch_hop_frames == features.front_end.log_mel.patch_hop_frames
     assert args.patches_per_video == features.patches_per_video == 6
     assert (args.keep_partial, args.seed) == (True, 7)
     assert args.timeout_seconds == 900

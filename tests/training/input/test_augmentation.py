@@ -9,6 +9,7 @@ from training.config import Options
 from training.input.augmentation import (
     amplified,
     augment,
+    cropped,
     draw,
     mixed,
     shifted,
@@ -62,6 +63,27 @@ def test_parts_of_a_batch_are_augmented_as_the_whole() -> None:
         # Vectors of another length round otherwise.
         np.testing.assert_allclose(undivided, tf.concat(pieces, axis=0), atol=1e-5)
     assert not np.allclose(whole.patches, patches)
+
+
+def test_a_crop_is_a_stretch_from_any_place_of_the_patch() -> None:
+    frames = np.arange(9, dtype=np.float32)
+    patches = np.tile(frames[:, None], (6_000, 1, 2))
+    draws = drawn(Options(crop_seconds=0.07), 6_000)[:, 1]
+
+    found = np.asarray(cropped(tf.constant(patches), tf.constant(draws), 7))
+
+    assert found.shape == (6_000, 7, 2)
+    first = found[:, 0, 0]
+    np.testing.assert_array_equal(found, first[:, None, None] + frames[:7, None] * np.ones(2))
+    # Three places, each with a third; the standard deviation of a count is 36.5.
+    counts = np.bincount(first.astype(int))
+    assert len(counts) == 3
+    np.testing.assert_allclose(counts, 2_000, atol=4 * 36.5)
+    whole = Options(crop_seconds=0.07, masks=1, time_mask_seconds=1.0)
+    shorter = augment(
+        tf.zeros([8, 9, 64]), tf.zeros([8, 1], tf.int32), drawn(whole, 8), whole, PARAMS
+    )
+    assert shorter.patches.shape == (8, 7, 64)  # masks fit into the crop
 
 
 def test_a_shift_rolls_each_patch_by_its_own_frames() -> None:

@@ -1,11 +1,14 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras
 from sklearn.metrics import average_precision_score, log_loss
 
+from features.contracts.export import LOGITS
+from features.front_end.front_end import PatchStorage
 from training.input.batches import Batch
 from training.loops.loss import NO_LABEL
-from training.loops.validation import measure, validate
+from training.loops.validation import inference, measure, validate
 
 NUM_PATCHES, NUM_LABELS = 300, 12
 
@@ -47,6 +50,24 @@ def test_accuracy_is_over_labelled_patches() -> None:
 def test_nothing_to_measure_is_nan() -> None:
     metrics = measure(np.zeros((2, 3)), np.full((2, 0), NO_LABEL), loss=0.0)
     assert np.isnan([metrics.accuracy, metrics.mean_average_precision]).all()
+
+
+def test_a_softmax_ranks_by_its_scores_and_has_its_loss() -> None:
+    """By logits, which rank the patches of a class otherwise, the mAP would not be 1."""
+    logits = np.array([[1.0, 0.0], [5.0, 9.0]], np.float32)
+    batch = Batch(logits, np.array([[0], [1]]), np.full(2, b"video"), np.zeros([2, 0], np.float32))
+    batches = tf.data.Dataset.from_tensors(batch)
+    inputs = tf_keras.Input(2)
+    model = tf_keras.Model(inputs, {LOGITS: tf_keras.layers.Activation("linear")(inputs)})
+    storage = PatchStorage(dtype="float16")
+
+    metrics = validate(inference(model, storage, softmax=True), batches, softmax=True)
+
+    assert (metrics.mean_average_precision, metrics.accuracy) == (1.0, 1.0)
+    expected = np.mean([np.log1p(np.exp(-1.0)), np.log1p(np.exp(-4.0))])
+    assert metrics.loss == pytest.approx(expected, rel=1e-6)
+    by_logits = validate(inference(model, storage), batches)
+    assert by_logits.mean_average_precision == pytest.approx(0.75)
 
 
 def test_loss_of_batches_of_other_sizes_equals_scikit_learn() -> None:

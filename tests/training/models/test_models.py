@@ -14,7 +14,7 @@ from training.models.build import build_model
 from training.models.layers import BatchNormalization, move_statistics, pooled
 
 PATCH_SHAPE = (96, 64)
-NETWORKS = ("fully_connected", "alexnet", "vgg", "inception_v3", "resnet50")
+NETWORKS = ("fully_connected", "alexnet", "vgg", "inception_v3", "resnet50", "small")
 
 
 def network(name: str, *fields: str) -> ModelConfig:
@@ -65,6 +65,13 @@ def published_shapes(name: str) -> tuple[tuple[int, ...], ...]:
             [(3, 3, 1, 64), (3 * 4 * 512, 4096)],
         ),
         ("inception_v3_whole_stem", "InceptionV3", [(3, 3, 3, 32)], [(3, 3, 1, 32)]),
+        # Published with a convolution for the outputs.
+        (
+            "small",
+            "MobileNet",
+            [(3, 3, 3, 32), (1, 1, 1024, 5)],
+            [(3, 3, 1, 32), (1024, 5)],
+        ),
     ],
 )
 def test_all_other_layers_are_those_of_the_published_network(
@@ -91,6 +98,7 @@ def test_alexnet_has_the_published_convolutions() -> None:
         ("resnet50", tf_keras.layers.GlobalAveragePooling2D, -1, (6, 4, 2048)),
         ("inception_v3", tf_keras.layers.GlobalAveragePooling2D, -1, (10, 6, 2048)),
         ("inception_v3_whole_stem", tf_keras.layers.GlobalAveragePooling2D, -1, (10, 6, 2048)),
+        ("small", tf_keras.layers.GlobalAveragePooling2D, -1, (3, 2, 1024)),
         ("alexnet", tf_keras.layers.MaxPooling2D, 0, (43, 54, 96)),
         ("vgg", tf_keras.layers.Flatten, -1, (3, 2, 512)),
         ("vgg_reduced_strides", tf_keras.layers.MaxPooling2D, 1, (48, 64, 128)),
@@ -223,6 +231,17 @@ def test_pooling_is_a_field_of_the_network(name: str) -> None:
         plain = build(network(name, "width=0.0625"))
         assert model.count_params() - plain.count_params() == more
         assert model.output["embedding"].shape == plain.output["embedding"].shape
+
+
+@pytest.mark.parametrize("pooling", ["average", "generalised_mean", "attention"])
+def test_a_network_that_pools_takes_any_number_of_frames(pooling: str) -> None:
+    config = network("small", "width=0.05", f"pooling={pooling}")
+    free = build_model(config, num_labels=3, patch_shape=(None, 64), precision="float32")
+    fixed = build_model(config, num_labels=3, patch_shape=(130, 64), precision="float32")
+    fixed.set_weights(free.get_weights())
+    patches = np.random.default_rng(2).normal(size=(2, 130, 64)).astype(np.float32)
+    np.testing.assert_allclose(free(patches)["logits"], fixed(patches)["logits"], rtol=1e-5)
+    assert free(patches[:, :48])["logits"].shape == (2, 3)
 
 
 def test_no_hidden_layers_make_a_linear_classifier() -> None:
