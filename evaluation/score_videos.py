@@ -43,7 +43,7 @@ from features.contracts.videos import VIDEO_FILES
 from features.errors import OK, InputError, run_command
 from features.front_end.front_end import FrontEnd
 from features.storage import files
-from pipelines.runtime import accelerator, launch, process_pool
+from pipelines.runtime import accelerator, launch, process_pool, web_access
 from pipelines.runtime.counters import CountElements
 from pipelines.runtime.model import add_precision_flag, choose_runtime
 from pipelines.runtime.network import choose_network
@@ -102,6 +102,7 @@ def _parser() -> argparse.ArgumentParser:
         "default: 900",
     )
     add_precision_flag(parser)
+    web_access.add_flags(parser)
     process_pool.add_flag(
         parser, "1, in which the network uses all cores; more workers decode --from-media faster"
     )

@@ -8,6 +8,7 @@
     |   |-- FolderTakenError     another job has the folder
     |   |-- training.distributed.watchdog.LostPeerError  another process has ended
     |   `-- training.loops.recorder.InterruptedRunError  a person stopped it
+    |-- StoreRefusalError(PermissionError)  a store refuses this process
     `-- features.sound.outcome.AudioError    a soundtrack cannot be used
 
 Any other exception that leaves a command is a bug and keeps its traceback.
@@ -54,11 +55,21 @@ class FolderTakenError(JobFailedError):
     exit_code = FOLDER_TAKEN
 
 
+class StoreRefusalError(PermissionError):
+    """A store refuses this process, whatever the file: its credentials, its region.
+
+    It says nothing about the file: a medium is not rejected for it, but the job fails, so that
+    nothing is lost when it is run again with what the message asks for.
+    """
+
+    exit_code = FAILED
+
+
 def run_command(main: Callable[[Sequence[str] | None], int]) -> NoReturn:
     """Run `main()`, print the errors above as one message, and exit with the code."""
     try:
         code = main(None)
-    except (InputError, JobFailedError) as error:
+    except (InputError, JobFailedError, StoreRefusalError) as error:
         print(f"error: {error}", file=sys.stderr)
         code = error.exit_code
     except KeyboardInterrupt:

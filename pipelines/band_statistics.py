@@ -16,6 +16,7 @@ from features.errors import OK, InputError, run_command
 from features.storage import files
 from pipelines.extraction import bands
 from pipelines.runtime import launch
+from pipelines.runtime.transform_graph import delete_graph
 
 # The sample is drawn from this number of shards at most.
 _NUM_SHARDS = 256
@@ -64,8 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def clear() -> None:
         files.delete(files.join(folder, BandStatistics.FILE))
-        for part in ("transform_fn", "transformed_metadata"):
-            files.delete_folder(files.join(job.transform_dir, part))
+        delete_graph(job.transform_dir)
 
     def build(pipeline: beam.Pipeline) -> None:
         _ = pipeline | bands.ComputeBandStatistics(job)

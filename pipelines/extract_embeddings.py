@@ -24,7 +24,7 @@ from pipelines.extraction.flags import add_sample_flags, choose_sampled_splits
 from pipelines.extraction.patches import Mode, Settings
 from pipelines.extraction.plans import begin, compare_decoders, compare_plans, plan_of, request_of
 from pipelines.extraction.totals import FeaturesJob
-from pipelines.runtime import accelerator, launch, network_flags, process_pool
+from pipelines.runtime import accelerator, launch, network_flags, process_pool, web_access
 from pipelines.runtime.model import (
     ExportedModel,
     add_precision_flag,
@@ -80,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
         help="stop with exit code 3 if a larger share of the videos is rejected; default: 1",
     )
     add("--force", action="store_true", help="with --from-media: rebuild every shard")
+    web_access.add_flags(parser)
     process_pool.add_flag(parser)
     return parser
 

@@ -20,7 +20,7 @@ from pipelines.extraction.flags import add_sample_flags, choose_sampled_splits, 
 from pipelines.extraction.patches import Mode, Settings
 from pipelines.extraction.plans import begin, compare_decoders, compare_plans, plan_of, request_of
 from pipelines.extraction.totals import FeaturesJob
-from pipelines.runtime import launch, process_pool
+from pipelines.runtime import launch, process_pool, web_access
 
 # Split -> group -> number of shards.
 _NumShards = Mapping[str, Mapping[str, int]]
@@ -101,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="rebuild every shard, and reuse nothing of the output folder",
     )
+    web_access.add_flags(parser)
     process_pool.add_flag(parser)
     return parser
 

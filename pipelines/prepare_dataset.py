@@ -20,6 +20,7 @@ from pipelines.dataset.manifest_format import ManifestFormat
 from pipelines.dataset.subset_request import SubsetRequest
 from pipelines.dataset.vocabulary import LabelRequest
 from pipelines.runtime import launch, rejects
+from pipelines.runtime.transform_graph import delete_graph
 
 _DESCRIPTION = """\
 Turn a manifest of labelled videos into a data set: label vocabulary with counts
@@ -262,8 +263,7 @@ def _clear(output: str) -> None:
     files.delete(files.join(output, folders.DATASET))
     files.delete_files(files.list_files(output, VIDEO_FILES))
     rejects.remove_rejects(output)
-    for part in ("transform_fn", "transformed_metadata"):
-        files.delete_folder(files.join(output, stages.TRANSFORM, part))
+    delete_graph(files.join(output, stages.TRANSFORM))
 
 
 if __name__ == "__main__":

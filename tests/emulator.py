@@ -26,7 +26,7 @@ from gcp_storage_emulator.handlers import objects
 from gcp_storage_emulator.handlers.buckets import create_bucket
 from gcp_storage_emulator.storage import Storage
 
-from features.storage import object_store
+from features.storage import google_objects
 from pipelines.runtime import decoder
 
 BUCKET = "bucket"
@@ -291,7 +291,7 @@ def start(folder: Path) -> Iterator[Emulator]:
         patch.setenv("NO_GCE_CHECK", "true")
         patch.setattr(auth._Credentials, "_credentials_init", True)
         # Pauses between attempts grow from 10 ms, not from 1 s; TensorFlow's by tests/conftest.py.
-        patch.setattr(object_store, "_RETRY", object_store._RETRY.with_delay(initial=0.01))
+        patch.setattr(google_objects, "_RETRY", google_objects._RETRY.with_delay(initial=0.01))
         beam_retry = gcsio_retry.DEFAULT_RETRY_WITH_THROTTLING_COUNTER.with_delay(initial=0.01)
         patch.setattr(gcsio_retry, "DEFAULT_RETRY_WITH_THROTTLING_COUNTER", beam_retry)
         decoder.end_idle()  # decoders that look for the bucket elsewhere

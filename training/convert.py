@@ -18,7 +18,7 @@ from features.contracts.documents import Run
 from features.contracts.export import FOLDER, PATCHES, WAVEFORM, read_front_end
 from features.errors import OK, InputError, JobFailedError, run_command
 from features.front_end.front_end import FrontEnd
-from features.storage import files
+from features.storage import files, tensorflow_paths
 from training.export import signatures_of
 
 _DESCRIPTION = """\
@@ -192,6 +192,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--format", required=True, choices=list(_CONVERTERS))
     args = parser.parse_args(argv)
     run = files.absolute(args.run)
+    tensorflow_paths.require_opens("RUN", run)
     print(convert(run, args.format))
     print(f"wrote {files.join(args.run, args.format)}")
     return OK

@@ -19,7 +19,7 @@ from pathlib import Path
 from features.contracts import folders
 from features.contracts.documents import Run, Sweep, SweptRun
 from features.errors import OK, InputError, JobFailedError, run_command
-from features.storage import files
+from features.storage import files, tensorflow_paths
 from features.terminal import StatusLine, usage
 from training import overrides, train
 from training.config import Recipe
@@ -112,6 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.jobs < 1:
         raise InputError(f"--jobs must be at least 1; received {args.jobs}")
     source, output = files.absolute(args.features), files.absolute(args.output)
+    tensorflow_paths.require_opens("--output", output, is_written=True)
     runs = _grid(args, source, output)
     folders.claim_output(output, folders.SWEEP, inputs=(source,))
     folders.check_writable(output)

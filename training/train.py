@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from features.contracts import folders, leases, progress
 from features.contracts.documents import Run
 from features.errors import OK, InputError, run_command
-from features.storage import files
+from features.storage import files, tensorflow_paths
 from features.terminal import duration, report, usage
 from training import overrides, recipes
 from training.config import Recipe
@@ -130,6 +130,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     args, recipe = parse(argv)
     output = files.absolute(args.output)
+    tensorflow_paths.require_opens("--output", output, is_written=True)
     cluster = cluster_of_environment()
     if cluster and cluster.asynchronous and cluster.role in (WORKER, PARAMETER_SERVER):
         require_free_port(cluster.address)

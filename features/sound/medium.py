@@ -17,6 +17,7 @@ import numpy as np
 from av.audio.plane import AudioPlane
 from av.stream import Discard, Disposition
 
+from features.errors import StoreRefusalError
 from features.sound.outcome import AudioError, Outcome
 from features.storage import files
 
@@ -53,6 +54,7 @@ def open_medium(uri: str) -> Iterator[tuple[av.container.InputContainer, int]]:
 
     Raises:
       AudioError: the file cannot be opened, or the `with` block met an error of FFmpeg.
+      StoreRefusalError: a store refuses this process, whatever the file.
     """
     try:
         with files.open_read(uri) as file:
@@ -64,7 +66,7 @@ def open_medium(uri: str) -> Iterator[tuple[av.container.InputContainer, int]]:
                     raise AudioError(Outcome.UNSUPPORTED_CONTAINER, name)
             with _container(file) as container:
                 yield container, _declared_bytes(header)
-    except AudioError:
+    except (AudioError, StoreRefusalError):
         raise
     except (av.error.DecoderNotFoundError, av.error.PatchWelcomeError) as error:
         raise AudioError(Outcome.UNSUPPORTED_CODEC, str(error)) from error

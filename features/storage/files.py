@@ -1,14 +1,15 @@
-"""Files under local paths, gs:// and the filesystems of Beam, with the same functions for all.
+"""Files on local disks, object stores and Beam's filesystems, with the same functions for all.
 
 A reader never sees half a file: files are written under a temporary name beside the target and
-renamed. Objects under gs:// need no rename, because they appear when they are complete. This module
-and `object_store` add what Beam's wrappers lack: typed errors, atomic writes, and one listing
-instead of a stat per file.
+renamed. Objects need no rename, because they appear when they are complete. This module and those
+of the stores add what Beam's wrappers lack: typed errors, atomic writes, and one listing instead of
+a stat per file. Files under http:// and https:// can only be read.
 """
 
 import contextlib
 import errno
 import fcntl
+import functools
 import hashlib
 import io
 import os
@@ -25,7 +26,11 @@ _UNCOMPRESSED = "uncompressed"
 ABSOLUTE = r"^(/|[a-zA-Z][a-zA-Z0-9+.-]*://)"
 _SCHEME = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]*://")
 _FILE_SCHEME = "file://"
-_OBJECT_SCHEME = "gs://"
+_GOOGLE_SCHEME = "gs://"
+_CLOUD_SCHEMES = ("s3://", "az://", "abfs://", "abfss://")
+_WEB_SCHEMES = ("http://", "https://")
+# Of URIs whose parts are divided by slashes and nothing else.
+_OWN_SCHEMES = (_GOOGLE_SCHEME, *_CLOUD_SCHEMES, *_WEB_SCHEMES)
 _WILDCARD = r"[\[\]*?]"
 # Temporary names start with this prefix and end in a random tag; listings leave them out.
 _PARTIAL = ".partial-"
@@ -47,16 +52,36 @@ def _filesystems() -> Any:
 
 
 def _objects(path: str) -> Any:
-    """`object_store` for a path under gs://, else None; imported on first use."""
-    if not path.startswith(_OBJECT_SCHEME):
-        return None
-    from features.storage import object_store
+    """The module of the object store that a path is on, else None; imported on first use."""
+    if path.startswith(_GOOGLE_SCHEME):
+        from features.storage import google_objects
 
-    return object_store
+        return google_objects
+    if path.startswith(_CLOUD_SCHEMES):
+        from features.storage import cloud_objects
+
+        return cloud_objects
+    return None
+
+
+def _remote(path: str) -> Any:
+    """The module that reads a path of an object store or a web server, else None."""
+    if path.startswith(_WEB_SCHEMES):
+        from features.storage import web
+
+        return web
+    return _objects(path)
+
+
+def opens_in_tensorflow(path: str) -> bool:
+    """Whether TensorFlow opens a path by itself: on a local disk, or under gs://."""
+    return not path.startswith((*_CLOUD_SCHEMES, *_WEB_SCHEMES))
 
 
 def join(folder: str, *names: str) -> str:
     """Join path parts, for local paths and URIs alike."""
+    if folder.startswith(_OWN_SCHEMES):
+        return functools.reduce(lambda path, name: f"{path.rstrip('/')}/{name}", names, folder)
     return _filesystems().join(folder, *names)
 
 
@@ -69,7 +94,15 @@ def resolve(uri: str, base: str) -> str:
 
 def parent(path: str) -> str:
     """The folder of a file."""
-    return _filesystems().split(path)[0]
+    return _split(path)[0]
+
+
+def _split(path: str) -> tuple[str, str]:
+    """Split a path into the folder and the name."""
+    if path.startswith(_OWN_SCHEMES):
+        folder, _, name = path.rpartition("/")
+        return folder, name
+    return _filesystems().split(path)
 
 
 def absolute(path: str) -> str:
@@ -83,10 +116,11 @@ def open_read(path: str) -> IO[bytes]:
 
     Raises:
       FileNotFoundError, PermissionError: on every filesystem, as for a local file.
+      StoreRefusalError: a store refuses this process, whatever the file.
       OSError: any other error of the filesystem.
     """
-    if objects := _objects(path):
-        return objects.open_read(path)
+    if remote := _remote(path):
+        return remote.open_read(path)
     if _SCHEME.match(path):
         return _open_read_by_beam(path)
     try:
@@ -120,8 +154,8 @@ def _http_status(error: object) -> int | None:
 
 def read_bytes(path: str) -> bytes:
     """Read a whole file; raises the errors of `open_read`."""
-    if objects := _objects(path):
-        return objects.read_bytes(path)
+    if remote := _remote(path):
+        return remote.read_bytes(path)
     with open_read(path) as file:
         return file.read()
 
@@ -138,8 +172,8 @@ def digest(paths: Sequence[str]) -> str:
 
 def exists(path: str) -> bool:
     """Whether a file or folder exists; an object store has no folders."""
-    if objects := _objects(path):
-        return objects.exists(path)
+    if remote := _remote(path):
+        return remote.exists(path)
     return _filesystems().exists(path)
 
 
@@ -216,7 +250,7 @@ def read_exchanged(path: str) -> bytes | None:
     """The content of a file that `exchange` writes; None if there is no file."""
     try:
         if _SCHEME.match(path):
-            return read_bytes(path)
+            return read_bytes(path) or None  # no store deletes on a condition but Google's
         with open(path, "rb") as file:  # noqa: PTH123 - plain strings here
             fcntl.flock(file, fcntl.LOCK_SH)  # else it may be half written
             try:
@@ -318,6 +352,8 @@ def _match(folder: str, pattern: str) -> dict[str, int]:
 
 def _match_all(pattern: str, prefix: str = "") -> dict[str, int]:
     """Paths that match a pattern, and their sizes; `prefix` is a literal start of the pattern."""
+    if pattern.startswith(_WEB_SCHEMES):
+        return {}  # a web server lists nothing
     objects = _objects(pattern)
     if objects is None:
         (match,) = _filesystems().match([pattern])
@@ -337,13 +373,13 @@ def _is_file(path: str) -> bool:
 
 
 def _is_partial(path: str) -> bool:
-    return _filesystems().split(path)[1].startswith(_PARTIAL)
+    return _split(path)[1].startswith(_PARTIAL)
 
 
 def size_of(path: str) -> int:
     """The size of a file in bytes; raises FileNotFoundError if it is missing."""
-    if objects := _objects(path):
-        return objects.size_of(path)
+    if remote := _remote(path):
+        return remote.size_of(path)
     (match,) = _filesystems().match([path], [1])
     if not match.metadata_list:
         raise FileNotFoundError(path)

@@ -1,4 +1,4 @@
-"""Checks of storage: writable folders, and credentials for gs://."""
+"""Checks of storage: writable folders, and Google's credentials."""
 
 import os
 import re
@@ -60,11 +60,19 @@ def _absent_folders(place: str) -> list[Path]:
 def _cure(place: str, error: Exception) -> str:
     text = str(error).lower()
     if isinstance(error, ValueError) or "filesystem" in text:
-        return "use a local path or gs://BUCKET/FOLDER; other stores need an extra of apache-beam"
+        return (
+            "use a local path, gs://BUCKET/FOLDER, s3://BUCKET/FOLDER or az://CONTAINER/FOLDER; "
+            "other stores need an extra of apache-beam"
+        )
     if place.startswith("gs://"):
         return (
             "make sure that the bucket exists and that your account may create, get and delete "
             "objects in it (role roles/storage.objectAdmin)"
+        )
+    if "://" in place:
+        return (
+            "make sure that the bucket exists, and that the credentials of the environment may "
+            "list it and get, put and delete its objects; docs/stores.md lists the variables"
         )
     if isinstance(error, PermissionError) or "read-only" in text:
         return f"let this user write there (`id`, `ls -ld {place}`), or choose another folder"

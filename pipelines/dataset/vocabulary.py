@@ -31,6 +31,7 @@ from pipelines.dataset.draws import draw_numbers, hash_labels
 from pipelines.dataset.manifest import REJECTED
 from pipelines.dataset.splits import INDEXED_SCHEMA
 from pipelines.runtime.rejects import Reject
+from pipelines.runtime.transform_graph import write_graph
 
 _LABELS = "labels"
 _SCHEMA = pa.schema([(_LABELS, pa.large_list(pa.large_binary()))])
@@ -103,7 +104,7 @@ class BuildVocabulary(beam.PTransform):
                 _preprocess, min_count=self.request.min_count, top_k=self.request.top_k
             )
             transform = (labels, config) | tft_beam.AnalyzeDataset(preprocess)
-            _ = transform | "WriteTransform" >> tft_beam.WriteTransformFn(self.transform_dir)
+            _ = write_graph(transform, self.transform_dir, self.temp_dir)
         transform_fn, _ = transform
         return transform_fn | "ReadTerms" >> beam.Map(
             _read_vocabulary,

@@ -30,6 +30,7 @@ from features.contracts.folders import MadeBy
 from features.front_end.front_end import FrontEnd
 from features.storage import files
 from pipelines.runtime.membership import JoinJob
+from pipelines.runtime.transform_graph import write_graph
 
 # Input of the graph, float32 log-mel [batch, patch frames, mel bands], and its output; or both are
 # embeddings [batch, units], whose units take the place of bands.
@@ -95,7 +96,7 @@ class ComputeBandStatistics(beam.PTransform):
 
 
 def _analyse(batches: beam.PCollection, job: BandsJob) -> beam.PCollection:
-    """Write the graph; gives one element when it is written."""
+    """Write the graph; gives one element, its folder, when it is written."""
     dimensions = [schema_pb2.FixedShape.Dim(size=size) for size in job.front_end.patch_shape]
     dense = schema_pb2.TensorRepresentation.DenseTensor(
         column_name=LOG_MEL, shape=schema_pb2.FixedShape(dim=dimensions)
@@ -105,7 +106,7 @@ def _analyse(batches: beam.PCollection, job: BandsJob) -> beam.PCollection:
     )
     with tft_beam.Context(temp_dir=job.temp_dir):
         transform = (batches, config) | tft_beam.AnalyzeDataset(_normalise)
-        return transform | "WriteTransform" >> tft_beam.WriteTransformFn(job.transform_dir)
+        return write_graph(transform, job.transform_dir, job.temp_dir)
 
 
 def _normalise(inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -137,10 +138,9 @@ def read_patches(path: str, number: int, front_end: FrontEnd) -> Iterator[pa.Rec
             yield pa.RecordBatch.from_arrays([patches], schema=_SCHEMA)
 
 
-def _finish(job: BandsJob, num_patches: int, written: None) -> None:
+def _finish(job: BandsJob, num_patches: int, graph: str) -> None:
     """The last stage: read the statistics from the graph and write them."""
-    del written  # only says that the graph is there
-    transform = tft.TFTransformOutput(job.transform_dir)
+    transform = tft.TFTransformOutput(graph)
     patch = tf.zeros([1, *job.front_end.patch_shape])
     statistics = transform.transform_raw_features({LOG_MEL: patch})
     document = BandStatistics(

@@ -36,10 +36,11 @@ from features.errors import (
     FolderTakenError,
     InputError,
     JobFailedError,
+    StoreRefusalError,
     TooManyRejectsError,
 )
 from features.storage import files
-from pipelines.runtime import accelerator, logs, process_pool, runners
+from pipelines.runtime import accelerator, logs, process_pool, runners, web_access
 from pipelines.runtime.failure import Failure
 from pipelines.runtime.finding import Level
 from pipelines.runtime.membership import LeaseOptions
@@ -109,7 +110,7 @@ def parse(
     """Parse a job's flags and the runner's; exits with code 2 on any other flag."""
     args, rest = job.parse_known_args(_as_flags(job, sys.argv[1:] if argv is None else argv))
     flags = ("--dry_run=true", "--no_wait", "--wait_for_lease")
-    rest += [flag for flag in flags if _is_set(args, flag)]
+    rest += [flag for flag in flags if _is_set(args, flag)] + web_access.runner_flags(args)
     runner = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for options in PipelineOptions.__subclasses__():
         options._add_argparse_args(runner)
@@ -156,12 +157,24 @@ def _as_flags(job: argparse.ArgumentParser, argv: Sequence[str]) -> list[str]:
 
 
 def temporary_folder(output: str, options: PipelineOptions) -> str:
-    """Name a new folder for temporary files, within the output, where all workers can write.
+    """Name a new folder for TensorFlow's temporary files, where all workers can write.
 
-    A dry run gets a folder of this machine, since Beam writes into it while the graph is built.
+    It is within the output, unless TensorFlow cannot open that. A dry run gets a folder of this
+    machine, since Beam writes into it while the graph is built.
+
+    Raises:
+      InputError: no folder is open to TensorFlow on all workers.
     """
-    if options.view_as(TestOptions).dry_run:
-        return tempfile.mkdtemp(prefix="dry-run-")
+    opens = files.opens_in_tensorflow(output)
+    runner = options.view_as(StandardOptions).runner
+    if not opens and runners.kind_of(runner) not in _LOCAL_RUNNERS:
+        raise InputError(
+            f"--output {output}: the workers of {runner} analyse through TensorFlow, which opens "
+            "gs:// and folders that all workers share; write there, or leave out --runner to work "
+            "on this machine"
+        )
+    if not opens or options.view_as(TestOptions).dry_run:
+        return tempfile.mkdtemp(prefix="soundtrack-")
     return files.join(output, f"{_TEMPORARY}{uuid.uuid4().hex[:12]}")
 
 
@@ -311,6 +324,9 @@ def _explain(error: Exception, output: str) -> BaseException:
             f"{os.strerror(errno.ENOSPC)}, under {output} or for temporary files; make room and "
             "run the same command again: it resumes where it stopped"
         )
+    _, refused, reason = str(error).rpartition(f"{StoreRefusalError.__name__}: ")
+    if refused:  # then no reason can be read from the store
+        return JobFailedError(reason.split(" [while running ")[0])
     if isinstance(error, _ERRORS):  # raised in this process; the runner appends the stage
         return type(error)(str(error).split(" [while running ")[0])
     failure = folders.find_document(output, Failure)

@@ -2,7 +2,8 @@
 
 import argparse
 import dataclasses
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import apache_beam as beam
@@ -11,6 +12,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from features.code_version import code_version
 from features.contracts import leases
 from features.errors import JobFailedError
+from pipelines.runtime import web_access
 from pipelines.runtime.failure import fail
 
 
@@ -34,11 +36,16 @@ class JoinJob(beam.PTransform):
     """
 
     def expand(self, elements: beam.PCollection) -> beam.PCollection:
-        """Check the worker at its start, and the lease before each element."""
+        """Prepare and check the worker at its start, and the lease before each element."""
         options = elements.pipeline.options.view_as(LeaseOptions)
         if not options.leased_folder:
             return elements
-        join = _Join(options.leased_folder, options.lease_owner, code_version())
+        join = _Join(
+            options.leased_folder,
+            options.lease_owner,
+            code_version(),
+            web_access.environment(options),
+        )
         return elements | "JoinJob" >> beam.ParDo(join)
 
 
@@ -47,6 +54,7 @@ class _Join(beam.DoFn):
     folder: str
     owner: str
     code: str
+    environment: Mapping[str, str]
 
     def setup(self) -> None:
         here = code_version()
@@ -56,6 +64,7 @@ class _Join(beam.DoFn):
                 f"worker has {here}; build the workers' image from the code that submits the job"
             )
             fail(self.folder, JobFailedError(message))
+        os.environ.update(self.environment)
 
     def process(self, element: Any) -> Iterator[Any]:
         if self.owner:

@@ -18,7 +18,7 @@ from features.contracts.labels import Vocabulary, read_vocabulary
 from features.errors import ContractError
 from features.fingerprint import fingerprint
 from features.front_end.front_end import FrontEnd, PatchStorage
-from features.storage import files
+from features.storage import files, tensorflow_paths
 from training.config import Recipe
 from training.input.augmentation import draw
 from training.input.label_balance import balanced, copies_of_labels
@@ -100,8 +100,9 @@ def open_features(
     Raises:
       ContractError: the folder is unfinished, its parts do not belong together, or it has nothing
         to train on.
-      InputError: the folder has no statistics of the bands.
+      InputError: the folder has no statistics of the bands, or TensorFlow cannot open it.
     """
+    tensorflow_paths.require_opens("--features", folder)
     document = folders.read_document(folder, Features)
     vocabulary = read_vocabulary(folder)
     folders.require_equal(

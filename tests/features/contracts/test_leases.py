@@ -244,6 +244,6 @@ def test_a_process_that_died_before_it_wrote_left_no_lease(tmp_path: Path) -> No
 def test_a_filesystem_without_conditional_writes_is_said(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with leases.hold("s3://bucket/folder") as holder:
+    with leases.hold("azfs://account/bucket/folder") as holder:
         assert holder is None
     assert "would not be noticed" in capsys.readouterr().err

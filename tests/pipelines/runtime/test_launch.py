@@ -7,9 +7,9 @@ import apache_beam as beam
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from features.errors import InputError, TooManyRejectsError
+from features.errors import InputError, JobFailedError, StoreRefusalError, TooManyRejectsError
 from pipelines.runtime import launch
-from pipelines.runtime.failure import Failure, fail
+from pipelines.runtime.failure import Failure, fail, name_place
 
 
 def options(*flags: str) -> PipelineOptions:
@@ -38,6 +38,11 @@ def raise_interrupt(output: str) -> None:
 
 def reject_all(output: str) -> None:
     fail(output, TooManyRejectsError("9 of 10 videos are rejected"))
+
+
+def refuse_process(output: str) -> None:
+    with name_place("shard 3"):
+        raise StoreRefusalError(f"{output}: the token has expired; renew it")
 
 
 def test_a_dry_run_neither_writes_nor_removes(
@@ -76,6 +81,21 @@ def test_a_folder_that_cannot_be_written_is_refused_first(tmp_path: Path) -> Non
 
     with pytest.raises(InputError, match=r"--output .*file/output cannot be written"):
         run_stage(beam.Map(raise_bug), tmp_path / "file" / "output")
+
+
+def test_a_store_that_refuses_a_worker_fails_the_job_with_its_reason_alone(tmp_path: Path) -> None:
+    with pytest.raises(JobFailedError) as error:
+        run_stage(beam.Map(refuse_process), tmp_path)
+    assert str(error.value) == f"{tmp_path}: the token has expired; renew it"
+
+
+def test_temporary_files_of_tensorflow_lie_where_it_opens_them() -> None:
+    local, flink = options(), options("--runner=FlinkRunner")
+    assert launch.temporary_folder("gs://b/data", flink).startswith("gs://b/data/transform_temp-")
+    folder = Path(launch.temporary_folder("s3://b/data", local))
+    folder.rmdir()  # it exists on this machine
+    with pytest.raises(InputError, match=r"--output s3://b/data: .* FlinkRunner .*leave out"):
+        launch.temporary_folder("s3://b/data", flink)
 
 
 @pytest.mark.parametrize("stage", [raise_bug, raise_long_bug])

@@ -8,11 +8,10 @@ waits half a minute if there are no credentials; and takes 160 MB in every decod
 import concurrent.futures
 import contextlib
 import functools
-import io
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
-from typing import IO, Any
+from typing import IO
 
 import google.api_core.exceptions
 import google.auth.exceptions
@@ -20,69 +19,41 @@ import google.cloud.storage
 import google.cloud.storage.exceptions
 from google.cloud.storage.retry import DEFAULT_RETRY
 
+from features.errors import StoreRefusalError
+from features.storage.ranges import open_ranges
+
 SCHEME = "gs://"
 # Retries with growing pauses after 408, 429, 5xx and lost connections. The library's limit of
 # 2 minutes is too short for a whole cluster that is throttled.
 _RETRY = DEFAULT_RETRY.with_timeout(600.0)
-# Size of a read request: few requests for an average file, and a seek does not fetch a whole film.
-_READ_BYTES = 8 << 20
 # Written data is buffered in memory up to this size, and beyond it on disk.
 _WRITE_BYTES = 16 << 20
 # Concurrent requests; the client keeps 10 connections.
 _PARALLEL = 8
 _CONTENT_TYPE = "application/octet-stream"
+_LOGIN = (
+    "renew the credentials, as with `gcloud auth application-default login`, and run the same "
+    "command again: it resumes where it stopped"
+)
 
 
 def open_read(path: str) -> IO[bytes]:
     """Open the present generation of an object for reading, seekable."""
-    return io.BufferedReader(_Object(path), _READ_BYTES)
+    blob = _blob(path)
+    with _typed_errors(path):
+        blob.reload(retry=_RETRY)  # its size and generation
 
-
-class _Object(io.RawIOBase):
-    """One generation of an object, read in ranges."""
-
-    def __init__(self, path: str):
-        self._path = path
-        self._blob = _blob(path)
-        self._position = 0
+    def read_range(start: int, end: int) -> bytes:
         with _typed_errors(path):
-            self._blob.reload(retry=_RETRY)  # its size and generation
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        origin = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._blob.size}
-        if origin[whence] + offset < 0:
-            raise ValueError(f"{self._path}: seek before the start")
-        self._position = origin[whence] + offset
-        return self._position
-
-    def readinto(self, buffer: Any) -> int:
-        data = self._read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
-
-    def readall(self) -> bytes:
-        return self._read(self._blob.size)  # the inherited method makes a request for each 8 KB
-
-    def _read(self, wanted: int) -> bytes:
-        wanted = min(wanted, self._blob.size - self._position)
-        if wanted <= 0:
-            return b""
-        with _typed_errors(self._path):
-            data = self._blob.download_as_bytes(
-                start=self._position,
-                end=self._position + wanted - 1,  # the last byte
+            return blob.download_as_bytes(
+                start=start,
+                end=end - 1,  # the last byte
                 raw_download=True,  # the stored bytes, not decompressed
                 checksum=None,  # exists for whole objects only
                 retry=_RETRY,
             )
-        self._position += len(data)
-        return data
+
+    return open_ranges(path, blob.size, read_range)
 
 
 def read_bytes(path: str) -> bytes:
@@ -219,16 +190,17 @@ def _typed_errors(path: str) -> Iterator[None]:
         yield
     except google.api_core.exceptions.NotFound as error:
         raise FileNotFoundError(f"{path}: {error}") from error
-    except (
-        google.api_core.exceptions.Forbidden,
-        google.api_core.exceptions.Unauthorized,
-    ) as error:
+    except google.api_core.exceptions.Forbidden as error:
         raise PermissionError(f"{path}: {error}") from error
-    except google.auth.exceptions.GoogleAuthError as error:
-        kind = (
-            OSError if isinstance(error, google.auth.exceptions.TransportError) else PermissionError
-        )
-        raise kind(f"{path}: {error}") from error
+    except google.auth.exceptions.TransportError as error:
+        raise OSError(f"{path}: {error}") from error
+    except google.auth.exceptions.InvalidOperation as error:  # without credentials: not public
+        raise PermissionError(f"{path}: {error}") from error
+    except (
+        google.api_core.exceptions.Unauthorized,
+        google.auth.exceptions.GoogleAuthError,
+    ) as error:
+        raise StoreRefusalError(f"{path}: {error}; {_LOGIN}") from error
     except (
         google.api_core.exceptions.GoogleAPIError,
         google.cloud.storage.exceptions.InvalidResponse,
