@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from features.contracts import folders, sharding, shards
+from features.contracts import folders, leases, sharding, shards
 from features.contracts.documents import Features
 from features.contracts.folders import MadeBy
 from features.contracts.shards import PATCHES
@@ -161,6 +161,8 @@ def require_embeddings(folder: str, front_end: FrontEnd) -> None:
 def open_corpus(folder: str, features: Features) -> Corpus:
     """Open the index of a folder of embeddings; it is built if there is none of these features.
 
+    Another search that builds it, or a job that writes the folder, is waited for.
+
     Args:
       folder: FEATURES.
       features: its `features.json`.
@@ -173,15 +175,13 @@ def open_corpus(folder: str, features: Features) -> Corpus:
     (units,) = features.front_end.patch_shape
     if not features.num_patches:
         raise InputError(f"--embeddings {folder} has no embedding: all of its videos are rejects")
-    document = folders.find_document(place, SearchIndex)
-    if (
-        document is None
-        or document.features_fingerprint != features.fingerprint
-        or document.settings != wanted
-        or not _has_files(place, document)
-    ):
-        index = create_index(units, wanted)
-        _write(place, index, read_vectors(folder, features), features, wanted)
+    if not _is_current(place, features, wanted):
+        # Two searches would write the same files, and another job other embeddings.
+        with leases.hold(folder, wait=True):
+            features = folders.read_document(folder, Features)
+            if not _is_current(place, features, wanted):
+                index = create_index(units, wanted)
+                _write(place, index, read_vectors(folder, features), features, wanted)
     path = files.join(place, _VECTORS)
     with files.open_read(path) as file:
         table = pq.read_table(file, read_dictionary=["video_id"]).unify_dictionaries()
@@ -301,12 +301,20 @@ def _search(
     return found.keys[np.newaxis], found.distances[np.newaxis], np.array([len(found.keys)])
 
 
-def _has_files(place: str, document: SearchIndex) -> bool:
+def _is_current(place: str, features: Features, wanted: IndexSettings) -> bool:
+    """Whether there is an index of these features."""
+    document = folders.find_document(place, SearchIndex)
+    if document is None:
+        return False
     try:
         sizes = [files.size_of(files.join(place, name)) for name in (_INDEX, _VECTORS)]
     except FileNotFoundError:
         return False
-    return sizes == [document.index_bytes, document.table_bytes]
+    return (
+        document.features_fingerprint == features.fingerprint
+        and document.settings == wanted
+        and sizes == [document.index_bytes, document.table_bytes]
+    )
 
 
 def _write(

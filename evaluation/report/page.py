@@ -161,6 +161,7 @@ def _environment() -> jinja2.Environment:
         area=_area,
         bytes=_bytes_text,
         clock=_clock_text,
+        file_name=lambda uri: uri.rpartition("/")[2],
         metric=_metric_text,
         percent=lambda share: f"{100 * share:.0f}" if share else "",
         flatten=lambda tree: list(_flatten(tree)),

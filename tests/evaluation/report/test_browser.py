@@ -4,7 +4,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from evaluation.report.page import render_report, render_soundtrack
+from evaluation.neighbours import Neighbour
+from evaluation.report.neighbours import Excerpt
+from evaluation.report.page import render_neighbours, render_report, render_soundtrack
 from features.ranking import d_prime
 from tests.evaluation.report.browser import Tab, needs_chromium, open_browser
 from tests.evaluation.report.test_page import (
@@ -30,7 +32,7 @@ def tab():
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
-    """A small report, one of the paper's 3K labels, and a soundtrack."""
+    """A small report, one of the paper's 3K labels, a soundtrack, and a search."""
     folder = tmp_path_factory.mktemp("pages")
     clip = make_clip(SECONDS)
     texts = {
@@ -46,6 +48,15 @@ def pages(tmp_path_factory):
         ),
         "soundtrack": render_soundtrack(make_view(), clip),
         "silent": render_soundtrack(make_view(), None),
+        "search": render_neighbours(
+            query="/media/" + 60 * "long" + "/clip.ogg",
+            clip=clip,
+            excerpts=[
+                Excerpt(Neighbour("a" * 99, 3.5, 0.96, 0.1), clip, 0.5),
+                Excerpt(Neighbour("<b>", 3725.0, 0.0, 0.25), None, 3722.0),
+            ],
+            patch_seconds=0.96,
+        ),
     }
     for name, text in texts.items():
         (folder / f"{name}.html").write_text(text, encoding="utf-8")
@@ -95,7 +106,7 @@ def cursor(tab: Tab) -> float:
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1440])
-@pytest.mark.parametrize("name", ["report", "large", "soundtrack", "silent"])
+@pytest.mark.parametrize("name", ["report", "large", "soundtrack", "silent", "search"])
 def test_loads_without_a_word_and_fits_the_width(tab, pages, name, width, dark):
     tab.open(pages[name], width=width, dark=dark)
     assert tab.evaluate("document.documentElement.scrollWidth") == width
