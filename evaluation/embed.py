@@ -1,6 +1,7 @@
-"""Media files -> a table with an embedding of each 0.96 s.
+"""Media files -> a table with an embedding of each 0.96 s, or of each window of a network.
 
 python -m evaluation.embed --run run --output embeddings.parquet clips/*.ogg
+python -m evaluation.embed --network yamnet --card yamnet --output embeddings.parquet clips/*.ogg
 """
 
 import argparse
@@ -14,17 +15,16 @@ import pyarrow.parquet as pq
 from evaluation.scoring import media
 from evaluation.scoring.shard import vectors
 from features import terminal
-from features.contracts.export import find_export, fingerprint_weights
-from features.errors import FAILED, OK, run_command
+from features.errors import FAILED, OK, InputError, run_command
 from features.sound.outcome import AudioError, Outcome
 from features.storage import files
-from pipelines.runtime.model import add_precision_flag, choose_runtime, load_model
 
 _DESCRIPTION = """\
 Write the embeddings of media files: the last hidden layer of a trained network,
-a vector per patch of 0.96 s, which is close to the vectors of similar sounds.
-The table has the columns `file`, `start_seconds` and `embedding`. A file that
-cannot be used is listed and left out, and the exit code is 1.
+a vector per patch of 0.96 s (or per window of any network with a model card),
+which is close to the vectors of similar sounds. The table has the columns
+`file`, `start_seconds` and `embedding`. A file that cannot be used is listed
+and left out, and the exit code is 1.
 """
 # Keys of the table's metadata: fingerprint of the weights, and what applied the network. Embeddings
 # of different networks are not comparable.
@@ -40,25 +40,26 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("files", metavar="FILE", nargs="+", help="media file or URI")
-    add("--run", required=True, help="folder made by training.train, or a copy of its export")
+    media.add_model_flags(parser)
     add("--output", required=True, help="the Parquet file to write")
-    add_precision_flag(parser)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     args = _parser().parse_args(argv)
-    export = find_export(files.absolute(args.run))
-    model = load_model(export, choose_runtime(export, args.precision))
-    media.require_log_mel(model.front_end)
+    model = media.load_any(args.run, args.network, args.card, args.precision)
+    if not model.num_units:
+        raise InputError(
+            f"--network {args.network}: its card names no embedding, under outputs.embedding"
+        )
     schema = pa.schema(
         [
             ("file", pa.string()),
             ("start_seconds", pa.float32()),
             ("embedding", pa.list_(pa.float32(), model.num_units)),
         ],
-        metadata={NETWORK: fingerprint_weights(export), RUNTIME: str(model.runtime)},
+        metadata={NETWORK: model.fingerprint, RUNTIME: str(model.runtime)},
     )
     num_patches = 0
     rejects: collections.Counter[str] = collections.Counter()

@@ -104,7 +104,9 @@ def _parser() -> argparse.ArgumentParser:
     add_precision_flag(parser)
     web_access.add_flags(parser)
     process_pool.add_flag(
-        parser, "1, in which the network uses all cores; more workers decode --from-media faster"
+        parser,
+        "one a GPU, or 1, in which the network uses all cores; more workers decode --from-media "
+        "faster",
     )
     return parser
 
@@ -138,8 +140,8 @@ class _Job:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     args, options = launch.parse(_parser(), argv)
-    num_workers = 1 if args.workers is None else process_pool.num_workers(args.workers, options)
     job = _check(args, options)
+    num_workers = process_pool.num_network_workers(args.workers, options, job.network.runtime)
     done = f"{job.planned.split}/*/{SCORES}-*{shards.SIDECAR_SUFFIX}"
     with progress_line("shards", len(job.keys), lambda: len(files.list_files(job.output, done))):
         launch.run(

@@ -18,13 +18,12 @@ from evaluation.scoring import media
 from features import terminal
 from features.contracts import folders
 from features.contracts.documents import Features
-from features.contracts.export import find_export, fingerprint_weights
 from features.errors import FAILED, OK, InputError, run_command
 from features.sound.outcome import AudioError, Outcome
 from features.storage import files
 from features.typed_json import to_plain
-from pipelines.runtime.model import ExportedModel, choose_runtime, load_model
-from pipelines.runtime.network import CardNetwork, choose_network
+from pipelines.runtime.model import ExportedModel
+from pipelines.runtime.network import CardNetwork
 from pipelines.runtime.network_flags import add_network_flags
 
 _DESCRIPTION = """\
@@ -118,19 +117,12 @@ def _load_network(
     run, network = args.run, args.network
     if run is None and network is None:
         run, network = features.run, features.network
-    model: ExportedModel | CardNetwork
-    if network is not None:
-        model, _ = choose_network(files.absolute(network), args.card)
-        flag, fingerprint = f"--network {network}", model.folder.fingerprint
-    else:
-        export = find_export(files.absolute(run))
-        model = load_model(export, choose_runtime(export, "float32"))
-        media.require_log_mel(model.front_end)
-        flag, fingerprint = f"--run {run}", fingerprint_weights(export)
+    model = media.load_any(run, network, args.card, "float32")
+    flag = f"--run {run}" if network is None else f"--network {network}"
     embedding = features.front_end.embedding
     assert embedding is not None
     expected = (embedding.network, embedding.patches)
-    received = (fingerprint, model.front_end.fingerprint)
+    received = (model.fingerprint, model.front_end.fingerprint)
     if received != expected:
         raise InputError(
             f"{flag}: the fingerprints of weights and front end are {received}, and {source} is of "

@@ -17,21 +17,14 @@ from evaluation.report.figure import SoundtrackView
 from evaluation.report.page import render_soundtrack
 from evaluation.report.soundtrack import Medium, read_clip, timeline
 from evaluation.scoring import media
-from features.contracts.export import find_export
 from features.errors import FAILED, OK, InputError, run_command
 from features.front_end.front_end import FrontEnd
 from features.sound.outcome import AudioError, Outcome
 from features.sound.waveform import RESAMPLER
 from features.storage import files
 from features.terminal import clock
-from pipelines.runtime.model import (
-    ExportedModel,
-    add_precision_flag,
-    choose_runtime,
-    load_model,
-)
-from pipelines.runtime.network import CardNetwork, choose_network
-from pipelines.runtime.network_flags import add_network_flags, require_float32
+from pipelines.runtime.model import ExportedModel
+from pipelines.runtime.network import CardNetwork
 
 _DESCRIPTION = """\
 Print the labels of highest score of media files, for the whole soundtrack (mean
@@ -155,10 +148,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("files", metavar="FILE", nargs="+", help="media file or URI")
-    network = parser.add_mutually_exclusive_group(required=True)
-    network.add_argument("--run", help="folder made by training.train, or a copy of its export")
-    add_network_flags(network, parser)
-    add_precision_flag(parser)
+    media.add_model_flags(parser)
     add("--top", metavar="N", type=int, default=3, help="labels per line; default: 3")
     add(
         "--every",
@@ -205,16 +195,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _load(args: argparse.Namespace) -> ExportedModel | CardNetwork:
-    if args.network is None:
-        export = find_export(files.absolute(args.run))
-        model = load_model(export, choose_runtime(export, args.precision))
-        media.require_log_mel(model.front_end)
-        return model
-    require_float32(args.precision)
-    network, _ = choose_network(files.absolute(args.network), args.card)
-    if not network.num_labels:
+    model = media.load_any(args.run, args.network, args.card, args.precision)
+    if not model.num_labels:
         raise InputError(f"--network {args.network}: its card names no scores, so it has no labels")
-    return network
+    return model
 
 
 if __name__ == "__main__":

@@ -7,22 +7,22 @@ python -m pipelines.extract_embeddings --from-media dataset --network yamnet --o
 import argparse
 import dataclasses
 import functools
-import time
 from collections.abc import Sequence
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from features.contracts import folders, forgotten
-from features.contracts.documents import Dataset, EmbeddingsPlan, Features, FeaturesRequest, Run
+from features.contracts.documents import EmbeddingsPlan, Features, FeaturesRequest, Run
 from features.contracts.export import find_export, fingerprint_weights
 from features.errors import OK, InputError, run_command
 from features.front_end.front_end import Embedding, FrontEnd, PatchStorage
 from features.storage import files
 from pipelines.extraction import stages
 from pipelines.extraction.embeddings import Embedder, EmbedShards
-from pipelines.extraction.flags import add_sample_flags, choose_sampled_splits
-from pipelines.extraction.patches import Mode, Settings
-from pipelines.extraction.plans import begin, compare_decoders, compare_plans, plan_of, request_of
+from pipelines.extraction.flags import add_media_flags, choose_sampled_splits, refuse_media_flags
+from pipelines.extraction.media import choose_media, write_features_of_media
+from pipelines.extraction.patches import Settings
+from pipelines.extraction.plans import begin
 from pipelines.extraction.totals import FeaturesJob
 from pipelines.runtime import accelerator, launch, network_flags, process_pool, web_access
 from pipelines.runtime.model import (
@@ -60,37 +60,24 @@ def _parser() -> argparse.ArgumentParser:
     network_flags.add_network_flags(parser, parser, "with --from-media: ")
     add("--output", required=True, help="folder of the embeddings to write")
     add_precision_flag(parser)
-    add(
-        "--seed", type=int, default=0, help="with --from-media: of the order within training shards"
-    )
-    add_sample_flags(parser)
-    add(
-        "--timeout-seconds",
-        metavar="SECONDS",
-        type=float,
-        default=900.0,
-        help="with --from-media: time limit of decoding one soundtrack; default: 900",
-    )
-    add("--only-rejects", action="store_true", help="retry the rejects of finished shards alone")
-    add(
-        "--max-reject-fraction",
-        metavar="SHARE",
-        type=float,
-        default=1.0,
-        help="stop with exit code 3 if a larger share of the videos is rejected; default: 1",
-    )
-    add("--force", action="store_true", help="with --from-media: rebuild every shard")
+    add_media_flags(parser, "with --from-media")
     web_access.add_flags(parser)
-    process_pool.add_flag(parser)
+    process_pool.add_flag(
+        parser,
+        "with --from-media one a core; with --features one a GPU, or 1, in which the network uses "
+        "all cores",
+    )
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    args, options = launch.parse(_parser(), argv)
+    parser = _parser()
+    args, options = launch.parse(parser, argv)
     if args.from_media is not None:
         _embed_media(args, options)
     else:
+        refuse_media_flags(parser, args)
         _embed_features(args, options)
     return OK
 
@@ -140,7 +127,8 @@ def _embed_features(args: argparse.Namespace, options: PipelineOptions) -> None:
         num_shards={name: split.num_shards for name, split in features.splits.items()},
     )
     embedder = Embedder(source, export, runtime, front_end)
-    embed = EmbedShards(embedder, job.num_shards, output)
+    num_workers = process_pool.num_network_workers(args.workers, options, runtime)
+    embed = EmbedShards(embedder, job.num_shards, output, num_workers)
     stages.write_features(embed, functools.partial(begin, output, plan), job, options)
 
 
@@ -148,9 +136,8 @@ def _embed_media(args: argparse.Namespace, options: PipelineOptions) -> None:
     if args.network is None or args.run is not None:
         raise InputError("--from-media: give the network with --network; a run's is RUN/export")
     network_flags.require_float32(args.precision)
-    num_workers = process_pool.num_workers(args.workers, options)
-    source, output = files.absolute(args.from_media), files.absolute(args.output)
-    dataset = folders.read_document(source, Dataset)
+    sampled_splits = choose_sampled_splits(args)
+    media = choose_media(args.from_media, args)
     network, place = choose_network(
         files.absolute(args.network), args.card, gpu=accelerator.workers_have_gpu(options)
     )
@@ -162,31 +149,12 @@ def _embed_media(args: argparse.Namespace, options: PipelineOptions) -> None:
     settings = Settings(
         front_end=network.folder.embedding_front_end(network.num_units),
         seed=args.seed,
-        keep_partial=False,
+        keep_partial=args.keep_partial,
         patches_per_video=args.patches_per_video,
-        sampled_splits=choose_sampled_splits(args),
+        sampled_splits=sampled_splits,
         network=place,
     )
-    mode = Mode(args.timeout_seconds, args.only_rejects, args.force, args.max_reject_fraction)
-    folders.claim_output(output, folders.FEATURES, inputs=(source, place.folder))
-    present = folders.find_document(output, Features)
-    plan = plan_of(settings, dataset)
-    compare_plans(output, plan, force=args.force)
-    compare_decoders(output, plan, force=args.force)
-    num_shards = {name: split.num_shards for name, split in dataset.splits.items()}
-    job = FeaturesJob(
-        source=source,
-        output=output,
-        shown_output=args.output,
-        request=request_of(source, dataset, num_shards, settings),
-        num_shards=num_shards,
-        max_reject_fraction=args.max_reject_fraction,
-        started_at=time.time(),
-        num_workers=num_workers,
-        present_work=None if present is None else present.work,
-    )
-    extract = stages.ExtractShards(source, output, num_shards, settings, mode, num_workers)
-    stages.write_features(extract, functools.partial(begin, output, plan), job, options)
+    write_features_of_media(media, settings, args, options)
 
 
 def embedding_front_end(model: ExportedModel, export: str) -> FrontEnd:

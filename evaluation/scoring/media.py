@@ -3,17 +3,55 @@
 Files are decoded in a child process, as in extraction: a file that crashes FFmpeg affects no other.
 """
 
+import argparse
 import dataclasses
 
 import numpy as np
 
+from features.contracts.documents import Precision
+from features.contracts.export import find_export
 from features.errors import InputError
 from features.front_end.front_end import FrontEnd
 from features.sound.outcome import AudioError, Outcome
+from features.storage import files
 from pipelines.runtime.decoder import decoder_process
-from pipelines.runtime.model import ExportedModel, Outputs, Patches
-from pipelines.runtime.network import CardNetwork
+from pipelines.runtime.model import (
+    ExportedModel,
+    Outputs,
+    Patches,
+    add_precision_flag,
+    choose_runtime,
+    load_model,
+)
+from pipelines.runtime.network import CardNetwork, choose_network
+from pipelines.runtime.network_flags import add_network_flags, require_float32
 from pipelines.runtime.spool import PatchSpool
+
+
+def add_model_flags(parser: argparse.ArgumentParser) -> None:
+    """Add `--run`, `--network`, `--card` and `--precision`, of commands that take media files."""
+    network = parser.add_mutually_exclusive_group(required=True)
+    network.add_argument("--run", help="folder made by training.train, or a copy of its export")
+    add_network_flags(network, parser)
+    add_precision_flag(parser)
+
+
+def load_any(
+    run: str | None, network: str | None, card: str | None, precision: Precision
+) -> ExportedModel | CardNetwork:
+    """Load the network of a run, or one with a card.
+
+    Raises:
+      InputError: it cannot be loaded, or takes no sound.
+    """
+    if network is not None:
+        require_float32(precision)
+        return choose_network(files.absolute(network), card)[0]
+    assert run is not None
+    export = find_export(files.absolute(run))
+    model = load_model(export, choose_runtime(export, precision))
+    require_log_mel(model.front_end)
+    return model
 
 
 def require_log_mel(front_end: FrontEnd) -> None:

@@ -237,20 +237,21 @@ def score_table(
 
 
 class _Roster:
-    """The videos of a shard, numbered in the order in which their patches are read."""
+    """The videos of a shard, numbered in the order in which their patches are read.
+
+    The thread that reads adds to the lists while another one scores the videos before.
+    """
 
     def __init__(self) -> None:
         self._numbers: dict[str, int] = {}
+        self.ids: list[str] = []
         self.labels: list[tuple[int, ...]] = []
         self.missing: list[tuple[str, str]] = []
 
-    @property
-    def ids(self) -> list[str]:
-        return list(self._numbers)
-
     def number(self, video_id: str, labels: tuple[int, ...]) -> int:
-        number = self._numbers.setdefault(video_id, len(self._numbers))
-        if number == len(self.labels):
+        number = self._numbers.setdefault(video_id, len(self.ids))
+        if number == len(self.ids):
+            self.ids.append(video_id)
             self.labels.append(labels)
         return number
 

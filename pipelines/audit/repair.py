@@ -43,7 +43,6 @@ def extraction_command(
             f"--from-media={features.dataset}",
             f"--network={features.network}",
             f"--output={folder}",
-            f"--seed={features.seed}",
         ]
         if card := _recorded(features, "card"):
             flags.append(f"--card={card}")
@@ -52,23 +51,18 @@ def extraction_command(
         "pipelines.extract_features",
         f"--dataset={features.dataset}",
         f"--output={folder}",
-        f"--splits={','.join(features.splits)}",
         f"--patch-dtype={front_end.storage.dtype}",
         f"--patch-frames={front_end.log_mel.patch_frames}",
         f"--patch-hop-frames={front_end.log_mel.patch_hop_frames}",
-        f"--seed={features.seed}",
     ]
-    if features.keep_partial:
-        flags.append("--keep-partial")
-    flags += _shared_flags(features, timeout_seconds)
-    if features.only_subset:
-        flags += ["--subset", *features.only_subset]
-    return flags
+    return flags + _shared_flags(features, timeout_seconds)
 
 
 def _shared_flags(features: Features, timeout_seconds: float | None) -> list[str]:
     """The flags that patches and embeddings of media share."""
-    flags = []
+    flags = [f"--splits={','.join(features.splits)}", f"--seed={features.seed}"]
+    if features.keep_partial:
+        flags.append("--keep-partial")
     if features.patches_per_video:
         flags.append(f"--patches-per-video={features.patches_per_video}")
         sampled = sharding.SPLITS if features.sampled_splits is None else features.sampled_splits
@@ -78,6 +72,8 @@ def _shared_flags(features: Features, timeout_seconds: float | None) -> list[str
         timeout_seconds = None if recorded is None else float(recorded)
     if timeout_seconds is not None:
         flags.append(f"--timeout-seconds={timeout_seconds:g}")
+    if features.only_subset:
+        flags += ["--subset", *features.only_subset]
     return flags
 
 

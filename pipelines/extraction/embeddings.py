@@ -4,7 +4,9 @@ A record keeps its video, its time, its labels and its place in the file. A shar
 therefore permuted like its features, and is read in the same way.
 """
 
+import collections
 import dataclasses
+import functools
 import itertools
 import time
 from collections.abc import Iterator, Mapping
@@ -22,8 +24,8 @@ from features.fingerprint import fingerprint
 from features.front_end.front_end import FrontEnd
 from features.storage import files
 from pipelines.extraction.patches import ShardResult
-from pipelines.runtime.membership import JoinJob
 from pipelines.runtime.model import ExportedModel, Patches, load_model
+from pipelines.runtime.process_pool import MapOnWorkers
 
 # Raise this number when a change of the code gives other bytes for the same plan.
 _CODE_VERSION = 1
@@ -55,23 +57,25 @@ class EmbedShards(beam.PTransform):
       embedder: what all shards share.
       num_shards: split -> group -> number of shards.
       output: the FEATURES folder that is written.
+      num_workers: processes of this machine that share the shards.
     """
 
     embedder: Embedder
     num_shards: Mapping[str, Mapping[str, int]]
     output: str
+    num_workers: int
 
     def expand(self, pipeline: beam.Pipeline) -> beam.PCollection:
         """Spread the shards over the workers and embed each."""
         keys = [
             key for split, counts in self.num_shards.items() for key in sharding.keys(split, counts)
         ]
+        embed = functools.partial(embed_shard, embedder=self.embedder, output=self.output)
         return (
             pipeline
             | "Shards" >> beam.Create(keys)
             | "Spread" >> beam.Reshuffle()
-            | JoinJob()
-            | "EmbedShard" >> beam.Map(embed_shard, self.embedder, self.output)
+            | "EmbedShard" >> MapOnWorkers(embed, self.num_workers)
         )
 
 
@@ -115,7 +119,7 @@ def _embed(
     records: Iterator[PatchRecord], model: ExportedModel, front_end: FrontEnd
 ) -> Iterator[PatchRecord]:
     source = model.front_end
-    pending: list[PatchRecord] = []  # read, and not embedded yet
+    pending: collections.deque[PatchRecord] = collections.deque()  # read, and not embedded yet
 
     def chunks() -> Iterator[Patches]:
         while chunk := list(itertools.islice(records, _RECORDS_PER_CHUNK)):
@@ -128,13 +132,12 @@ def _embed(
             )
 
     largest = np.finfo(front_end.storage.dtype).max
-    for batch, outputs in model.score(chunks()):
+    for _, outputs in model.score(chunks()):  # which reads ahead in another thread
         if not np.abs(outputs.embedding).max() <= largest:  # also true of NaN
             raise JobFailedError(
                 f"the network gives embeddings beyond {largest:g}, which "
                 f"{front_end.storage.dtype} cannot hold; is it trained?"
             )
         stored = front_end.storage.encode(outputs.embedding)
-        for record, embedding in zip(pending, stored, strict=False):
-            yield dataclasses.replace(record, patch=embedding.tobytes())
-        del pending[: len(batch)]
+        for embedding in stored:
+            yield dataclasses.replace(pending.popleft(), patch=embedding.tobytes())

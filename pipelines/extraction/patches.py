@@ -13,7 +13,7 @@ import contextlib
 import dataclasses
 import functools
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -30,10 +30,11 @@ from features.sound.decoder_version import DecoderVersion, installed_decoder
 from features.sound.outcome import WRITTEN, AudioError, Outcome
 from features.sound.soundtrack import PatchSample
 from features.storage import files
-from pipelines.extraction.network_decoder import NetworkDecoder, open_decoder
-from pipelines.runtime.decoder import DecoderProcess
+from pipelines.extraction.network_embeddings import embed_windows
+from pipelines.runtime.decoder import DecoderProcess, decoder_process
 from pipelines.runtime.failure import name_place
-from pipelines.runtime.network import NetworkPlace
+from pipelines.runtime.network import NetworkPlace, load_network
+from pipelines.runtime.prefetch import prefetch
 from pipelines.runtime.spool import PatchSpool
 
 # Raise this number when a change of the code gives other records for the same plan. The padding of
@@ -172,12 +173,9 @@ def extract_shard(
         return ShardResult(updated)
 
     patch_bytes = plan.settings.front_end.patch_bytes
-    with PatchSpool(patch_bytes) as spool, open_decoder(plan.settings.network) as decoder:
-        extracted = {
-            video.id: _decode(video, plan, mode, decoder, spool)
-            for video in plan.videos
-            if video.id not in kept
-        }
+    with PatchSpool(patch_bytes) as spool:
+        new = [video for video in plan.videos if video.id not in kept]
+        extracted = _extract(new, plan, mode, spool)
         if present is not None and is_planned:
             retried = _replace_videos(present, kept, extracted)
             if _outcomes(retried) == _outcomes(present):  # then the records are the same
@@ -186,9 +184,8 @@ def extract_shard(
                 return ShardResult(retried)
         extracted |= _copy_patches(kept, path, plan.settings.front_end, spool)
         # If the record file is not what its sidecar says, all videos are decoded.
-        for video in plan.videos:
-            if video.id not in extracted:
-                extracted[video.id] = _decode(video, plan, mode, decoder, spool)
+        lost = [video for video in plan.videos if video.id not in extracted]
+        extracted |= _extract(lost, plan, mode, spool)
         decoders = _decoders(extracted.values(), present)
         sidecar = _write_records(plan, extracted, decoders, path, spool)
     shards.write_sidecar(path, sidecar)
@@ -401,11 +398,55 @@ def _padded_record_bytes(plan: ShardPlan, extracted: Mapping[str, _Extracted]) -
     return max(lengths, default=0) + record.MIN_PADDING
 
 
+def _extract(
+    videos: Sequence[Video], plan: ShardPlan, mode: Mode, spool: PatchSpool
+) -> dict[str, _Extracted]:
+    """Decode soundtracks, and put their patches, or the embeddings of these, into the spool."""
+    if not videos:
+        return {}
+    settings = plan.settings
+    if settings.network is None:
+        with decoder_process() as decoder:
+            return {
+                video.id: _decode(video, plan, mode, decoder, settings.front_end, spool)
+                for video in videos
+            }
+    network = load_network(settings.network)
+    extracted = {}
+    # The next soundtrack is decoded while the network works.
+    for video, decoded, windows in prefetch(_decode_windows(videos, plan, mode, network.front_end)):
+        start = len(spool)
+        indices = [index for index, _ in decoded.places]
+        with _name_video(video):
+            for embeddings in embed_windows(windows, indices, network, settings.front_end):
+                spool.append(embeddings)
+        places = list(zip(indices, range(start, len(spool)), strict=True))
+        extracted[video.id] = dataclasses.replace(decoded, places=places)
+    return extracted
+
+
+def _decode_windows(
+    videos: Iterable[Video], plan: ShardPlan, mode: Mode, front_end: FrontEnd
+) -> Iterator[tuple[Video, _Extracted, np.ndarray]]:
+    """Decode each soundtrack to windows on local disk; a rejected soundtrack has none."""
+    with decoder_process() as decoder:
+        for video in videos:
+            with PatchSpool(front_end.patch_bytes) as windows:
+                decoded = _decode(video, plan, mode, decoder, front_end, windows)
+                stored = windows.map(front_end.storage.dtype, front_end.patch_shape)
+            yield video, decoded, stored
+
+
+def _name_video(video: Video) -> contextlib.AbstractContextManager[None]:
+    return name_place(f"video {video.id}, {video.uri}")
+
+
 def _decode(
     video: Video,
     plan: ShardPlan,
     mode: Mode,
-    decoder: DecoderProcess | NetworkDecoder,
+    decoder: DecoderProcess,
+    front_end: FrontEnd,
     spool: PatchSpool,
 ) -> _Extracted:
     """Decode one soundtrack into the spool; a rejected soundtrack leaves nothing there."""
@@ -416,10 +457,10 @@ def _decode(
     indices: list[int] = []
     cpu_before = decoder.cpu_seconds
     try:
-        with name_place(f"video {video.id}, {video.uri}"):
+        with _name_video(video):
             for found in decoder.decode(
                 video.uri,
-                settings.front_end,
+                front_end,
                 spool,
                 start_seconds=video.start or 0.0,
                 end_seconds=video.end,
@@ -433,7 +474,7 @@ def _decode(
             outcome = Outcome.OK_PARTIAL
     if outcome == Outcome.OK and len(spool) == start:
         outcome = Outcome.TOO_SHORT
-        detail = f"shorter than one patch of {settings.front_end.patch_seconds} s"
+        detail = f"shorter than one patch of {front_end.patch_seconds} s"
     if outcome not in WRITTEN:
         spool.truncate(start)
     places = list(zip(indices, range(start, len(spool)), strict=False))

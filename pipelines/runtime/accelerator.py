@@ -1,9 +1,11 @@
-"""GPUs of NVIDIA: whether this machine has one, whether the workers of a job get one, and how."""
+"""GPUs of NVIDIA: which this machine has, which each worker of a job gets, and how."""
 
 import ctypes.util
 import functools
 import importlib.util
+import itertools
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -17,6 +19,7 @@ CUDA_CURE: Final = (
     "install the libraries (pip install 'tensorflow[and-cuda]', or the target `gpu` of the "
     "Dataflow image), or set CUDA_VISIBLE_DEVICES=-1 to do without the GPU"
 )
+_VISIBLE: Final = "CUDA_VISIBLE_DEVICES"
 _WORKER_ACCELERATOR: Final = "worker_accelerator="
 _HINT: Final = "accelerator="
 DRIVER: Final = "install-nvidia-driver"
@@ -27,11 +30,36 @@ _EXAMPLE: Final = (
 )
 
 
+def find_gpus(devices: Path = Path("/dev")) -> list[str]:
+    """Find the GPUs of NVIDIA of this machine that CUDA_VISIBLE_DEVICES does not hide.
+
+    Returns:
+      Their names in CUDA_VISIBLE_DEVICES.
+    """
+    names = [str(number) for number, _ in enumerate(devices.glob("nvidia[0-9]*"))]
+    visible = os.environ.get(_VISIBLE)
+    if visible is None or not names:
+        return names
+    # CUDA ignores the rest of the list from the first name that is none.
+    return list(itertools.takewhile(lambda name: name not in ("", "-1"), visible.split(",")))
+
+
 def has_gpu(devices: Path = Path("/dev")) -> bool:
     """Whether this machine has a GPU of NVIDIA that CUDA_VISIBLE_DEVICES does not hide."""
-    if os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1"):
-        return False
-    return any(devices.glob("nvidia[0-9]*"))
+    return bool(find_gpus(devices))
+
+
+def assign_gpu(worker: int, gpus: Sequence[str]) -> Mapping[str, str]:
+    """Choose the GPU of a process, by turns.
+
+    Args:
+      worker: number of the process among those that share this machine, from 0 on.
+      gpus: of `find_gpus`.
+
+    Returns:
+      Variables for its environment, before it imports TensorFlow; none without a GPU.
+    """
+    return {_VISIBLE: gpus[worker % len(gpus)]} if gpus else {}
 
 
 def gpu_name(gpus: Path = Path("/proc/driver/nvidia/gpus")) -> str:
@@ -52,11 +80,12 @@ def _has_cuda() -> bool:
 def this_machine(devices: Path = Path("/dev")) -> Finding:
     """Check that TensorFlow can use the GPU of this machine, if there is one."""
     name = "GPU"
-    if not has_gpu(devices):
+    num_gpus = len(find_gpus(devices))
+    if not num_gpus:
         return ok(name, "none; networks run on the processor")
     if not _has_cuda():
-        return problem(name, "there is a GPU and no cuDNN", CUDA_CURE)
-    return ok(name, "a GPU of NVIDIA and cuDNN: --precision float32 runs on the GPU")
+        return problem(name, f"{num_gpus} of NVIDIA, and no cuDNN", CUDA_CURE)
+    return ok(name, f"{num_gpus} of NVIDIA, and cuDNN: --precision float32 runs on a GPU")
 
 
 def workers_have_gpu(options: "PipelineOptions") -> bool:

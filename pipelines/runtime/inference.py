@@ -11,8 +11,10 @@ import dataclasses
 import importlib.metadata
 import importlib.util
 import os
+import re
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol
@@ -24,6 +26,7 @@ from features.errors import InputError
 from features.quiet import import_tensorflow
 from features.storage import files
 from pipelines.runtime import accelerator
+from pipelines.runtime.row_limit import OutOfMemoryError, RowLimit
 
 Kind = Literal["saved_model", "tflite", "onnx", "openvino"]
 Outputs = Mapping[str, np.ndarray]
@@ -48,12 +51,13 @@ _REQUESTS_PER_CORE = 4
 _GPU_ROWS = 512  # a few GB of activations of the largest network
 # Signature of a SavedModel that has none and can be called.
 CALL: Final = "__call__"
+_OUT_OF_MEMORY: Final = re.compile("OOM|failed to allocate", re.IGNORECASE)
 # Set by `--workers` in each worker, which has a part of the cores.
 _THREADS = "TF_NUM_INTRAOP_THREADS"
 
 
 class Network(Protocol):
-    """A loaded network.
+    """A loaded network, which the threads of a runner may call at the same time.
 
     Attributes:
       runtime: what it runs on.
@@ -266,14 +270,20 @@ class _TensorFlow:
         }
         rows = _GPU_ROWS if runtime.device == "gpu" else _TENSORFLOW_ROWS
         self.batch_size = rows if batched else None
+        self._limit = RowLimit(rows)
+        self._no_memory = tf.errors.ResourceExhaustedError
 
     def __call__(self, batch: np.ndarray) -> Outputs:
         if self.batch_size is None:
             return self._call(batch)
-        return _in_pieces(self._call, batch, self.batch_size)
+        return self._limit.call(lambda rows: _in_pieces(self._call, batch, rows))
 
     def _call(self, batch: np.ndarray) -> Outputs:
-        outputs = self._apply(self._to_tensor(batch))
+        try:
+            outputs = self._apply(self._to_tensor(batch))
+        except self._no_memory as error:
+            lines = str(error).splitlines()  # most are about the graph
+            raise OutOfMemoryError(next(filter(_OUT_OF_MEMORY.match, lines), lines[0])) from error
         return {name: tensor.numpy() for name, tensor in _by_name(outputs).items()}
 
 
@@ -312,11 +322,13 @@ class _TfLite:
             for name, detail in details.items()
         }
         self.batch_size = _TENSORFLOW_ROWS if batched else None
+        self._calling = threading.Lock()  # an interpreter has one set of tensors
 
     def __call__(self, batch: np.ndarray) -> Outputs:
-        if self.batch_size is None:
-            return self._call(batch)
-        return _in_pieces(self._call, batch, self.batch_size)
+        with self._calling:
+            if self.batch_size is None:
+                return self._call(batch)
+            return _in_pieces(self._call, batch, self.batch_size)
 
     def _invoke(self, batch: np.ndarray) -> Outputs:
         (node,) = self._interpreter.get_input_details()
@@ -401,8 +413,13 @@ class _OpenVino:
         self._names = names
         self._requests = openvino.AsyncInferQueue(compiled, num_threads if batched else 1)
         self.batch_size = _OPENVINO_ROWS * _REQUESTS_PER_CORE * num_threads if batched else None
+        self._calling = threading.Lock()  # the requests of a call have all cores
 
     def __call__(self, batch: np.ndarray) -> Outputs:
+        with self._calling:
+            return self._call(batch)
+
+    def _call(self, batch: np.ndarray) -> Outputs:
         if self.batch_size is None:
             request = self._requests[0]
             request.infer([batch])

@@ -24,6 +24,7 @@ from features.contracts.export import (
 from features.errors import InputError
 from features.storage import files
 from pipelines.runtime import accelerator, inference
+from pipelines.runtime.prefetch import prefetch
 
 _loading = threading.Lock()
 
@@ -78,25 +79,36 @@ class ExportedModel:
             self._network = inference.load(path, "openvino", runtime)
         else:
             self._network = inference.load(export, "saved_model", runtime, signature=PATCHES)
+        self._export = export
         self.runtime = runtime
         self.front_end = read_front_end(export)
         self.vocabulary = read_exported_vocabulary(export)
         self.num_labels = _length(self._network, SCORES)
         self.num_units = _length(self._network, EMBEDDING)
 
+    @property
+    def fingerprint(self) -> str:
+        """Fingerprint of the weights."""
+        return fingerprint_weights(self._export)
+
     def score(self, chunks: Iterable[Patches]) -> Iterator[tuple[Patches, Outputs]]:
         """Score patches; a batch may have patches of several soundtracks.
 
         Args:
-          chunks: of any sizes.
+          chunks: of any sizes; made by another thread, a batch ahead.
 
         Yields:
           Batches of patches in their order, and their outputs.
         """
+        for batch, patches in prefetch(self._decode(chunks)):
+            outputs = self._network(patches)
+            yield batch, Outputs(scores=outputs[SCORES], embedding=outputs[EMBEDDING])
+
+    def _decode(self, chunks: Iterable[Patches]) -> Iterator[tuple[Patches, np.ndarray]]:
+        """Batches, and the input of the network for them."""
         assert self._network.batch_size is not None
         for batch in batches_of(chunks, self._network.batch_size):
-            outputs = self._network(self.front_end.storage.decode(batch.stored))
-            yield batch, Outputs(scores=outputs[SCORES], embedding=outputs[EMBEDDING])
+            yield batch, self.front_end.storage.decode(batch.stored)
 
 
 def _length(network: inference.Network, output: str) -> int:

@@ -20,6 +20,8 @@ from features.errors import InputError, JobFailedError
 from features.front_end.front_end import FrontEnd
 from pipelines.runtime import accelerator, inference
 from pipelines.runtime.model import Outputs, Patches, batches_of
+from pipelines.runtime.prefetch import prefetch
+from pipelines.runtime.row_limit import RowLimit
 
 # Sound in one call, as long as 128 patches of 0.96 s.
 _SECONDS_PER_BATCH = 123.0
@@ -75,7 +77,7 @@ class CardNetwork:
         self._network = inference.load(
             folder.path, folder.kind, runtime, signature=folder.signature, batched=False
         )
-        self._batch_size = max(1, int(_SECONDS_PER_BATCH / self.front_end.patch_hop_seconds))
+        self._limit = RowLimit(max(1, int(_SECONDS_PER_BATCH / self.front_end.patch_hop_seconds)))
         tried = self._try()
         self.num_labels, self.num_units = tried.scores.shape[1], tried.embedding.shape[1]
         if self.num_labels != len(self.vocabulary):
@@ -84,24 +86,34 @@ class CardNetwork:
                 f"its card has {len(self.vocabulary)} labels; give the labels of this network"
             )
 
+    @property
+    def fingerprint(self) -> str:
+        """Fingerprint of the files of the network, and of the card."""
+        return self.folder.fingerprint
+
     def score(self, chunks: Iterable[Patches]) -> Iterator[tuple[Patches, Outputs]]:
         """Score patches; a batch may have patches of several soundtracks.
 
         Args:
-          chunks: of any sizes.
+          chunks: of any sizes; made by another thread, a batch ahead.
 
         Yields:
           Batches of patches in their order, and their outputs.
 
         Raises:
-          JobFailedError: the network gave something else than when it was loaded, such as NaN.
+          JobFailedError: the network gave something else than when it was loaded, such as NaN; or
+            the memory of the GPU has no room for a single window.
         """
-        for batch in batches_of(chunks, self._batch_size):
+        for batch in prefetch(batches_of(chunks, self._limit.rows)):
             try:
-                outputs = self._apply(batch)
+                outputs = self._limit.call(functools.partial(self._apply_in_pieces, batch))
             except _WrongOutputError as error:
                 raise JobFailedError(f"{self.folder.path}: {error}") from error
             yield batch, outputs
+
+    def _apply_in_pieces(self, batch: Patches, rows: int) -> Outputs:
+        starts = range(0, len(batch), rows)
+        return _concatenate([self._apply(batch[start : start + rows]) for start in starts])
 
     def _apply(self, batch: Patches) -> Outputs:
         values = self.front_end.storage.decode(batch.stored)
@@ -110,13 +122,11 @@ class CardNetwork:
             values = scale(values, waveform.full_scale, waveform.peak)
         if not self._frames_itself:
             return self._choose(self._network(values), len(values))
-        pieces = [
-            self._choose(self._network(join(values[run], self.front_end)), run.stop - run.start)
-            for run in find_runs(batch, self.front_end.patch_hop_seconds)
-        ]
-        return Outputs(
-            scores=np.concatenate([piece.scores for piece in pieces]),
-            embedding=np.concatenate([piece.embedding for piece in pieces]),
+        return _concatenate(
+            [
+                self._choose(self._network(join(values[run], self.front_end)), run.stop - run.start)
+                for run in find_runs(batch, self.front_end.patch_hop_seconds)
+            ]
         )
 
     def _choose(self, found: Mapping[str, np.ndarray], num_patches: int) -> Outputs:
@@ -151,7 +161,7 @@ class CardNetwork:
         Raises:
           InputError: it refuses the noise, or what it gives is impossible.
         """
-        shape = (min(_NUM_TRIED, self._batch_size), *self.front_end.patch_shape)
+        shape = (min(_NUM_TRIED, self._limit.rows), *self.front_end.patch_shape)
         noise = np.random.default_rng(0).normal(0.0, 0.01, shape).astype(np.float32)
         starts = np.arange(len(noise)) * self.front_end.patch_hop_seconds
         batch = Patches(
@@ -173,6 +183,15 @@ class CardNetwork:
 
 class _WrongOutputError(ValueError):
     """A network gives something else than its card says."""
+
+
+def _concatenate(pieces: list[Outputs]) -> Outputs:
+    if len(pieces) == 1:
+        return pieces[0]
+    return Outputs(
+        scores=np.concatenate([piece.scores for piece in pieces]),
+        embedding=np.concatenate([piece.embedding for piece in pieces]),
+    )
 
 
 def _read(found: Mapping[str, np.ndarray], role: str, name: str, num_patches: int) -> np.ndarray:

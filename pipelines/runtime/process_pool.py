@@ -17,11 +17,11 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
@@ -30,9 +30,14 @@ from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions,
 from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
+from features.contracts.documents import InferenceRuntime
 from features.errors import InputError, JobFailedError
+from pipelines.runtime import accelerator
 from pipelines.runtime.machine import MB_PER_WORKER, available_memory_mb
 from pipelines.runtime.membership import JoinJob
+
+if TYPE_CHECKING:
+    from multiprocessing.sharedctypes import Synchronized
 
 _RUNNER = "FnApiRunner"
 # For each worker: an element in work, and one that waits.
@@ -70,7 +75,7 @@ def num_workers(wanted: int | None, options: PipelineOptions) -> int:
     Raises:
       InputError: `--workers` does not apply to this runner, or is less than 1.
     """
-    is_local = runs_here(options) and options.view_as(DirectOptions).direct_num_workers == 1
+    is_local = _is_local(options)
     if wanted is None:
         return default_workers() if is_local else 1
     if wanted < 1:
@@ -83,6 +88,26 @@ def num_workers(wanted: int | None, options: PipelineOptions) -> int:
             "the number of workers: --parallelism of Flink, --num_workers of Dataflow"
         )
     return wanted
+
+
+def num_network_workers(
+    wanted: int | None, options: PipelineOptions, runtime: InferenceRuntime
+) -> int:
+    """Choose the number of processes of a job that is as fast as its network.
+
+    Without `--workers` it is one for each GPU; on the processor one, whose network has all cores.
+
+    Raises:
+      InputError: see `num_workers`.
+    """
+    if wanted is None and runtime.device == "gpu" and _is_local(options):
+        return max(1, len(accelerator.find_gpus()))
+    return 1 if wanted is None else num_workers(wanted, options)
+
+
+def _is_local(options: PipelineOptions) -> bool:
+    """Whether this command starts the processes of the job, and not a runner."""
+    return runs_here(options) and options.view_as(DirectOptions).direct_num_workers == 1
 
 
 def default_workers() -> int:
@@ -181,7 +206,8 @@ def pool(num_workers: int) -> ProcessPoolExecutor:
     # The fork server still has the environment of an earlier job. TensorFlow would have a thread
     # for each core in each worker.
     environment = {**os.environ, "TF_NUM_INTRAOP_THREADS": str(num_threads)}
-    executor = ProcessPoolExecutor(num_workers, context, _start_worker, (theirs, environment))
+    arguments = (theirs, environment, accelerator.find_gpus(), context.Value("i", 0))
+    executor = ProcessPoolExecutor(num_workers, context, _start_worker, arguments)
     # A job in a child process of another program would wait for the end of its workers before it
     # tells them to end. The executor's queues are closed with priority 10, so this comes first.
     shutdown = multiprocessing.util.Finalize(None, executor.shutdown, exitpriority=20)
@@ -189,9 +215,18 @@ def pool(num_workers: int) -> ProcessPoolExecutor:
     return executor
 
 
-def _start_worker(lifeline: Connection, environment: Mapping[str, str]) -> None:
+def _start_worker(
+    lifeline: Connection,
+    environment: Mapping[str, str],
+    gpus: Sequence[str],
+    num_started: "Synchronized[int]",
+) -> None:
+    with num_started.get_lock():
+        worker = num_started.value
+        num_started.value += 1
     os.environ.clear()
     os.environ.update(environment)
+    os.environ.update(accelerator.assign_gpu(worker, gpus))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the job ends its workers
     threading.Thread(target=_end_with_lifeline, args=(lifeline,), daemon=True).start()
 

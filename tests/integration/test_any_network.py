@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +14,17 @@ import soundfile
 import soxr
 import tensorflow as tf
 
-from evaluation import evaluate, score_videos, search, tag
-from features.contracts import shards
+from evaluation import embed, evaluate, score_videos, search, tag
+from features.contracts import leases, shards
 from features.contracts.documents import Dataset, Features, Metrics, Scores
 from features.contracts.folders import read_document
 from features.contracts.labels import read_vocabulary
+from features.contracts.sharding import ShardKey
+from features.contracts.videos import Video
 from features.errors import FAILED, OK, InputError
 from pipelines import audit_features, extract_embeddings, prepare_dataset
+from pipelines.extraction.patches import Mode, Settings, ShardPlan, extract_shard
+from pipelines.runtime.network import choose_network
 from tests import networks
 from tests.conftest import Corpus
 
@@ -30,7 +36,8 @@ HOP = networks.WINDOWS.hop_seconds
 def folders(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """dataset, network, embeddings."""
     root = tmp_path_factory.mktemp("any-network")
-    prepare_dataset.main(["--manifest", str(corpus.manifest), "--output", f"{root}/dataset"])
+    flags = ["--manifest", str(corpus.manifest), "--output", f"{root}/dataset"]
+    prepare_dataset.main([*flags, "--subsets", "2,0.5"])
     networks.save(root / "network")
     extract(root, root / "embeddings")
     return root
@@ -113,6 +120,56 @@ def test_drawn_windows_have_the_embeddings_of_all(folders: Path, tmp_path: Path)
             np.testing.assert_allclose(values, every[name][start], rtol=2e-3, atol=1e-3)
 
 
+def test_splits_and_subsets_are_extracted_alone(folders: Path, tmp_path: Path) -> None:
+    chosen = ["--splits=train,validation", "--subset", "train=2"]
+    some = extract(folders, tmp_path / "some", *chosen)
+
+    assert some.only_subset == ("train=2",)
+    assert {name: set(split.num_shards) for name, split in some.splits.items()} == {
+        "train": {"2"},
+        "validation": {"all"},
+    }
+    every = digests(folders / "embeddings")
+    assert 0 < len(digests(tmp_path / "some")) < len(every)
+    assert digests(tmp_path / "some").items() <= every.items()
+    (tmp_path / "some/train/2/patches-00000-of-00001.tfrecord").unlink()
+    assert audit_features.main(["--features", f"{tmp_path}/some", "--repair"]) == OK
+    assert digests(tmp_path / "some").items() <= every.items()
+    extract(folders, tmp_path / "some")
+    assert digests(tmp_path / "some") == every
+    with pytest.raises(InputError, match=r"--splits: .* also has evaluation, which would be lost"):
+        extract(folders, tmp_path / "some", "--splits=train,validation")
+
+
+def test_the_start_of_a_truncated_soundtrack_is_embedded_if_asked_for(
+    folders: Path, tmp_path: Path
+) -> None:
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 3 * RATE).astype(np.float32)
+    soundfile.write(tmp_path / "whole.wav", noise, RATE, subtype="FLOAT")
+    whole = (tmp_path / "whole.wav").read_bytes()
+    (tmp_path / "cut.wav").write_bytes(whole[: len(whole) // 2])
+    _, place = choose_network(f"{folders}/network", None)
+    videos = tuple(
+        Video(name, f"{tmp_path}/{name}.wav", None, None, ()) for name in ("cut", "whole")
+    )
+    kept = {}
+    for keep_partial in (False, True):
+        front_end = read_document(f"{folders}/embeddings", Features).front_end
+        settings = Settings(front_end, 0, keep_partial, network=place)
+        plan = ShardPlan(ShardKey("evaluation", "all", 0, 1), videos, settings)
+        sidecar = extract_shard(plan, f"{tmp_path}/{keep_partial}", Mode()).sidecar
+        kept[keep_partial] = [(str(video.outcome), video.num_patches) for video in sidecar.videos]
+    found = read(tmp_path / "True")
+
+    (_, (_, num_whole)), ((_, num_cut), _) = kept.values()
+    assert kept[False] == [("truncated", 0), ("ok", num_whole)]
+    assert kept[True] == [("ok_partial", num_cut), ("ok", num_whole)]
+    assert 0 < num_cut < num_whole
+    # The last window of the part is filled up.
+    for start in sorted(found["cut"])[:-1]:
+        np.testing.assert_array_equal(found["cut"][start], found["whole"][start])
+
+
 def test_the_audit_finds_nothing_and_names_the_command(folders: Path, tmp_path: Path) -> None:
     assert audit_features.main(["--features", f"{folders}/embeddings"]) == OK
     extract(folders, tmp_path / "damaged")
@@ -181,6 +238,25 @@ def test_tagging_with_a_card(
     ]
     assert len(lines) == 1 + (len(scores) + 1) // 2  # two windows in half a second; the page
     assert "Siren, wailing" in (tmp_path / "clip.html").read_text()
+
+
+def test_a_table_of_embeddings_with_a_card(folders: Path, corpus: Corpus, tmp_path: Path) -> None:
+    clip = next(path for path in sorted(corpus.manifest.parent.glob("*.wav")))
+    network = ["--network", f"{folders}/network", "--output", f"{tmp_path}/table.parquet"]
+    assert embed.main([str(clip), *network]) == OK
+
+    table = pq.read_table(tmp_path / "table.parquet")
+    direct = tf.saved_model.load(f"{folders}/network").signatures["waveform"]
+    expected = direct(waveform=tf.constant(waveform_of(clip)))["embedding"].numpy()
+    np.testing.assert_allclose(np.stack(table["embedding"].to_numpy()), expected, atol=1e-3)
+    np.testing.assert_allclose(table["start_seconds"], HOP * np.arange(len(expected)), atol=1e-6)
+    embedding = read_document(f"{folders}/embeddings", Features).front_end.embedding
+    assert embedding is not None
+    assert table.schema.metadata[embed.NETWORK].decode() == embedding.network
+    networks.save(tmp_path)
+    networks.rewrite_card(tmp_path, outputs=networks.NetworkOutputs(scores="scores"))
+    with pytest.raises(InputError, match=r"no embedding, under outputs\.embedding"):
+        embed.main([str(clip), "--network", str(tmp_path), "--output", f"{tmp_path}/x.parquet"])
 
 
 def find(folders: Path, clip: Path, capsys: pytest.CaptureFixture[str], *flags: str) -> list[dict]:
@@ -252,6 +328,27 @@ def test_the_index_is_kept_until_the_embeddings_change(
     assert audit_features.main(["--features", f"{folders}/embeddings"]) == OK
 
 
+def test_a_search_waits_for_the_job_that_writes_the_folder(
+    folders: Path, corpus: Corpus, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clip = next(path for path in sorted(corpus.manifest.parent.glob("*.wav")))
+    embeddings, document = folders / "embeddings", folders / "embeddings/search/search.json"
+    document.unlink(missing_ok=True)
+    said = ""
+    with ThreadPoolExecutor(1) as pool, leases.hold(str(embeddings), expiry_seconds=1.2):
+        found = pool.submit(search.main, ["--embeddings", str(embeddings), str(clip)])
+        deadline = time.monotonic() + 120
+        while "waiting for `" not in said:
+            assert time.monotonic() < deadline
+            assert not found.done()
+            said += capsys.readouterr().err
+            time.sleep(0.05)
+        assert not document.exists()
+    assert found.result() == OK
+    assert document.exists()
+    assert leases.find_lease(str(embeddings)) is None
+
+
 def test_a_search_refuses_another_network_and_a_file_without_sound(
     folders: Path, corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -298,6 +395,8 @@ def test_another_network_is_refused(folders: Path, tmp_path: Path) -> None:
     [
         (["--features=features", "--network=network"], "with --run"),
         (["--from-media=dataset", "--run=run"], "with --network"),
+        (["--features=features", "--run=run", "--splits=train"], "--splits: goes with --from-me"),
+        (["--features=features", "--run=run", "--keep-partial"], "--keep-partial: goes with --f"),
     ],
 )
 def test_flags_that_do_not_belong_together(flags: list[str], message: str) -> None:

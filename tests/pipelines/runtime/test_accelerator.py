@@ -7,7 +7,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from features.contracts.documents import InferenceRuntime
 from features.errors import InputError
-from pipelines.runtime import accelerator, launch, model
+from pipelines.runtime import accelerator, launch, model, process_pool
 from pipelines.runtime.finding import Level
 
 L4 = "type:nvidia-l4;count:1;install-nvidia-driver"
@@ -30,10 +30,12 @@ def dataflow(*flags: str) -> PipelineOptions:
 def test_a_gpu_is_a_device_that_is_not_hidden(
     devices: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert accelerator.has_gpu(devices)
-    for hidden, expected in (("-1", False), ("", False), ("1", True)):
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
-        assert accelerator.has_gpu(devices) == expected
+    assert accelerator.find_gpus(devices) == ["0", "1"]
+    visible = {"-1": [], "": [], "1": ["1"], "GPU-a,0": ["GPU-a", "0"], "1,-1,0": ["1"]}
+    for names, expected in visible.items():
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", names)
+        assert accelerator.find_gpus(devices) == expected
+        assert accelerator.has_gpu(devices) == bool(expected)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     for path in devices.glob("nvidia[01]"):
         path.unlink()
@@ -45,6 +47,25 @@ def test_a_gpu_has_the_name_that_its_driver_gives(tmp_path: Path) -> None:
     (tmp_path / "0000:01:00.0").mkdir()
     (tmp_path / "0000:01:00.0" / "information").write_text("Model: \t\t NVIDIA L4\nIRQ: 9\n")
     assert accelerator.gpu_name(tmp_path) == "NVIDIA L4"
+
+
+def test_processes_get_the_gpus_by_turns() -> None:
+    chosen = [accelerator.assign_gpu(number, ["0", "GPU-a"]) for number in range(3)]
+    assert chosen == [{"CUDA_VISIBLE_DEVICES": name} for name in ("0", "GPU-a", "0")]
+    assert accelerator.assign_gpu(0, []) == {}
+
+
+def test_there_is_a_process_for_each_gpu(devices: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = accelerator.find_gpus(devices)
+    monkeypatch.setattr(accelerator, "find_gpus", lambda: found)
+    here = PipelineOptions(["--runner=FnApiRunner"])
+    cpu = InferenceRuntime("openvino", "1", "int8")
+    gpu = InferenceRuntime("tensorflow", "1", "float32", device="gpu")
+
+    assert process_pool.num_network_workers(None, here, gpu) == 2
+    assert process_pool.num_network_workers(3, here, gpu) == 3
+    assert process_pool.num_network_workers(None, here, cpu) == 1
+    assert process_pool.num_network_workers(None, dataflow(), gpu) == 1
 
 
 def test_a_gpu_without_cuda_is_a_problem(devices: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,10 @@
 """Networks in several formats on all installed runtimes, against the same network in NumPy."""
 
 import importlib.util
+import logging
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +13,9 @@ import tensorflow as tf
 import tf2onnx
 
 from features.contracts.documents import InferenceRuntime
-from features.errors import InputError
+from features.errors import InputError, JobFailedError
 from pipelines.runtime import inference
+from tests.networks import with_little_memory
 
 _RNG = np.random.default_rng(3)
 _WEIGHTS = _RNG.normal(0, 0.3, (6 * 4, 5)).astype(np.float32)
@@ -94,6 +97,29 @@ def test_every_runtime_gives_the_outputs_by_name(
             np.testing.assert_allclose(outputs[output], values, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("saved_model", "openvino"),
+        ("saved_model", "tensorflow"),
+        ("tflite", "ai-edge-litert"),
+        ("onnx", "onnxruntime"),
+    ],
+)
+def test_threads_call_a_network_at_the_same_time(
+    networks: dict[str, str], kind: inference.Kind, name: str
+) -> None:
+    found = {each.name: each for each in inference.candidates(kind, "float32")}
+    network = inference.load(networks[kind], kind, found[name])
+    batches = [_RNG.normal(0, 1, (300, 6, 4)).astype(np.float32) for _ in range(40)]
+
+    with ThreadPoolExecutor(4) as pool:
+        outputs = list(pool.map(network, batches))
+
+    for batch, values in zip(batches, outputs, strict=True):
+        np.testing.assert_allclose(values["scores"], expected(batch)["scores"], atol=1e-4)
+
+
 @pytest.mark.parametrize("name", ["openvino", "tensorflow"])
 def test_a_waveform_has_no_rows(networks: dict[str, str], name: str) -> None:
     (runtime,) = (
@@ -157,6 +183,42 @@ def test_a_gpu_is_for_tensorflow(networks: dict[str, str]) -> None:
     if not tf.config.list_physical_devices("GPU"):
         with pytest.raises(InputError, match="planned for a GPU, and TensorFlow finds none on thi"):
             inference.load(networks["saved_model"], "saved_model", found[0])
+
+
+@pytest.fixture
+def propagated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines reach pytest, also after a command of the same process has set up its log."""
+    monkeypatch.setattr(logging.getLogger("pipelines"), "propagate", True)
+
+
+def test_rows_that_do_not_fit_are_halved(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, propagated: None
+) -> None:
+    """TensorFlow's own error; there is no memory for 41 rows, or for one."""
+    (runtime,) = (
+        each for each in inference.candidates("saved_model", "float32") if each.name == "tensorflow"
+    )
+    found, module = {}, Module()
+    for rows in (40, 0):
+
+        @tf.function(input_signature=[tf.TensorSpec([None, 6, 4], tf.float32, "patches")])
+        def patches(patches: tf.Tensor, rows: int = rows) -> dict[str, tf.Tensor]:
+            return module.patches(with_little_memory(patches, rows))
+
+        module.wrapped = patches
+        tf.saved_model.save(module, f"{tmp_path}/{rows}", signatures={"serving_default": patches})
+        found[rows] = inference.load(f"{tmp_path}/{rows}", "saved_model", runtime)
+    values = _RNG.normal(0, 1, (333, 6, 4)).astype(np.float32)
+
+    for _ in range(2):
+        scores = found[40](values)["scores"]
+        np.testing.assert_allclose(scores, expected(values)["scores"], atol=1e-4)
+    assert [record.getMessage() for record in caplog.records] == [
+        "no memory for 128 rows at once; going on with 64",
+        "no memory for 64 rows at once; going on with 32",
+    ]
+    with pytest.raises(JobFailedError, match=r"has no room for the network: .*OOM when allocating"):
+        found[0](values)
 
 
 def test_nothing_leaves_the_machine(networks: dict[str, str], tmp_path: Path) -> None:

@@ -91,6 +91,27 @@ def test_results_are_those_of_whole_waveforms(
     assert network.vocabulary.names == networks.LABELS
 
 
+def test_windows_that_do_not_fit_are_halved(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.runtime.network._SECONDS_PER_BATCH", 4.0)  # 16 windows
+    waveform = dataclasses.replace(WINDOWS, frames_itself=False)
+    networks.rewrite_card(folder, waveform=waveform, signature="windows")
+    waveforms = [noise(size) for size in (50_000, 9_999)]
+    expected = results(load(folder), waveforms)
+    module = networks.Spectral(waveform)
+    spec = tf.TensorSpec([None, WINDOWS.window_samples], tf.float32, "windows")
+    plain = module.windows
+    module.windows = tf.function(
+        lambda windows: plain(networks.with_little_memory(windows, 5)), input_signature=[spec]
+    )
+    tf.saved_model.save(module, f"{tmp_path}/small", signatures={"windows": module.windows})
+    networks.rewrite_card(folder, file="small")
+
+    for found, wanted in zip(results(load(folder), waveforms), expected, strict=True):
+        np.testing.assert_allclose(found, wanted, atol=1e-6)
+
+
 def test_logits_become_scores(folder: Path) -> None:
     waveforms = [noise(20_000)]
     scores, _ = results(load(folder), waveforms)

@@ -15,7 +15,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from features.errors import InputError
 from pipelines import extract_features, prepare_dataset
 from pipelines.corpus.encoding import write_media
-from pipelines.runtime import process_pool
+from pipelines.runtime import accelerator, process_pool
 from pipelines.runtime.process_pool import default_workers  # not that of `single_worker`
 from tests.benchmarks.measurement import Lane, descendants
 
@@ -132,6 +132,18 @@ def test_a_job_in_a_child_process_ends(dataset: Path, tmp_path: Path) -> None:
     flags = ["--dataset", str(dataset), "--output", str(tmp_path), "--workers=2"]
     with Lane() as lane:  # whose process ends with the block, and its workers before it
         assert lane(extract_features.main, flags)[1] == 0
+
+
+def visible_gpus(seconds: float) -> str | None:
+    time.sleep(seconds)
+    return os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
+def test_each_worker_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accelerator, "find_gpus", lambda: ["2", "GPU-a"])
+    with process_pool.end_with_job():
+        found = list(process_pool.pool(2).map(visible_gpus, [0.5] * 6))
+    assert set(found) == {"2", "GPU-a"}
 
 
 def number(wanted: int | None, *flags: str) -> int:
