@@ -29,6 +29,12 @@ RECIPE := resnet50
 TRAIN_FLAGS := --batch-size 32 --steps 150 --set width=0.25
 DEMO_MANIFEST := $(or $(MANIFEST),$(DEMO)/corpus/manifest.csv)
 RUN := $(DEMO)/$(RECIPE)
+# `make results` runs the experiments on the clips of CLIPS, and on YAMNET where that is given.
+CLIPS :=
+YAMNET :=
+RESULTS := experiments
+EXPERIMENTS := table2 event_detection table4 esc10 table3 asynchronous modern
+WITH_YAMNET := event_detection
 # What the tests on Flink run: a job server of Beam with Flink in it, this one or your own.
 FLINK_JOB_SERVER_JAR := .flink/job-server.jar
 
@@ -38,7 +44,7 @@ IMAGE_LOCK := pipelines/deploy/dataflow/requirements.lock
 CUDA_LOCK := pipelines/deploy/dataflow/requirements-gpu.lock
 AIRFLOW_PINS := pipelines/deploy/airflow/requirements
 
-.PHONY: FORCE help demo test test-flink test-airflow benchmark benchmark-quick check format lock clean
+.PHONY: FORCE help demo results test test-flink test-airflow benchmark benchmark-quick check format lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -77,6 +83,16 @@ demo: $(VENV)/.installed $(DEMO_MANIFEST) ## media in, evaluation report out (MA
 
 $(DEMO)/corpus/manifest.csv: | $(VENV)/.installed
 	$(VENV_PYTHON) -m pipelines.demo_corpus --output $(DEMO)/corpus
+
+results: $(VENV)/.installed ## the paper's experiments, and docs/results.md (CLIPS=...; some 40 hours)
+	@[ -n "$(CLIPS)" ] || { echo "error: CLIPS=FOLDER names the folder of clips.csv" >&2; exit 2; }
+	for experiment in $(EXPERIMENTS); do \
+		network=(); \
+		[[ -z "$(YAMNET)" || " $(WITH_YAMNET) " != *" $$experiment "* ]] || network=(--network $(YAMNET)); \
+		$(VENV_PYTHON) -m evaluation.paper.$$experiment --scale small --clips $(CLIPS) \
+			"$${network[@]}" --output $(RESULTS); \
+	done
+	$(VENV_PYTHON) -m evaluation.paper.results $(RESULTS) --output docs
 
 # A process more than cores, since one of them waits for clusters (tests/conftest.py has the order).
 TEST_PROCESSES = $$(($$(nproc) + 1))

@@ -82,6 +82,7 @@ STAGES: dict[str, tuple[Command, ...]] = {
         Command("table3", "evaluation.paper.table3", "label sets, with and without a bottleneck"),
         Command("table4", "evaluation.paper.table4", "training set sizes"),
         Command("event-detection", "evaluation.paper.event_detection", "section 4.4"),
+        Command("asynchronous", "evaluation.paper.asynchronous", "one worker, two and four"),
         Command("modern", "evaluation.paper.modern", "what has been found since the paper"),
         Command("esc10", "evaluation.paper.esc10", "ESC-10: mean accuracy over folds"),
         Command("results", "evaluation.paper.results", "collect the results of experiments"),

@@ -193,6 +193,8 @@ def _metrics(
         "loss": trained.loss,
         "patches_per_second": trained.patches_per_second,
     }
+    if trained.staleness is not None:
+        metrics["staleness"] = trained.staleness
     if validation:
         fields = dataclasses.asdict(validation)
         metrics |= {f"validation_{name}": value for name, value in fields.items()}

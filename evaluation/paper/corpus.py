@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 from evaluation.paper.experiment import Experiment
@@ -10,21 +11,21 @@ from evaluation.paper.steps import START_SECONDS, Step
 from features.errors import InputError
 from features.storage import files
 
-# Paths as in ESC-10: audio/dog_bark/3-155312-A.ogg is of fold 3 and was cut from recording 155312.
-# No recording is in two folds.
-_CLIP_PATHS = r"(?P<label>.+)/(?P<id>(?P<split>\d)-(?P<recording>\d+)-.)\.ogg"
 FOLDS = (1, 2, 3, 4)
 VALIDATION_FOLD, EVALUATION_FOLD = 3, 4
-# The classes of ESC-10, and those of AudioSet's ontology that contain at least two of them.
+# The labels of clips.csv, and 13 generic ones in the manner of AudioSet's ontology.
 _GENERIC_LABELS = Path(__file__).with_name("generic_labels.csv")
-# Easier than the defaults of compose_soundtracks (2 to 5 events in up to 40 s, 0 to 15 dB above the
-# noise), from which the networks learned almost nothing in 300 steps.
+# The labels that are drawn have priors from 0.25 to 1e-4. Events fill two thirds of the time: from
+# soundtracks of few and faint events, networks learn almost nothing in thousands of steps.
 _COMPOSITION = (
-    *("--seconds", "8", "16", "--events", "1", "3", "--gap", "0.2", "1.5"),
-    *("--event-seconds", "1", "5", "--snr", "10", "25", "--formats", "wav", "flac"),
+    *("--seconds", "10", "60", "--events", "4", "14", "--gap", "0.2", "2"),
+    *("--event-seconds", "1", "5", "--snr", "10", "25", "--formats", "wav", "m4a"),
+    *("--zipf", "6.7", "30", "--labels", "1", "2", "--least", "10"),
 )
+# Of the corpus of few recordings.
+_FEW, _RECORDINGS_PER_LABEL = "-few", "2"
 # For each soundtrack, on a machine with two cores.
-_SECONDS_TO_COMPOSE, _SECONDS_TO_EXTRACT = 0.06, 0.02
+_SECONDS_TO_COMPOSE, _SECONDS_TO_EXTRACT = 0.12, 0.025
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,9 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument(
         "--clips",
         metavar="FOLDER",
-        help="compose soundtracks of the clips LABEL/FOLD-RECORDING-TAKE.ogg in this folder, such "
-        "as ESC-10, with fold 3 for validation and fold 4 for evaluation only; default: synthetic "
-        "sounds",
+        help="compose soundtracks of the labelled clips that this folder lists in clips.csv, with "
+        "fold 3 for validation and fold 4 for evaluation only; default: synthetic sounds",
     )
     source.add_argument(
         "--manifest", metavar="PATH", help="of videos, as for pipelines.prepare_dataset"
@@ -73,42 +73,70 @@ def corpus_of(
     if args.manifest is not None:
         manifest = files.absolute(args.manifest)
     else:
-        manifest = files.join(folder, "corpus", "manifest.csv")
-        steps = _composed(args.clips, scale, folder)
+        steps, manifest = _composed(args.clips, scale, folder)
     steps += prepared(
         manifest,
         folder,
         subsets=scale.subsets,
         balanced_sets=scale.balanced_sets,
-        num_videos=scale.soundtracks,
+        num_videos=scale.num_soundtracks,
     )
     features = files.join(folder, "features")
     steps += [measured_bands(features)] if band_statistics else []
     return Corpus(features, tuple(steps))
 
 
-def _composed(clips: str | None, scale: Scale, folder: str) -> list[Step]:
-    """Compose soundtracks of clips or of synthetic sounds."""
-    output = ("--output", files.join(folder, "corpus"), "--soundtracks", str(scale.soundtracks))
+def few_recordings(clips: str, setup: Experiment) -> Corpus:
+    """As many soundtracks, of few recordings of each label, with the same labels and evaluation."""
+    scale, folder = setup.scale, setup.folder
+    steps, manifest = _composed(clips, scale, folder, suffix=_FEW)
+    steps += prepared(
+        manifest,
+        folder,
+        subsets=scale.subsets,
+        balanced_sets=scale.balanced_sets,
+        vocabulary=files.join(folder, "dataset"),
+        suffix=_FEW,
+        num_videos=scale.num_soundtracks,
+    )
+    return Corpus(files.join(folder, "features" + _FEW), tuple(steps))
+
+
+def _composed(
+    clips: str | None, scale: Scale, folder: str, *, suffix: str = ""
+) -> tuple[list[Step], str]:
+    """Compose soundtracks of clips or of synthetic sounds; returns the steps and the manifest."""
+    name = "corpus" + suffix
+    output = ("--output", files.join(folder, name), "--soundtracks")
+    manifest = files.join(folder, name, "manifest.csv")
     if clips is None:
-        return [Step(name="corpus", command=("pipelines.demo_corpus", *output))]
+        command = ("pipelines.demo_corpus", *output, str(scale.num_soundtracks))
+        return [Step(name=name, command=command)], manifest
+    few = ("--recordings-per-label", _RECORDINGS_PER_LABEL) if suffix else ()
     command = (
         *("pipelines.compose_soundtracks", "--clips"),
-        *(files.join(folder, "clips", "manifest.parquet"), *output),
-        *("--generic-labels", str(_GENERIC_LABELS), *_COMPOSITION),
+        *(files.join(folder, "clips", "manifest.parquet"), *output, *scale.soundtracks),
+        *("--generic-labels", str(_GENERIC_LABELS), *_COMPOSITION, *few),
     )
-    seconds = START_SECONDS + scale.soundtracks * _SECONDS_TO_COMPOSE
-    return [imported(clips, folder), Step(name="corpus", command=command, seconds=seconds)]
+    seconds = START_SECONDS + scale.num_soundtracks * _SECONDS_TO_COMPOSE
+    return [imported(clips, folder), Step(name=name, command=command, seconds=seconds)], manifest
 
 
-def imported(clips: str, folder: str) -> Step:
-    """Write a manifest of clips, whose column `published_split` is the fold."""
+def imported(clips: str, folder: str, *, name: str = "clips", sources: Sequence[str] = ()) -> Step:
+    """Write a manifest of clips, whose column `published_split` is the fold.
+
+    Args:
+      clips: folder with clips.csv.
+      folder: of the experiment.
+      name: of the folder of the manifest in it.
+      sources: values of the column `source` of clips.csv; none for all.
+    """
     command = (
-        *("pipelines.import_dataset", "folder-per-label", "--source", files.absolute(clips)),
-        *("--output", files.join(folder, "clips"), "--pattern", _CLIP_PATHS),
+        *("pipelines.import_dataset", "clip-list", "--source", files.absolute(clips)),
+        *("--output", files.join(folder, name), *(("--sources", *sources) if sources else ())),
         *("--split-values", *split_values_of(EVALUATION_FOLD, VALIDATION_FOLD)),
     )
-    return Step(name="clips", command=command)
+    return Step(name=name, command=command)
 
 
 def split_values_of(evaluation_fold: int, validation_fold: int | None = None) -> tuple[str, ...]:
@@ -127,10 +155,11 @@ def prepared(
     subsets: str = "",
     balanced_sets: str = "",
     split_values: tuple[str, ...] = (),
+    vocabulary: str | None = None,
     suffix: str = "",
     num_videos: int,
 ) -> list[Step]:
-    """Make `datasetSUFFIX` and `featuresSUFFIX` of a manifest."""
+    """Make `datasetSUFFIX` and `featuresSUFFIX` of a manifest, with flags of prepare_dataset."""
     dataset, features = (files.join(folder, name + suffix) for name in ("dataset", "features"))
     prepare = ["pipelines.prepare_dataset", "--manifest", manifest, "--output", dataset]
     if subsets:
@@ -139,6 +168,7 @@ def prepared(
         prepare += ["--balanced-sets", balanced_sets]
     if split_values:
         prepare += ["--split-column", "published_split", "--split-values", *split_values]
+    prepare += ["--vocabulary", vocabulary] if vocabulary is not None else []
     return [
         Step(name="dataset" + suffix, command=tuple(prepare)),
         extracted(dataset, features, num_videos=num_videos),

@@ -9,7 +9,7 @@ from typing import Any
 
 from evaluation.paper import steps
 from evaluation.paper.runs import Run, measure
-from evaluation.paper.scales import SCALES, Scale, Settings
+from evaluation.paper.scales import SCALES, Scale
 from evaluation.paper.steps import Step
 from features import terminal
 from features.errors import ContractError, InputError
@@ -53,19 +53,12 @@ class Experiment:
             estimate_only=args.estimate,
         )
 
-    def run_of(
-        self,
-        recipe: str,
-        features: str,
-        *,
-        name: str | None = None,
-        settings: Settings | None = None,
-    ) -> Run:
-        """A run of a recipe at this scale, with more settings, under another name."""
+    def run_of(self, recipe: str, features: str) -> Run:
+        """A run of a recipe at this scale."""
         return Run(
-            name=name or recipe,
+            name=recipe,
             recipe=recipe,
-            settings={**self.scale.settings_of(recipe), **(settings or {})},
+            settings=self.scale.settings_of(recipe),
             features=features,
             folder=self.folder,
         )

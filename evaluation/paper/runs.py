@@ -13,6 +13,7 @@ from features.contracts.documents import Features, Metrics
 from features.contracts.documents import Run as RunDocument
 from features.fingerprint import fingerprint
 from features.storage import files
+from features.typed_json import OMIT_NONE
 
 # A network infers about three times as fast as it trains.
 _INFERENCE_OVER_TRAINING = 3
@@ -45,6 +46,7 @@ class RunResults:
       width: of the network.
       run: fingerprint of the network.
       command: of the training.
+      staleness: of asynchronous training; None of another.
     """
 
     auc: float
@@ -64,6 +66,7 @@ class RunResults:
     width: float
     run: str | None
     command: str
+    staleness: float | None = dataclasses.field(default=None, metadata=OMIT_NONE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -231,6 +234,7 @@ class Run:
             width=recipe.model.width,
             run=metrics.fingerprints["model"],
             command=steps.command_of(f"runs/{self.name}", self.folder),
+            staleness=run.metrics.get("staleness"),
         )
 
     def _num_videos(self, subset: str | None) -> int:

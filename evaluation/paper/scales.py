@@ -18,8 +18,10 @@ class Scale:
       clip_settings, clip_settings_by_recipe: the same for single clips.
       overrides: --set; wins over all other settings.
       learning_rates: default of --learning-rates; none for that of the recipe at this size.
+      tuned_with: recipe -> another recipe, whose learning rate it has; others have a sweep each.
       num_seeds: default of --seeds.
-      soundtracks: size of a composed corpus.
+      num_seeds_by_table: table -> another default.
+      soundtracks: of a composed corpus, as --soundtracks of pipelines.compose_soundtracks.
       subsets: of the training split, as --subsets of pipelines.prepare_dataset.
       balanced_sets: of the evaluation split, as --balanced-sets.
       evaluated: the balanced set that is scored; None for the whole split.
@@ -39,8 +41,10 @@ class Scale:
     clip_settings_by_recipe: Mapping[str, Settings] = dataclasses.field(default_factory=dict)
     overrides: Settings = dataclasses.field(default_factory=dict)
     learning_rates: tuple[str, ...] = ()
+    tuned_with: Mapping[str, str] = dataclasses.field(default_factory=dict)
     num_seeds: int = 1
-    soundtracks: int = 0
+    num_seeds_by_table: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    soundtracks: tuple[str, ...] = ()
     subsets: str
     balanced_sets: str = ""
     evaluated: str | None = None
@@ -54,6 +58,11 @@ class Scale:
     def run_of(self, recipe: str) -> str:
         """The recipe whose run is that of `recipe`."""
         return self.stand_ins.get(recipe, recipe)
+
+    @property
+    def num_soundtracks(self) -> int:
+        """The size of a composed corpus, of all splits together."""
+        return sum(int(number.rpartition("=")[2]) for number in self.soundtracks)
 
     def settings_of(self, recipe: str) -> Settings:
         """The settings of a recipe for soundtracks."""
@@ -84,26 +93,32 @@ PAPER = Scale(
 )
 
 _STEPS = 300
-_EVENTS = {"width": "1", "precision": "float32", "learning_rate": "3e-4", "steps": "400"}
+_EVENTS = {"width": "1", "steps": "2000"}
+# Rows that train the network of `resnet50` on other labels or videos, or for longer.
+_LIKE_RESNET50 = (
+    *("resnet50_17m", "resnet50_3k", "resnet50_400"),
+    *("resnet50_bottleneck_30k", "resnet50_bottleneck_3k", "resnet50_bottleneck_400"),
+    *("resnet50_70m_videos", "resnet50_7m_videos", "resnet50_700k_videos"),
+    *("resnet50_70k_videos", "resnet50_23k_videos"),
+)
 SMALL = Scale(
     name="small",
-    settings={"width": "0.25", "precision": "bfloat16", "steps": str(_STEPS)},
+    settings={"width": "0.25", "steps": str(_STEPS)},
     settings_by_recipe={
-        # Cheap at full width. The paper's learning rate, 3e-5, is too low for so few steps.
-        "fully_connected": {"width": "1", "precision": "float32", "learning_rate": "1e-4"},
+        "fully_connected": {"width": "1"},  # cheap at full width
         "resnet50_17m": {
             "steps": str(17 * _STEPS // 5),
             "learning_rate_cuts": f"{13 * _STEPS // 5}:0.1",
         },
-        "resnet50_3k": {"num_labels": "8"},
-        "resnet50_400": {"num_labels": "4"},
+        "resnet50_3k": {"num_labels": "30"},
+        "resnet50_400": {"num_labels": "10"},
         "resnet50_bottleneck_30k": {"bottleneck_units": "32"},
-        "resnet50_bottleneck_3k": {"num_labels": "8", "bottleneck_units": "32"},
-        "resnet50_bottleneck_400": {"num_labels": "4", "bottleneck_units": "32"},
-        "resnet50_7m_videos": {"training_subset": "480"},
-        "resnet50_700k_videos": {"training_subset": "150"},
-        "resnet50_70k_videos": {"training_subset": "48"},
-        "resnet50_23k_videos": {"training_subset": "16"},
+        "resnet50_bottleneck_3k": {"num_labels": "30", "bottleneck_units": "32"},
+        "resnet50_bottleneck_400": {"num_labels": "10", "bottleneck_units": "32"},
+        "resnet50_7m_videos": {"training_subset": "1778"},
+        "resnet50_700k_videos": {"training_subset": "316"},
+        "resnet50_70k_videos": {"training_subset": "56"},
+        "resnet50_23k_videos": {"training_subset": "10"},
         "audio_set_log_mel": _EVENTS,
         "audio_set_embeddings": _EVENTS,
     },
@@ -111,7 +126,9 @@ SMALL = Scale(
     stand_ins={"resnet50_30k": "resnet50", "resnet50_70m_videos": "resnet50"},
     clip_settings={"width": "0.25", "precision": "bfloat16", "batch_size": "64", "steps": "600"},
     learning_rates=("1e-4", "3e-4", "1e-3", "3e-3"),
+    tuned_with=dict.fromkeys(_LIKE_RESNET50, "resnet50"),
     num_seeds=3,
+    num_seeds_by_table={"table2": 5},
     # Each of the 240 clips is seen 64 times, augmented differently each time.
     clip_settings_by_recipe={
         "modern": {
@@ -120,12 +137,13 @@ SMALL = Scale(
             **{"band_shift": "3", "gain_decibels": "9"},
         }
     },
-    soundtracks=2_000,
-    subsets="16,48,150,480",
-    few_labels=4,
-    evaluation_patches=6_000,
-    all_labels_patches=6_000,
-    clips=320,
+    soundtracks=("train=10000", "validation=1000", "evaluation=1500"),
+    # With all, five sizes over three decades.
+    subsets="10,56,316,1778",
+    few_labels=10,
+    evaluation_patches=54_000,
+    all_labels_patches=54_000,
+    clips=1_598,
 )
 
 TINY = Scale(
@@ -147,7 +165,7 @@ TINY = Scale(
     },
     stand_ins={"resnet50_30k": "resnet50", "resnet50_70m_videos": "resnet50"},
     clip_settings={"width": "0.1", "batch_size": "16", "steps": "6"},
-    soundtracks=16,
+    soundtracks=("train=8", "validation=4", "evaluation=4"),
     subsets="1,2,4,8",
     few_labels=5,
     evaluation_patches=150,

@@ -59,6 +59,7 @@ class SeedReports:
             accuracy=statistics.mean(run.accuracy for run in self.results),
             patches_per_second=_mean([run.patches_per_second for run in self.results]),
             seconds=_mean([run.seconds for run in self.results]),
+            staleness=_mean([run.staleness for run in self.results]),
             intervals=self._intervals(),
         )
 

@@ -101,6 +101,12 @@ def is_finished(name: str, folder: str) -> bool:
     return _find_record(name, folder) is not None
 
 
+def hours(steps: Iterable[Step], folder: str) -> float:
+    """What finished steps took."""
+    records = [_find_record(name, folder) for name in {step.name for step in steps}]
+    return sum(record.seconds for record in records if record is not None) / 3_600
+
+
 def cost(steps: Sequence[Step]) -> str:
     """Format the expected duration of steps, with a line for each command."""
     if not steps:

@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
-from evaluation.paper import corpus, experiment, tuning
+from evaluation.paper import corpus, experiment, steps, tuning
 from evaluation.paper.experiment import Experiment
 from evaluation.paper.runs import description, read_descriptions
 from evaluation.paper.scales import Scale, Settings
@@ -34,12 +34,20 @@ class Row:
       label: name of the row in the paper.
       name: of a row that is not in the paper, which trains the recipe with `settings`.
       settings: fields of the recipe.
+      tuned_with: recipe whose learning rate the row has; None for that of the scale.
+      num_workers: of an asynchronous training with a parameter server, if it is what the row is
+        about.
+      few_recordings: whether to train on soundtracks of few recordings, which are composed of
+        --clips.
     """
 
     recipe: str
     label: str
     name: str | None = None
     settings: Settings = dataclasses.field(default_factory=dict)
+    tuned_with: str | None = None
+    num_workers: int | None = None
+    few_recordings: bool = False
 
     @property
     def key(self) -> str:
@@ -53,7 +61,9 @@ class Row:
         if recipe is None:  # as long as the runs of Table 2
             return Reported("")
         if self.name is not None:  # the same network, trained in another way
-            return Reported("", weights=recipe.weights, multiplies=recipe.multiplies)
+            return Reported(
+                "", weights=recipe.weights, multiplies=recipe.multiplies, steps=recipe.steps
+            )
         return recipe
 
 
@@ -93,24 +103,50 @@ def main(table: Table, argv: Sequence[str] | None = None) -> int:
     """Run the command of a table; returns its exit code."""
     args = _parser(table).parse_args(argv)
     setup = Experiment.of(args)
+    has_clips = args.clips is not None
+    rows = tuple(row for row in table.rows if has_clips or not row.few_recordings)
+    table = dataclasses.replace(table, rows=rows)
     requested = _requested(table, args.rows)
     source = corpus.corpus_of(args, setup, band_statistics=table.band_statistics)
-    tuned = Tuning.of(args, setup.scale)
+    few = corpus.few_recordings(args.clips, setup) if has_clips else None
+    tuned = Tuning.of(args, setup.scale, table.name)
     networks = {
-        row.key: Network(
-            run=setup.run_of(
-                setup.scale.run_of(row.recipe),
-                source.features,
-                name=row.name,
-                settings=row.settings,
-            ),
-            tuning=tuned,
-            is_tuned="learning_rate" not in row.settings,
-        )
+        row.key: network_of(row, setup, tuned, source.features, few=few.features if few else None)
         for row in table.rows
     }
     kept = [key for key in networks if key in requested or _is_done(table, networks[key], setup)]
-    return run_table(table, {key: networks[key] for key in kept}, setup, lambda: source.steps)
+    data = list(source.steps)
+    if few is not None and any(row.few_recordings for row in rows if row.key in kept):
+        data += few.steps
+    return run_table(table, {key: networks[key] for key in kept}, setup, lambda: data)
+
+
+def network_of(
+    row: Row, setup: Experiment, tuned: Tuning, features: str, *, few: str | None = None
+) -> Network:
+    """The runs of a row.
+
+    Args:
+      row: of a table.
+      setup: what the flags of all experiments say.
+      tuned: what the flags of tables say.
+      features: to train on, and to choose learning rates on that rows share.
+      few: features of few recordings, to train on where the row is about them.
+    """
+    scale = setup.scale
+    trained_on = few if few is not None and row.few_recordings else features
+    run = setup.run_of(scale.run_of(row.recipe), trained_on)
+    if row.name is not None:
+        run = dataclasses.replace(run, name=row.name, settings={**run.settings, **row.settings})
+    tuned_with = row.tuned_with or scale.tuned_with.get(row.recipe)
+    cluster = {"--workers": str(row.num_workers), "--parameter-servers": "1"}
+    return Network(
+        run=run,
+        tuning=tuned,
+        is_tuned="learning_rate" not in row.settings,
+        tuned_with=None if tuned_with is None else setup.run_of(tuned_with, features),
+        cluster=None if row.num_workers is None else cluster,
+    )
 
 
 def run_table(
@@ -129,13 +165,14 @@ def run_table(
     """
     rows = [row for row in table.rows if row.key in networks]
     title = f"{table.title} ({networks[rows[0].key].tuning})"
-    runs = [network.run for network in networks.values()]
+    runs = [run for network in networks.values() for run in network.measured]
     for network in networks.values():
         network.has_features()  # raises errors before the speed is measured
     if not setup.run(title, runs, lambda: _plan(table, rows, networks, setup, data())):
         print(_speeds(rows, networks))
         return OK
-    results = _collect(table, rows, networks, setup.scale)
+    spent = steps.hours(_plan(table, rows, networks, setup, data()), setup.folder)
+    results = _collect(table, rows, networks, setup.scale, spent)
     setup.keep_results(table.name, results.to_plain(), render(results))
     return OK
 
@@ -245,7 +282,8 @@ def _speeds(rows: Sequence[Row], networks: Mapping[str, Network]) -> str:
     lines = []
     for row in rows:
         network = networks[row.key]
-        num_rates = len(network.learning_rates) if network.has_choice else 0
+        has_sweep = network.has_choice and network.tuned_with is None
+        num_rates = len(network.learning_rates) if has_sweep else 0
         lines.append(
             f"  {row.key:{width}}  "
             f"{rounded(network.run.num_patches(row.reported.steps)):>7} patches a run, "
@@ -256,7 +294,11 @@ def _speeds(rows: Sequence[Row], networks: Mapping[str, Network]) -> str:
 
 
 def _collect(
-    table: Table, rows: Sequence[Row], networks: Mapping[str, Network], scale: Scale
+    table: Table,
+    rows: Sequence[Row],
+    networks: Mapping[str, Network],
+    scale: Scale,
+    hours: float,
 ) -> TableResults:
     suffix, _ = _evaluated(table, scale)
     costs = read_descriptions(_descriptions(rows, networks))
@@ -264,6 +306,7 @@ def _collect(
     reported = {row.key: row.reported for row in rows}
     return TableResults(
         scale=scale.name,
+        hours=round(hours, 2),
         rows={
             row.key: RowResults(
                 label=row.label,

@@ -1,6 +1,6 @@
 """Table 2 of the paper: architectures.
 
-python -m evaluation.paper.table2 --scale small --clips esc10/audio --output experiments
+python -m evaluation.paper.table2 --scale small --clips sounds --output experiments
 """
 
 import functools

@@ -1,6 +1,6 @@
 """Table 3 of the paper: label sets, with and without a bottleneck of 128 units.
 
-python -m evaluation.paper.table3 --scale small --clips esc10/audio --output experiments
+python -m evaluation.paper.table3 --scale small --clips sounds --output experiments
 """
 
 import functools

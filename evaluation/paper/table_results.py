@@ -78,9 +78,17 @@ class FindingResults:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TableResults:
-    """What results.json has of a table, with the rows by key."""
+    """What results.json has of a table, with the rows by key.
+
+    Attributes:
+      scale: of the runs.
+      hours: that all commands took, shared ones included; None in results of versions without.
+      rows: by key.
+      findings: of the pairs of rows.
+    """
 
     scale: str
+    hours: float | None = None
     rows: Mapping[str, RowResults]
     findings: tuple[FindingResults, ...]
 
@@ -88,6 +96,7 @@ class TableResults:
         """The results as in results.json, where the rows lie beside the other fields."""
         return {
             "scale": self.scale,
+            **({} if self.hours is None else {"hours": self.hours}),
             **to_plain(self.rows),
             "findings": to_plain(self.findings),
         }
@@ -118,7 +127,8 @@ def render(results: TableResults) -> str:
             row.label,
             _beside(row.weights, paper.get("weights"), rounded),
             _beside(row.multiplies, paper.get("multiplies"), rounded),
-            f"width {row.width:g}, {row.labels_trained:,} labels, {row.videos_trained:,} videos",
+            f"width {row.width:g}, {row.labels_trained:,} labels, {row.videos_trained:,} videos"
+            + ("" if row.staleness is None else f", staleness {row.staleness:.2f}"),
             _beside(row.steps, paper["steps"], rounded),
             _beside(row.seconds, hours and hours * 3600, _time),
             _beside(row.auc, paper.get("auc"), _metric),
@@ -131,7 +141,8 @@ def render(results: TableResults) -> str:
     lines += [
         "",
         f"{first.num_videos:,} videos{_of_origins(first.num_origins)}, {first.num_labels:,} "
-        f"labels; a constant score has mAP {first.prior_map:.3f}.",
+        f"labels; a constant score has mAP {first.prior_map:.3f}."
+        + ("" if results.hours is None else f" All commands took {results.hours:.1f} hours."),
         "",
         *_choices(results),
     ]

@@ -16,6 +16,7 @@ from features.contracts import folders
 from features.contracts.documents import Features, Sweep
 from features.contracts.sharding import VALIDATION
 from features.errors import InputError, JobFailedError
+from features.paper import REPORTED
 from features.storage import files
 
 # No run that is evaluated has the seed of the sweep, so that the luck of a run that was chosen is
@@ -39,8 +40,8 @@ class Tuning:
     cluster: Mapping[str, str]
 
     @classmethod
-    def of(cls, args: argparse.Namespace, scale: Scale) -> "Tuning":
-        """Read the flags of `add_arguments`.
+    def of(cls, args: argparse.Namespace, scale: Scale, table: str) -> "Tuning":
+        """Read the flags of `add_arguments`, with the defaults of a table at a scale.
 
         Raises:
           InputError: a rate or a number is out of its range, or two flags contradict each other.
@@ -58,7 +59,9 @@ class Tuning:
                 raise InputError(
                     "the learning rate is set by --set and by --learning-rates; leave out one"
                 )
-        num_seeds = scale.num_seeds if args.seeds is None else args.seeds
+        num_seeds = args.seeds
+        if num_seeds is None:
+            num_seeds = scale.num_seeds_by_table.get(table, scale.num_seeds)
         if not 1 <= num_seeds < _SEED_OF_SWEEPS:
             raise InputError(
                 f"--seeds: received {num_seeds}; give 1 or more, and less than {_SEED_OF_SWEEPS}"
@@ -123,11 +126,25 @@ class Network:
       run: without learning rate and seed; the first run has its name.
       tuning: what the flags say.
       is_tuned: whether the learning rate is open; it may be what the row is about.
+      tuned_with: another run, whose learning rate this one has; None for a sweep of its own.
+      cluster: processes to train in, if they are what the row is about; None for those of the
+        flags.
     """
 
     run: Run
     tuning: Tuning
     is_tuned: bool = True
+    tuned_with: Run | None = None
+    cluster: Mapping[str, str] | None = None
+
+    @property
+    def _swept(self) -> Run:
+        return self.tuned_with or self.run
+
+    @property
+    def measured(self) -> tuple[Run, ...]:
+        """The runs whose speed is in the cost of the network."""
+        return self.run, self._swept
 
     @property
     def learning_rates(self) -> tuple[str, ...]:
@@ -140,18 +157,18 @@ class Network:
         return len(self.learning_rates) > 1
 
     def has_features(self) -> bool:
-        """Whether the features to train on are there yet.
+        """Whether the features to choose a learning rate on are there yet.
 
         Raises:
           InputError: they are, but without a validation split, which the choice of a rate needs.
         """
-        features = folders.find_document(self.run.features, Features)
+        features = folders.find_document(self._swept.features, Features)
         if features is None:
             return False
         has_validation = VALIDATION in features.splits and features.splits[VALIDATION].num_patches
         if self.has_choice and not has_validation:
             raise InputError(
-                f"{self.run.features} has no {VALIDATION} split to choose a learning rate by; "
+                f"{self._swept.features} has no {VALIDATION} split to choose a learning rate by; "
                 "extract one, or give a single rate with --learning-rates"
             )
         return True
@@ -164,23 +181,26 @@ class Network:
         """
         if not self.has_choice:
             return []
-        command = ["training.sweep", self.run.recipe, "--features", self.run.features]
+        swept = self._swept
+        if self.tuned_with is not None:
+            recipe_steps = REPORTED[swept.recipe].steps
+        command = ["training.sweep", swept.recipe, "--features", swept.features]
         command += ["--output", self._sweep_folder, "--accept-diverged"]
         command += ["--learning-rate", *self.learning_rates, "--seed", str(_SEED_OF_SWEEPS)]
         command += [word for flag in self.tuning.cluster.items() for word in flag]
-        rest = {k: v for k, v in self.run.settings.items() if k not in (_RATE, _SEED)}
+        rest = {k: v for k, v in swept.settings.items() if k not in (_RATE, _SEED)}
         return [
             Step(
                 name=self._sweep_name,
                 command=(*command, *assignments(rest)),
-                seconds=len(self.learning_rates) * self.run.seconds_to_train(recipe_steps),
+                seconds=len(self.learning_rates) * swept.seconds_to_train(recipe_steps),
                 is_open=not self.has_features(),
             )
         ]
 
     @property
     def _sweep_name(self) -> str:
-        return f"sweeps/{self.run.name}"
+        return f"sweeps/{self._swept.name}"
 
     @property
     def _sweep_folder(self) -> str:
@@ -236,7 +256,7 @@ class Network:
                     self.run,
                     name=self.run.name if seed == first else f"{self.run.name}_seed_{seed}",
                     settings=settings,
-                    cluster=self.tuning.cluster,
+                    cluster=self.tuning.cluster if self.cluster is None else self.cluster,
                     is_open=self.has_choice and rate is None,
                 )
             )

@@ -8,6 +8,7 @@ The same soundtracks give the same bytes with any number of processes.
 """
 
 import csv
+import hashlib
 from collections.abc import Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from functools import partial
@@ -23,6 +24,8 @@ from pipelines.corpus.encoding import write_media
 from pipelines.corpus.mixing import Soundtrack, mix
 
 MANIFEST, EVENTS = "manifest.csv", "events.parquet"
+# Of an unfinished corpus: the checksum of the plans of its soundtracks.
+_PLANS = "plans.sha256"
 MANIFEST_COLUMNS = ("id", "uri", "labels", "split", "group")
 LABEL_SEPARATOR = ";"  # of origins too
 # A row per event and label. If `labelled` is false, the event is audible but does not count for the
@@ -47,6 +50,8 @@ def process_pool(num_workers: int | None) -> ProcessPoolExecutor:
 def write_corpus(soundtracks: Sequence[Soundtrack], folder: Path, executor: Executor) -> None:
     """Render soundtracks in parallel and write the files of a corpus.
 
+    Soundtracks that an interrupted command has written are kept, if it had the same plans.
+
     Raises:
       InputError: the folder cannot be created.
       features.sound.outcome.AudioError: a clip can no longer be read.
@@ -60,6 +65,7 @@ def write_corpus(soundtracks: Sequence[Soundtrack], folder: Path, executor: Exec
         ) from error
     # A manifest marks a complete corpus: an old one is removed first, and the new one written last.
     (folder / MANIFEST).unlink(missing_ok=True)
+    _discard_others(soundtracks, folder)
     status = terminal.StatusLine()
     written = executor.map(partial(write_soundtrack, folder=folder), soundtracks)
     for index, _ in enumerate(written, 1):
@@ -68,18 +74,37 @@ def write_corpus(soundtracks: Sequence[Soundtrack], folder: Path, executor: Exec
     status.close()
     pq.write_table(event_table(soundtracks), folder / EVENTS)
     write_manifest(folder / MANIFEST, soundtracks)
+    (folder / _PLANS).unlink()
+
+
+def _discard_others(soundtracks: Sequence[Soundtrack], folder: Path) -> None:
+    """Remove the media of other plans, and note whose media are written from now on."""
+    digest = hashlib.sha256()
+    for soundtrack in soundtracks:
+        digest.update(repr(soundtrack).encode())
+    note = folder / _PLANS
+    if not note.exists() or note.read_text() != digest.hexdigest():
+        note.unlink(missing_ok=True)
+        for soundtrack in soundtracks:
+            (folder / soundtrack.uri).unlink(missing_ok=True)
+        note.write_text(digest.hexdigest())
 
 
 def write_soundtrack(soundtrack: Soundtrack, folder: Path) -> None:
-    """Render a soundtrack and encode it below `folder`."""
+    """Render a soundtrack and encode it below `folder`, unless its file is there."""
+    path = folder / soundtrack.uri
+    if path.exists():
+        return
     kind = soundtrack.media_format
+    unfinished = path.with_name(f"unfinished-{path.name}")
     write_media(
-        folder / soundtrack.uri,
+        unfinished,
         mix(soundtrack),
         sample_rate=kind.sample_rate,
         codec=kind.codec,
         video=kind.video,
     )
+    unfinished.replace(path)
 
 
 def event_table(soundtracks: Sequence[Soundtrack]) -> pa.Table:

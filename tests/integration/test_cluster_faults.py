@@ -139,6 +139,7 @@ def test_killed_processes_do_not_change_what_is_learned(
 
     document = json.loads((tmp_path / "run" / "run.json").read_text())
     assert STEPS <= document["steps"] <= STEPS + 4  # steps are done at least once
+    assert 0 < document["metrics"]["staleness"] < 4  # of two workers
     alone = tmp_path / "alone"
     assert train.main(command(validated_features, alone)[3:]) == 0
     assert last_loss(tmp_path / "run") == pytest.approx(last_loss(alone), rel=0.15)

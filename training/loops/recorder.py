@@ -1,6 +1,7 @@
 """Reports and checkpoints of a run while it trains, the same for both loops."""
 
 import dataclasses
+import statistics
 import time
 from collections.abc import Callable
 from types import TracebackType
@@ -25,12 +26,14 @@ class TrainedRun:
       loss: mean since the last but one point of the curve; None if nothing was left to train.
       validation: of the last step; None if this process has not validated it.
       patches_per_second: mean rate of training.
+      staleness: of asynchronous training: mean over the steps of this command; None of another.
     """
 
     steps: int
     loss: float | None
     validation: ValidationMetrics | None
     patches_per_second: float
+    staleness: float | None = None
 
 
 class InterruptedRunError(JobFailedError):
@@ -73,6 +76,7 @@ class Recorder:
         self._progress = ProgressLine(recipe.steps, recipe.batch_size)
         self._last_loss: float | tf.Tensor = float("nan")
         self._mean_loss: float | None = None
+        self._stalenesses: list[float] = []
         self._schedule_save()
         self.curves = Curves(output, kept=is_chief)
 
@@ -108,6 +112,8 @@ class Recorder:
         if metrics:
             self._last_loss = metrics["loss"]
             self.curves.add_step(**metrics)
+            if "staleness" in metrics:
+                self._stalenesses.append(float(metrics["staleness"]))
         self._progress.step_done()
         if step % self._recipe.report_steps == 0 or step == self._recipe.steps:
             means = self.curves.write_steps(
@@ -136,8 +142,13 @@ class Recorder:
 
     def trained_run(self, validation: ValidationMetrics | None = None) -> TrainedRun:
         """The end of training, with the validation of the last step."""
-        rate = self._progress.patches_per_second
-        return TrainedRun(self._checkpoints.saved_step, self._mean_loss, validation, rate)
+        return TrainedRun(
+            steps=self._checkpoints.saved_step,
+            loss=self._mean_loss,
+            validation=validation,
+            patches_per_second=self._progress.patches_per_second,
+            staleness=statistics.mean(self._stalenesses) if self._stalenesses else None,
+        )
 
     def _schedule_save(self) -> None:
         self._save_at = time.monotonic() + 60 * self._recipe.checkpoint_minutes

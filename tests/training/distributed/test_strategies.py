@@ -87,6 +87,8 @@ def test_all_options_train_on_parameter_servers(make_features: Callable, tmp_pat
     assert "no validation patches" in text
     losses = curve(output)
     assert losses[STEPS] < losses[1]
+    # Nobody else changes the weights meanwhile.
+    assert json.loads((output / "run.json").read_text())["metrics"]["staleness"] == 0
     checkpoint = tf.train.load_checkpoint(str(output / "checkpoints"))
     exported = tf.saved_model.load(str(output / "export")).weights[-1].numpy()
     bias = "layer_with_weights-4/bias/.ATTRIBUTES/VARIABLE_VALUE"
