@@ -20,7 +20,10 @@ _INFERENCE_OVER_TRAINING = 3
 # Building the graphs of a network, exporting and loading it.
 _SECONDS_AROUND_TRAINING = 30.0
 # Fields of a recipe that change the speed of training.
-_SPEED_FIELDS = ("num_labels", "batch_size", "precision", "width", "bottleneck_units", "pooling")
+_SPEED_FIELDS = (
+    *("num_labels", "num_layers", "batch_size", "precision", "width", "bottleneck_units"),
+    *("pooling", "crop_seconds"),
+)
 _BATCH_SIZE = "128"  # of all recipes
 
 

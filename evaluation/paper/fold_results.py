@@ -1,0 +1,170 @@
+"""The results of methods over folds: what results.json has of them, and the Markdown."""
+
+import dataclasses
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from evaluation.metrics.jackknife import Interval
+from evaluation.paper.clip_scores import ClipScores, accuracy_interval
+from evaluation.paper.experiment import CURE, RESULTS
+from evaluation.paper.runs import RunResults
+from evaluation.paper.scales import Settings
+from features.typed_json import convert, to_plain
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FoldResults:
+    """What results.json has of a tested fold.
+
+    Attributes:
+      choice: the chosen candidate.
+      validation_accuracies: of the candidates, on a fold for training; () without a choice.
+      runs: tested, one a seed.
+    """
+
+    choice: Settings
+    validation_accuracies: tuple[float, ...]
+    runs: tuple[RunResults, ...]
+
+    @property
+    def accuracy(self) -> float:
+        """Mean over the seeds."""
+        return statistics.mean(run.accuracy for run in self.runs)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MethodResults:
+    """What results.json has of a method.
+
+    Attributes:
+      label: in the table.
+      accuracy: share of the clips, each tested once; mean over the seeds.
+      interval: 95 %, over recordings and seeds; None where it cannot be told.
+      num_clips: that were tested.
+      num_recordings: that they were cut from.
+      candidates: what was chosen of, for each fold by itself.
+      folds: by number of the tested fold.
+    """
+
+    label: str
+    accuracy: float
+    interval: Interval | None
+    num_clips: int
+    num_recordings: int
+    candidates: tuple[Settings, ...]
+    folds: Mapping[str, FoldResults]
+
+    @classmethod
+    def of(
+        cls,
+        label: str,
+        candidates: Sequence[Settings],
+        folds: Mapping[int, FoldResults],
+        scores: Sequence[ClipScores],
+    ) -> "MethodResults":
+        """The results of a method.
+
+        Args:
+          label: in the table.
+          candidates: what was chosen of.
+          folds: by number of the tested fold.
+          scores: of all tested clips, one for each seed.
+        """
+        return cls(
+            label=label,
+            accuracy=statistics.mean(of_seed.accuracy for of_seed in scores),
+            interval=accuracy_interval(scores),
+            num_clips=len(scores[0].ids),
+            num_recordings=len(set(scores[0].origins)),
+            candidates=tuple(candidates),
+            folds={str(fold): found for fold, found in folds.items()},
+        )
+
+    def render(self) -> str:
+        """A row of the table."""
+        folds = list(self.folds.values())
+        runs = [run for fold in folds for run in fold.runs]
+        ends = "" if self.interval is None else f" [{', '.join(map(_percent, self.interval))}]"
+        minutes = statistics.mean(run.seconds or 0 for run in runs) / 60
+        cells = [
+            self.label,
+            f"**{_percent(self.accuracy)} %**{ends}",
+            ", ".join(_percent(fold.accuracy) for fold in folds),
+            f"{len(folds[0].runs)}",
+            f"{runs[0].patches:,}",
+            f"{minutes:.1f} min",
+        ]
+        return f"| {' | '.join(cells)} |"
+
+    def render_choices(self) -> list[str]:
+        """A line for each fold: the candidates with their validation accuracies."""
+        lines = []
+        for number, fold in self.folds.items():
+            if not fold.validation_accuracies:
+                continue
+            pairs = zip(self.candidates, fold.validation_accuracies, strict=True)
+            shown = ", ".join(
+                f"{_bold(_settings(candidate), candidate == fold.choice)} {_percent(accuracy)}"
+                for candidate, accuracy in pairs
+            )
+            lines.append(f"- {self.label}, for the test on fold {number}: {shown}")
+        return lines
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ClassificationResults:
+    """What results.json has of the experiment, with the methods by name."""
+
+    scale: str
+    methods: Mapping[str, MethodResults]
+
+    @classmethod
+    def from_plain(cls, document: Mapping[str, Any]) -> "ClassificationResults":
+        """The inverse of `to_plain`."""
+        methods = {
+            name: convert(value, MethodResults, where=f"{RESULTS}: {name}", cure=CURE)
+            for name, value in document.items()
+            if isinstance(value, dict)
+        }
+        return cls(scale=document["scale"], methods=methods)
+
+    def to_plain(self) -> dict[str, Any]:
+        """The results as in results.json, where the methods lie beside the scale."""
+        return {"scale": self.scale, **to_plain(self.methods)}
+
+    def render(self, published: Mapping[str, float]) -> str:
+        """Markdown: a row for each method and each published result, then the choices.
+
+        Args:
+          published: name -> accuracy.
+        """
+        lines = [
+            "| | accuracy [95 %] | by fold | seeds | patches a run | time a run |",
+            "|---|---|---|---|---|---|",
+            *(method.render() for method in self.methods.values()),
+            *(
+                f"| {name} (published) | {_percent(found)} % | | | | |"
+                for name, found in published.items()
+            ),
+        ]
+        for method in self.methods.values():
+            lines += [
+                "",
+                f"{method.label}: {method.num_clips:,} clips of {method.num_recordings:,} "
+                "recordings.",
+                *method.render_choices(),
+            ]
+        return "\n".join(lines) + "\n"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}"
+
+
+def _settings(settings: Settings) -> str:
+    return " ".join(f"`{field}={value}`" for field, value in settings.items())
+
+
+def _bold(text: str, is_bold: bool) -> str:
+    return f"**{text}**" if is_bold else text
