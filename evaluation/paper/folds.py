@@ -12,8 +12,9 @@ from evaluation.paper.steps import START_SECONDS, Step
 from features.errors import OK, InputError
 from features.storage import files
 
-# All frames of a clip of 5 s.
-_PATCH_FRAMES = 498
+# Patches of 2.4 s that overlap: training crops them, and so sees any stretch of a clip. The scores
+# of a tested clip are the mean over its 6 patches.
+_PATCHES = ("--patch-frames", "240", "--patch-hop-frames", "48")
 # To decode a clip and apply YAMNet to it, on one core.
 _SECONDS_TO_EMBED = 0.12
 
@@ -131,13 +132,12 @@ def _joined(folds: Sequence[int]) -> str:
 
 
 def _extracted(clips: ClipSet, dataset: str, output: str) -> list[Step]:
-    """Make features with one patch a clip, and the statistics of their bands."""
-    flags = ("--patch-frames", str(_PATCH_FRAMES))
+    """Make features, and the statistics of their bands."""
     bands = Step(
         name="band_statistics" + output.rpartition("/features")[2],
         command=("pipelines.band_statistics", "--features", output),
     )
-    return [corpus.extracted(dataset, output, *flags, num_videos=clips.num_clips), bands]
+    return [corpus.extracted(dataset, output, *_PATCHES, num_videos=clips.num_clips), bands]
 
 
 def _embedded(clips: ClipSet, dataset: str, output: str, args: argparse.Namespace) -> Step:
