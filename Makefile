@@ -33,8 +33,8 @@ RUN := $(DEMO)/$(RECIPE)
 CLIPS :=
 YAMNET :=
 RESULTS := experiments
-EXPERIMENTS := table2 event_detection table4 esc10 table3 asynchronous modern
-WITH_YAMNET := event_detection
+EXPERIMENTS := table2 event_detection table4 esc50 esc10 table3 asynchronous modern
+WITH_YAMNET := event_detection esc50 esc10
 # What the tests on Flink run: a job server of Beam with Flink in it, this one or your own.
 FLINK_JOB_SERVER_JAR := .flink/job-server.jar
 
@@ -84,7 +84,7 @@ demo: $(VENV)/.installed $(DEMO_MANIFEST) ## media in, evaluation report out (MA
 $(DEMO)/corpus/manifest.csv: | $(VENV)/.installed
 	$(VENV_PYTHON) -m pipelines.demo_corpus --output $(DEMO)/corpus
 
-results: $(VENV)/.installed ## the paper's experiments, and docs/results.md (CLIPS=...; some 40 hours)
+results: $(VENV)/.installed ## the paper's experiments, and docs/results.md (CLIPS=...; some 45 hours)
 	@[ -n "$(CLIPS)" ] || { echo "error: CLIPS=FOLDER names the folder of clips.csv" >&2; exit 2; }
 	for experiment in $(EXPERIMENTS); do \
 		network=(); \

@@ -88,6 +88,7 @@ STAGES: dict[str, tuple[Command, ...]] = {
         Command("esc10", "evaluation.paper.esc10", "ESC-10: accuracy over four folds"),
         Command("results", "evaluation.paper.results", "collect the results of experiments"),
         Command("figure1", "evaluation.paper.figure1", "d' against prior, for print"),
+        Command("map-over-cost", "evaluation.paper.map_over_cost", "mAP against CPU, for print"),
         Command("figure2", "evaluation.paper.figure2", "scores of a soundtrack, for print"),
     ),
 }

@@ -20,7 +20,9 @@ _SOUNDTRACKS = {"mp4/AAC 5 min": "mp4_aac", "webm/Opus 5 min": "webm_opus"}
 
 
 @dataclasses.dataclass(frozen=True)
-class _Table:
+class Table:
+    """A table of a benchmark."""
+
     header: tuple[str, ...]
     rows: tuple[tuple[str | float | None, ...], ...]
 
@@ -30,19 +32,30 @@ class _Table:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Script:
-    """What a benchmark measured, as far as the cost needs it."""
+class Script:
+    """What a benchmark measured, as far as experiments need it."""
 
     date: str
     processor: str
     quick: bool
     values: Mapping[str, Any]
-    tables: Mapping[str, _Table]
+    tables: Mapping[str, Table]
 
 
 @dataclasses.dataclass(frozen=True)
 class _Benchmarks:
-    scripts: Mapping[str, _Script]
+    scripts: Mapping[str, Script]
+
+
+def read_scripts(path: Path) -> Mapping[str, Script]:
+    """Read benchmarks.json: what each benchmark measured, by name.
+
+    Raises:
+      ContractError: the file is not what `make benchmark` writes.
+    """
+    return typed_json.convert(
+        json.loads(path.read_bytes()), _Benchmarks, where=str(path), cure="run make benchmark"
+    ).scripts
 
 
 def render(path: Path) -> str:
@@ -54,9 +67,7 @@ def render(path: Path) -> str:
     Raises:
       ContractError: the file is not what `make benchmark` writes.
     """
-    scripts = typed_json.convert(
-        json.loads(path.read_bytes()), _Benchmarks, where=str(path), cure="run make benchmark"
-    ).scripts
+    scripts = read_scripts(path)
     rows = [*_extraction(scripts), *_training(scripts), *_scoring(scripts)]
     used = {name: scripts[name] for name in ("codecs", "sparse", "networks", "scoring")}
     measured = sorted({f"{script.date} on {script.processor}" for script in used.values()})
@@ -72,7 +83,7 @@ def render(path: Path) -> str:
     )
 
 
-def _extraction(scripts: Mapping[str, _Script]) -> list[tuple[str, float, str]]:
+def _extraction(scripts: Mapping[str, Script]) -> list[tuple[str, float, str]]:
     """Of the training input: 5.24 million hours."""
     codecs, sparse = scripts["codecs"].values, scripts["sparse"].values
     rows = []
@@ -85,7 +96,7 @@ def _extraction(scripts: Mapping[str, _Script]) -> list[tuple[str, float, str]]:
     return rows
 
 
-def _training(scripts: Mapping[str, _Script]) -> list[tuple[str, float, str]]:
+def _training(scripts: Mapping[str, Script]) -> list[tuple[str, float, str]]:
     """Of one run: with rates and seeds to try, a row takes several."""
     script = scripts["networks"]
     num_cores = int(script.processor.partition(" ")[0])
@@ -104,7 +115,7 @@ def _training(scripts: Mapping[str, _Script]) -> list[tuple[str, float, str]]:
     return rows
 
 
-def _scoring(scripts: Mapping[str, _Script]) -> list[tuple[str, float, str]]:
+def _scoring(scripts: Mapping[str, Script]) -> list[tuple[str, float, str]]:
     """Of the evaluation set of all labels, by the network that the paper scores it with."""
     rows: Sequence[Mapping[str, Any]] = scripts["scoring"].tables["networks"].dicts()
     return [

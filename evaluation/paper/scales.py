@@ -15,7 +15,6 @@ class Scale:
       settings: of every recipe.
       settings_by_recipe: recipe -> more settings, which win over those of every recipe.
       stand_ins: recipe -> another recipe, whose run is exactly the same at this size.
-      clip_settings, clip_settings_by_recipe: the same for single clips.
       overrides: --set; wins over all other settings.
       learning_rates: default of --learning-rates; none for that of the recipe at this size.
       tuned_with: recipe -> another recipe, whose learning rate it has; others have a sweep each.
@@ -37,8 +36,6 @@ class Scale:
     settings: Settings = dataclasses.field(default_factory=dict)
     settings_by_recipe: Mapping[str, Settings] = dataclasses.field(default_factory=dict)
     stand_ins: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    clip_settings: Settings = dataclasses.field(default_factory=dict)
-    clip_settings_by_recipe: Mapping[str, Settings] = dataclasses.field(default_factory=dict)
     overrides: Settings = dataclasses.field(default_factory=dict)
     learning_rates: tuple[str, ...] = ()
     tuned_with: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -67,11 +64,6 @@ class Scale:
     def settings_of(self, recipe: str) -> Settings:
         """The settings of a recipe for soundtracks."""
         return {**self.settings, **self.settings_by_recipe.get(recipe, {}), **self.overrides}
-
-    def clip_settings_of(self, recipe: str) -> Settings:
-        """The settings of a recipe for single clips."""
-        by_recipe = self.clip_settings_by_recipe.get(recipe, {})
-        return {**self.clip_settings, **by_recipe, **self.overrides}
 
 
 # Sections 3.2 and 4.1 to 4.3. The splits are those of the manifest of the user.
@@ -124,19 +116,10 @@ SMALL = Scale(
     },
     # Tables 2 and 4 are trained on all labels, and Table 4 for as many steps as Table 2.
     stand_ins={"resnet50_30k": "resnet50", "resnet50_70m_videos": "resnet50"},
-    clip_settings={"width": "0.25", "precision": "bfloat16", "batch_size": "64", "steps": "600"},
     learning_rates=("1e-4", "3e-4", "1e-3", "3e-3"),
     tuned_with=dict.fromkeys(_LIKE_RESNET50, "resnet50"),
     num_seeds=3,
     num_seeds_by_table={"table2": 5},
-    # Each of the 240 clips is seen 64 times, augmented differently each time.
-    clip_settings_by_recipe={
-        "modern": {
-            "steps": "1200",
-            **{"mixup": "0.3", "time_shift_seconds": "0.48"},
-            **{"band_shift": "3", "gain_decibels": "9"},
-        }
-    },
     soundtracks=("train=10000", "validation=1000", "evaluation=1500"),
     # With all, five sizes over three decades.
     subsets="10,56,316,1778",
@@ -164,7 +147,6 @@ TINY = Scale(
         "audio_set_embeddings": {"learning_rate": "1e-3", "steps": "40"},
     },
     stand_ins={"resnet50_30k": "resnet50", "resnet50_70m_videos": "resnet50"},
-    clip_settings={"width": "0.1", "batch_size": "16", "steps": "6"},
     soundtracks=("train=8", "validation=4", "evaluation=4"),
     subsets="1,2,4,8",
     few_labels=5,

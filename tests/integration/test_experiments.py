@@ -20,7 +20,6 @@ from evaluation.metrics.jackknife import LeftOut
 from evaluation.paper import (
     asynchronous,
     corpus,
-    esc10,
     event_detection,
     experiment,
     modern,
@@ -359,30 +358,18 @@ def test_rows_are_recipes_that_training_takes(scale: Scale, table: Table) -> Non
             assert (factor, cut / recipe.steps) == (0.1, pytest.approx(13 / 17, abs=0.02))
 
 
-@pytest.mark.parametrize("scale", [SMALL, TINY], ids=lambda scale: scale.name)
-def test_recipes_for_clips_are_recipes_that_training_takes(scale: Scale) -> None:
-    for name in (esc10.PAPER_RECIPE, esc10.MODERN_RECIPE):
-        settings = scale.clip_settings_of(name)
-        recipe = overrides.override(recipes.find_recipe(name), settings)
-        assert (str(recipe.steps), str(recipe.batch_size)) == (
-            settings["steps"],
-            settings["batch_size"],
-        )
-
-
 def test_no_clip_is_in_two_splits() -> None:
     assert corpus.split_values_of(4, 3) == ("train=1,2", "validation=3", "evaluation=4")
     assert corpus.split_values_of(2) == ("train=1,3,4", "evaluation=2")
 
 
-def test_set_wins_over_the_scale_for_soundtracks_and_clips() -> None:
+def test_set_wins_over_the_scale() -> None:
     parser = experiment.parser("evaluation.paper.table2", "")
     flags = ["--scale=small", "--output=experiments", "--set", "steps=7", "model.width=0.5"]
     scale = Experiment.of(parser.parse_args([*flags, "--set", "seed=3"])).scale
     chosen = {"steps": "7", "width": "0.5", "seed": "3"}
     for recipe in ("fully_connected", "resnet50_17m", "audio_set_log_mel", "modern"):
         assert {**scale.settings_of(recipe), **chosen} == scale.settings_of(recipe)
-        assert {**scale.clip_settings_of(recipe), **chosen} == scale.clip_settings_of(recipe)
     assert scale.settings_of("resnet50_3k")["num_labels"] == "30"
     with pytest.raises(InputError, match="--set takes FIELD=VALUE; received 'steps'"):
         Experiment.of(parser.parse_args([*flags[:2], "--set", "steps"]))
