@@ -12,7 +12,7 @@ from features.contracts import export as exports
 from features.contracts.documents import Precision
 from features.contracts.speeds import CPU, Speed, processor_name, today
 from features.front_end.front_end import FrontEnd
-from pipelines.runtime import accelerator, model
+from pipelines.runtime import accelerator, inference, model
 from pipelines.runtime.model import ExportedModel, Patches
 
 # After the first batch, for which runtimes plan: at least so many batches, for at least so long.
@@ -27,12 +27,14 @@ class MeasuredNetwork:
     Attributes:
       speed: in scoring.
       load_seconds: CPU time of a process until its first batch; on a GPU, seconds of the GPU.
+      padded_rows: the patches of a shard are filled up to a multiple of these.
       num_labels: of the scores.
       fingerprint: of the weights.
     """
 
     speed: Speed
     load_seconds: float
+    padded_rows: int
     num_labels: int
     fingerprint: str
 
@@ -70,6 +72,7 @@ def measure_network(run: str, precision: Precision) -> MeasuredNetwork:
             source=f"{runtime.name} {runtime.version}, measured by pipelines.plan",
         ),
         load_seconds=load_seconds,
+        padded_rows=inference.padded_rows(runtime),
         num_labels=network.num_labels,
         fingerprint=exports.fingerprint_weights(export),
     )

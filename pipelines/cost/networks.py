@@ -25,7 +25,7 @@ class NetworkPrediction:
       device_seconds: range, of cores or GPUs.
       wall_seconds: range, on `num_workers` cores or GPUs.
       num_bytes: range: scores that are written, or records that training reads.
-      load_seconds: part of `device_seconds` that does not depend on the patches.
+      load_seconds: part of `device_seconds` for loading the network and filling up batches.
       split: that is scored; None for training.
       model_fingerprint: of the weights that were measured; None for a speed of the table.
     """
@@ -110,7 +110,10 @@ def predict_scoring(
         num_labels, fingerprint = split.num_labels, None
         seconds = _on_another_machine(num_patches, speed)
     else:
-        speed, load_seconds = network.speed, network.load_seconds
+        speed = network.speed
+        # On average the last patches of a shard are filled up by half of the rows.
+        padding = split.num_shards * network.padded_rows / 2
+        load_seconds = network.load_seconds + padding / speed.patches_per_second
         num_labels, fingerprint = network.num_labels, network.fingerprint
         costs = {kind: sample.num_patches[kind] / speed.patches_per_second for kind in strata}
         seconds = add([estimate_total(strata, costs, DRIFT), (load_seconds,) * 3])

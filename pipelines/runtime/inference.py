@@ -118,6 +118,13 @@ def candidates(
     return found
 
 
+def padded_rows(runtime: InferenceRuntime) -> int:
+    """Number that rows are filled up to a multiple of, so that a runtime plans for one shape."""
+    if runtime.name == "openvino":
+        return _OPENVINO_ROWS
+    return _GPU_ROWS if runtime.device == "gpu" else _TENSORFLOW_ROWS
+
+
 def require_instructions(precision: Precision) -> None:
     """Require that the processor of this machine computes in a precision.
 
@@ -268,7 +275,7 @@ class _TensorFlow:
             output: tuple(spec.shape.as_list())
             for output, spec in _by_name(self._apply.structured_outputs).items()
         }
-        rows = _GPU_ROWS if runtime.device == "gpu" else _TENSORFLOW_ROWS
+        rows = padded_rows(runtime)
         self.batch_size = rows if batched else None
         self._limit = RowLimit(rows)
         self._no_memory = tf.errors.ResourceExhaustedError
