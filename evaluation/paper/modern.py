@@ -12,7 +12,8 @@ from features.errors import run_command
 
 
 def _with(name: str, label: str, settings: Settings) -> Row:
-    return Row("resnet50", label, name=f"resnet50_{name}", settings=settings)
+    # A choice of the rate for each would take more time than the runs.
+    return Row("resnet50", label, name=f"resnet50_{name}", settings=settings, tuned_with="resnet50")
 
 
 _RATE = "3e-3"  # of the recipe `modern`
