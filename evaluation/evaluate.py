@@ -109,7 +109,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         selection = selected.selection
         num_videos = sum(selection.num_videos.values())
         videos = pipeline | passes.ReadVideos(selection)
-        _ = videos | examples.WriteExamples(output)
+        confused = examples.choose_confused(selected.vocabulary.counts)
+        _ = videos | examples.WriteExamples(confused, output)
         _ = (
             videos
             | passes.MeasureScores(selection, selected.vocabulary, num_videos, output)

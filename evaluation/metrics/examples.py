@@ -17,7 +17,7 @@ from evaluation.metrics.selection import ScoredVideos
 from features.storage import files
 
 EXAMPLES, CONFUSION = "examples.parquet", "confusion.parquet"
-# Confusion is counted among the most frequent labels, which are the first ones.
+# Confusion is counted among so many of the most frequent labels.
 MAX_CONFUSED = 20
 
 
@@ -54,15 +54,17 @@ class Examples:
       hits: the positive with the highest score of each class.
       misses: the positive with the lowest score; scores are negated.
       false_alarms: the negative with the highest score.
-      answers: int64 [labels, labels + 2] for the `MAX_CONFUSED` first labels. A video counts once
-        in the row of each of its labels. The column depends on the label with the highest score:
-        the label of the row, or a wrong one of the first labels, has a column of its own; column
-        -2 is for another label of the video, column -1 for any other wrong label.
+      confused: labels of the rows of `answers`.
+      answers: int64 [labels, labels + 2]. A video counts once in the row of each of its labels. The
+        column depends on the label with the highest score: the label of the row, or a wrong one of
+        the confused labels, has a column of its own; column -2 is for another label of the video,
+        column -1 for any other wrong label.
     """
 
     hits: BestVideos
     misses: BestVideos
     false_alarms: BestVideos
+    confused: np.ndarray
     answers: np.ndarray
 
 
@@ -71,16 +73,18 @@ class WriteExamples(beam.PTransform):
     """`ScoredVideos` of blocks -> `examples.parquet` and `confusion.parquet`.
 
     Attributes:
+      confused: labels that confusion is counted among.
       output: the REPORT folder.
     """
 
+    confused: np.ndarray
     output: str
 
     def expand(self, videos: beam.PCollection) -> beam.PCollection:
         """Find the examples of each block, merge and write."""
         return (
             videos
-            | "Find" >> beam.Map(find_examples)
+            | "Find" >> beam.Map(find_examples, self.confused)
             | "Merge" >> beam.CombineGlobally(_Merge()).without_defaults()
             | "Write" >> beam.Map(write, self.output)
         )
@@ -103,7 +107,17 @@ class _Merge(beam.CombineFn):
         return total
 
 
-def find_examples(videos: ScoredVideos) -> Examples:
+def choose_confused(counts: np.ndarray) -> np.ndarray:
+    """The labels that confusion is counted among, the most frequent first, and none without videos.
+
+    Args:
+      counts: videos of each label; a network of others has its labels in an order of its own.
+    """
+    order = np.argsort(-counts, kind="stable")[:MAX_CONFUSED]
+    return order[counts[order] > 0]
+
+
+def find_examples(videos: ScoredVideos, confused: np.ndarray) -> Examples:
     """Find the examples and count the confusion in one block."""
     num_classes, label = videos.block.num_classes, videos.block.label
     # In order of id, so that the first of equal scores has the lowest id.
@@ -112,12 +126,13 @@ def find_examples(videos: ScoredVideos) -> Examples:
     scores = videos.block.scores[order].astype(np.float32, copy=False)
     video = np.argsort(order)[videos.block.video]
     own = scores[video, label]
-    answers = _answers(scores.argmax(axis=1), video, label, num_classes)
+    answers = _answers(scores.argmax(axis=1), video, label, num_classes, confused)
     scores[video, label] = -np.inf  # indexing by `order` made a copy
     return Examples(
         hits=_best_positives(own, video, label, ids, num_classes),
         misses=_best_positives(-own, video, label, ids, num_classes),
         false_alarms=_best_of_all(scores, ids),
+        confused=confused,
         answers=answers,
     )
 
@@ -129,6 +144,7 @@ def merge(parts: Iterable[Examples]) -> Examples:
         hits=BestVideos.merge(part.hits for part in parts),
         misses=BestVideos.merge(part.misses for part in parts),
         false_alarms=BestVideos.merge(part.false_alarms for part in parts),
+        confused=parts[0].confused,
         answers=np.sum([part.answers for part in parts], axis=0),
     )
 
@@ -146,6 +162,7 @@ def write(examples: Examples, output: str) -> None:
         columns[f"{kind}_score"] = pa.array(sign * best.scores, mask=absent)
     size = len(examples.answers)
     confusion = {
+        "label": examples.confused.astype(np.int32),
         "answers": examples.answers[:, :size].tolist(),
         "another_right": examples.answers[:, -2],
         "another_wrong": examples.answers[:, -1],
@@ -182,15 +199,19 @@ def _ids_of(rows: np.ndarray, ids: np.ndarray) -> np.ndarray:
     return np.append(ids, "")[rows]
 
 
-def _answers(top: np.ndarray, video: np.ndarray, label: np.ndarray, num_classes: int) -> np.ndarray:
+def _answers(
+    top: np.ndarray, video: np.ndarray, label: np.ndarray, num_classes: int, confused: np.ndarray
+) -> np.ndarray:
     """Compute `Examples.answers` from the label with the highest score of each video."""
-    size = min(MAX_CONFUSED, num_classes)
+    size = len(confused)
     right = np.isin(np.arange(len(top)) * num_classes + top, video * num_classes + label)
-    is_first = label < size
-    video, label = video[is_first], label[is_first]
+    row_of = np.full(num_classes, -1)
+    row_of[confused] = np.arange(size)
+    is_counted = row_of[label] >= 0
+    video, label = video[is_counted], label[is_counted]
     answer = top[video]
-    column = np.where(answer < size, answer, size + 1)
+    column = np.where(row_of[answer] >= 0, row_of[answer], size + 1)
     column = np.where(right[video] & (answer != label), size, column)
     counts = np.zeros((size, size + 2), np.int64)
-    np.add.at(counts, (label, column), 1)
+    np.add.at(counts, (row_of[label], column), 1)
     return counts

@@ -196,12 +196,12 @@ def _confusion_rows(confusion: pa.Table, per_class: pa.Table) -> list[dict[str, 
     """Shares of the videos of each of the most frequent labels, by the label of highest score."""
     names = per_class["name"].to_pylist()
     rows = []
-    for label, row in enumerate(confusion.to_pylist()):
+    for position, row in enumerate(confusion.to_pylist()):
         count = sum(row["answers"]) + row["another_right"] + row["another_wrong"]
         rows.append(
             {
-                "label": label,
-                "name": names[label],
+                "position": position,
+                "name": names[row["label"]],
                 "count": count,
                 "answers": [answer / max(count, 1) for answer in row["answers"]],
                 "another_right": row["another_right"] / max(count, 1),

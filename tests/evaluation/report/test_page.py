@@ -100,7 +100,8 @@ def make_examples():
 def make_confusion():
     answers = np.zeros((2, 2), np.int64)
     answers[0] = [30, 10]
-    return pa.table({"answers": answers.tolist(), "another_right": [8, 0], "another_wrong": [2, 0]})
+    counts = {"answers": answers.tolist(), "another_right": [8, 0], "another_wrong": [2, 0]}
+    return pa.table({"label": [0, 1], **counts})
 
 
 def make_view(*, frames=250, patches=2, labels=6, true_labels=(1, 4)):
