@@ -66,7 +66,7 @@ def _objects(path: str) -> Any:
 
 def _remote(path: str) -> Any:
     """The module that reads a path of an object store or a web server, else None."""
-    if path.startswith(_WEB_SCHEMES):
+    if is_on_web(path):
         from features.storage import web
 
         return web
@@ -76,6 +76,11 @@ def _remote(path: str) -> Any:
 def opens_in_tensorflow(path: str) -> bool:
     """Whether TensorFlow opens a path by itself: on a local disk, or under gs://."""
     return not path.startswith((*_CLOUD_SCHEMES, *_WEB_SCHEMES))
+
+
+def is_on_web(path: str) -> bool:
+    """Whether a file is on a web server, which lists nothing."""
+    return path.startswith(_WEB_SCHEMES)
 
 
 def join(folder: str, *names: str) -> str:
@@ -352,8 +357,8 @@ def _match(folder: str, pattern: str) -> dict[str, int]:
 
 def _match_all(pattern: str, prefix: str = "") -> dict[str, int]:
     """Paths that match a pattern, and their sizes; `prefix` is a literal start of the pattern."""
-    if pattern.startswith(_WEB_SCHEMES):
-        return {}  # a web server lists nothing
+    if is_on_web(pattern):
+        return {}
     objects = _objects(pattern)
     if objects is None:
         (match,) = _filesystems().match([pattern])

@@ -18,6 +18,7 @@ import numpy as np
 
 from features.contracts.sharding import ALL, TRAIN, ShardKey
 from features.contracts.videos import Video, read_videos
+from features.errors import InputError
 from features.sound.outcome import WRITTEN
 from features.storage import files
 from pipelines.cost import estimate
@@ -89,6 +90,9 @@ def read_corpus(
       num_shards: split -> group -> number of shards.
       settings: of the extraction, which may draw patches in some splits only.
       scored_split: of which the videos are kinds of their own; None if no split is to be scored.
+
+    Raises:
+      InputError: media are on web servers, where no listing gives their sizes.
     """
     videos = {
         Video(*row): key[0]
@@ -96,6 +100,11 @@ def read_corpus(
         for key, rows in read_videos(path, num_shards)
         for row in rows
     }
+    if num_on_web := sum(files.is_on_web(video.uri) for video in videos):
+        raise InputError(
+            f"{num_on_web} of {len(videos)} media are on web servers, where no listing gives their "
+            "sizes; plan with a manifest of copies of some of them on a disk or in a store"
+        )
     num_bytes: dict[str, int] = {}
     for folder in {files.parent(video.uri) for video in videos}:
         num_bytes |= files.list_sizes(folder, "*")

@@ -3,9 +3,12 @@
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from features.contracts.videos import Video
+from features.contracts.videos import VIDEO_SCHEMA, Video
+from features.errors import InputError
 from features.front_end.front_end import FrontEnd
 from features.sound.waveform import RESAMPLER
 from pipelines.corpus.encoding import write_media
@@ -81,3 +84,13 @@ def test_the_seed_draws_the_sample(corpus: Corpus) -> None:
     assert all(len(set(indices)) == 2 for indices in drawn)  # at least two of each kind
     assert drawn[0] == drawn[1]
     assert len(set(drawn)) > 1
+
+
+def test_media_of_the_web_have_no_sizes(tmp_path: Path) -> None:
+    """They would count as absent, and cost nothing."""
+    row = {"start": None, "end": None, "labels": [0], "split": "train", "group": "all"}
+    row |= {"shard": 0, "num_shards": 1, "origins": []}
+    rows = [{"id": uri, "uri": uri, **row} for uri in ("https://host/a.mp4", "/data/b.mp4")]
+    pq.write_table(pa.Table.from_pylist(rows, VIDEO_SCHEMA), tmp_path / "videos.parquet")
+    with pytest.raises(InputError, match="1 of 2 media are on web servers"):
+        sample.read_corpus([str(tmp_path / "videos.parquet")], {"train": {"all": 1}}, SETTINGS)
