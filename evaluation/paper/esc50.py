@@ -40,8 +40,11 @@ PROBE_YAMNET = Method(
     name="probe_yamnet",
     label="linear, on embeddings of YAMNet",
     recipe="audio_set_embeddings",
-    settings={"num_layers": "0", "softmax": "true", "cosine": "true", "steps": "3000"},
-    candidates=tuple({"learning_rate": rate} for rate in ("3e-4", "1e-3", "3e-3")),
+    settings={"num_layers": "0", "cosine": "true", "steps": "3000"},
+    candidates=(
+        *({"learning_rate": rate, "softmax": "true"} for rate in ("3e-4", "1e-3", "3e-3")),
+        *({"learning_rate": rate, "softmax": "false"} for rate in ("1e-3", "3e-3")),
+    ),
     num_seeds=3,
     on_embeddings=True,
 )

@@ -29,7 +29,7 @@ from training import recipes
 from training.loops.optimizer import adam
 from training.models.counting import cost_of
 
-NETWORKS = ("fully_connected", "alexnet", "vgg", "inception_v3", "resnet50")
+NETWORKS = ("fully_connected", "alexnet", "vgg", "inception_v3", "resnet50", "small")
 PRECISIONS = ("bfloat16", "float32")
 _MATRIX_SIZE = 2_048
 # Operations of training over those of inference: the gradients of the inputs and those of the

@@ -39,7 +39,7 @@ from tests.benchmarks import job, steps
 from tests.benchmarks.measurement import Lane, make_table, median_of, report, require_possible
 from tests.benchmarks.soundtracks import KINDS, write_soundtrack
 
-NETWORKS = ("resnet50", "fully_connected", "alexnet", "vgg", "inception_v3")
+NETWORKS = ("resnet50", "fully_connected", "alexnet", "vgg", "inception_v3", "small")
 NUM_PATCHES, CALIBRATION_PATCHES = 128, 32
 VIDEO_MINUTES, NUM_VIDEOS = 1, 5
 PATCHES_PER_HOUR = 3_750

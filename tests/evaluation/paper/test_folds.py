@@ -136,7 +136,7 @@ def test_runs_are_recipes_that_training_takes(method: Method, scale: Scale, tmp_
     for run in (*runs.candidate_runs(1), *runs.tested_runs(1)):
         recipe = overrides.override(recipes.find_recipe(run.recipe), run.settings)
         assert str(recipe.steps) == run.settings["steps"]
-        assert recipe.options.softmax
+        assert recipe.options.softmax == (run.settings.get("softmax") == "true")
         assert recipe.options.augments != method.on_embeddings
 
 
