@@ -29,9 +29,11 @@ RECIPE := resnet50
 TRAIN_FLAGS := --batch-size 32 --steps 150 --set width=0.25
 DEMO_MANIFEST := $(or $(MANIFEST),$(DEMO)/corpus/manifest.csv)
 RUN := $(DEMO)/$(RECIPE)
-# `make results` runs the experiments on the clips of CLIPS, and on YAMNET where that is given.
+# `make results` runs the experiments on the clips of CLIPS, and on the network in YAMNET where that is
+# given. YAMNET_CARD is its model card, which a copy of YAMNet with other outputs needs.
 CLIPS :=
 YAMNET :=
+YAMNET_CARD := yamnet
 RESULTS := experiments
 EXPERIMENTS := table2 event_detection table4 esc50 esc10 table3 asynchronous modern
 WITH_YAMNET := event_detection esc50 esc10
@@ -88,7 +90,8 @@ results: $(VENV)/.installed ## the paper's experiments, and docs/results.md (CLI
 	@[ -n "$(CLIPS)" ] || { echo "error: CLIPS=FOLDER names the folder of clips.csv" >&2; exit 2; }
 	for experiment in $(EXPERIMENTS); do \
 		network=(); \
-		[[ -z "$(YAMNET)" || " $(WITH_YAMNET) " != *" $$experiment "* ]] || network=(--network $(YAMNET)); \
+		[[ -z "$(YAMNET)" || " $(WITH_YAMNET) " != *" $$experiment "* ]] || \
+			network=(--network $(YAMNET) --card $(YAMNET_CARD)); \
 		$(VENV_PYTHON) -m evaluation.paper.$$experiment --scale small --clips $(CLIPS) \
 			"$${network[@]}" --output $(RESULTS); \
 	done
