@@ -24,8 +24,8 @@ from pipelines.corpus.encoding import FORMATS, write_media
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("dataset", "features", "scores")
 # What jobs leave while they run, or when they are killed.
-_TEMPORARY = (".partial-", "transform_temp-", "probe", "progress/", ".lock")
-_TEMPORARY += ("lease.json", "failure.json", "forgetting.json")
+_FILES = ("lease.json", "failure.json", "forgetting.json")
+_TEMPORARY = (".partial-", "transform_temp-", "probe", "progress/", *_FILES)
 # By slot of the corpus: 7 : 1 : 2.
 _SPLITS = (*["train"] * 7, "validation", *["evaluation"] * 2)
 _LABELS = ("High", "Low", "Middle")
@@ -33,6 +33,35 @@ _LABELS = ("High", "Low", "Middle")
 _OF_THE_RUN = {"made_by", "dataset", "manifest", "features", "run", "scores", "work"}
 
 Run = Callable[[str, Sequence[str]], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """A folder in which the nights happen, on a disk or in an emulated store.
+
+    Attributes:
+      root: the folder.
+      put: writes a file by its name below the root, without a request.
+      objects: gives all files below the root, temporary ones too.
+    """
+
+    root: str
+    put: Callable[[str, bytes], None]
+    objects: Callable[[], Mapping[str, bytes]]
+
+
+def on_disk(folder: Path) -> Place:
+    """A folder of this machine."""
+
+    def put(name: str, content: bytes) -> None:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+
+    def objects() -> dict[str, bytes]:
+        paths = [path for path in folder.rglob("*") if path.is_file()]
+        return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+
+    return Place(str(folder), put, objects)
 
 
 @dataclasses.dataclass
@@ -46,24 +75,24 @@ class _Slot:
 
 
 class Corpus:
-    """Media of 2 s and their manifest, below a folder.
+    """Media of 2 s and their manifest. Media that have vanished from the manifest stay.
 
     Args:
-      root: the folder, also under an object store.
+      place: where they are.
       num_videos: a multiple of ten.
     """
 
-    def __init__(self, root: str, num_videos: int):
-        self.root = root
-        self.manifest = files.join(root, "manifest.csv")
+    def __init__(self, place: Place, num_videos: int):
+        self._place = place
+        self.manifest = files.join(place.root, "manifest.csv")
         self._night = 0
         self._slots = [
             _Slot(_SPLITS[index % 10], _LABELS[: index % 3 + 1]) for index in range(num_videos)
         ]
-        self._late: set[str] = set()
-        files.write_bytes(files.join(root, "media/broken.mp4"), b"this is no medium\n" * 100)
+        self._late: str | None = None
+        place.put("media/broken.mp4", b"this is no medium\n" * 100)
         for index in range(num_videos):
-            self._write_medium(index)
+            self._upload(self._medium(index))
         self._write_manifest()
 
     def change(self) -> None:
@@ -72,41 +101,32 @@ class Corpus:
         number = len(self._slots)
         places = [(self._night * 7 + offset) % number for offset in range(0, number, number // 5)]
         new, also_new, changed, relabelled, late = places[:5]
-        for uri in self._late:  # the upload of the night before
-            self._upload(uri)
-        self._late.clear()
-        for index in (new, also_new):
-            files.delete(self._uri(index))
+        if self._late is not None:  # of the night before
+            self._upload(self._late)
+        for index in (new, also_new, late):
             self._slots[index].video += 1
-            self._write_medium(index)
         self._slots[changed].version += 1
-        self._write_medium(changed)
+        for index in (new, also_new, changed):
+            self._upload(self._medium(index))
+        self._late = self._medium(late)
         one, other = self._slots[relabelled], self._slots[(relabelled + 1) % number]
         one.labels, other.labels = other.labels, one.labels
-        files.delete(self._uri(late))
-        self._slots[late].video += 1
-        self._late.add(self._uri(late))
         self._write_manifest()
 
     def _id(self, index: int) -> str:
         return f"video-{index:03d}-{self._slots[index].video}"
 
-    def _uri(self, index: int) -> str:
+    def _medium(self, index: int) -> str:
         suffix = FORMATS[index % len(FORMATS)].suffix
-        name = f"media/{self._id(index)}-v{self._slots[index].version}{suffix}"
-        return files.join(self.root, name)
+        return f"media/{self._id(index)}-v{self._slots[index].version}{suffix}"
 
-    def _write_medium(self, index: int) -> None:
-        self._upload(self._uri(index))
-
-    def _upload(self, uri: str) -> None:
+    def _upload(self, name: str) -> None:
         """Write a medium, of noise that is drawn from its name."""
-        name = uri.rpartition("/")[2]
-        kind = next(kind for kind in FORMATS if uri.endswith(kind.suffix))
+        kind = next(kind for kind in FORMATS if name.endswith(kind.suffix))
         rng = np.random.default_rng(list(name.encode()))
         samples = 0.1 * rng.standard_normal((2 * kind.sample_rate, kind.num_channels))
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, name)
+            path = Path(folder, f"medium{kind.suffix}")
             write_media(
                 path,
                 samples.astype(np.float32),
@@ -114,17 +134,17 @@ class Corpus:
                 codec=kind.codec,
                 video=kind.video,
             )
-            files.write_bytes(uri, path.read_bytes())
+            self._place.put(name, path.read_bytes())
 
     def _write_manifest(self) -> None:
         text = io.StringIO()
         rows = [
-            (self._id(index), self._uri(index), ";".join(slot.labels), slot.split)
+            (self._id(index), self._medium(index), ";".join(slot.labels), slot.split)
             for index, slot in enumerate(self._slots)
         ]
-        broken = ("broken", files.join(self.root, "media/broken.mp4"), "Low", "train")
+        broken = ("broken", "media/broken.mp4", "Low", "train")
         csv.writer(text).writerows([("id", "uri", "labels", "split"), *rows, broken])
-        files.write_bytes(self.manifest, text.getvalue().encode())
+        self._place.put("manifest.csv", text.getvalue().encode())
 
 
 def commands(
@@ -135,17 +155,19 @@ def commands(
     Args:
       corpus: the corpus.
       output: the folder of their folders.
-      network: the RUN that scores; None to score nothing.
+      network: the RUN that scores, whose labels the videos get; None for the labels of the
+        manifest, and no scores.
     """
     dataset, features, scores = (files.join(output, name) for name in FOLDERS)
+    vocabulary = [] if network is None else ["--vocabulary", files.join(network, "export/assets")]
     found = {
         "prepare": (
             "pipelines.prepare_dataset",
-            ["--manifest", corpus.manifest, "--output", dataset],
+            ["--manifest", corpus.manifest, "--output", dataset, *vocabulary],
         ),
         "extract": (
             "pipelines.extract_features",
-            ["--dataset", dataset, "--output", features],
+            ["--dataset", dataset, "--output", features, "--workers=1"],
         ),
     }
     if network is not None:
@@ -164,7 +186,9 @@ def run_night(night: Mapping[str, tuple[str, Sequence[str]]], run: Run, kill: st
     """
     for stage, (module, flags) in night.items():
         if stage == kill:
-            kill_command(module, flags, stage)
+            # Workers that outlive their command for a moment.
+            more = ["--workers=2"] if stage == "extract" else []
+            kill_command(module, [*flags, *more], stage)
             return
         run(module, flags)
 
@@ -189,19 +213,23 @@ def temporary_names(names: Iterable[str]) -> list[str]:
     return sorted(name for name in names if any(mark in name for mark in _TEMPORARY))
 
 
-def contents(output: str) -> dict[str, Any]:
-    """What the folders of a night have: the bytes of files, and JSON without what is of a run."""
+def contents(place: Place, output: str) -> dict[str, Any]:
+    """What a folder of a night has: the bytes of files, and JSON without what is of a run.
+
+    Args:
+      place: where it is.
+      output: its name below the root.
+    """
     found: dict[str, Any] = {}
-    for folder in FOLDERS:
-        for name in files.list_names(files.join(output, folder)):
-            content = files.read_bytes(files.join(output, folder, name))
-            if name.endswith(".html") or name.startswith("transform/"):
-                continue  # names the command; a graph of TensorFlow, which differs from run to run
-            if name.endswith(".json") and "/" not in name:
-                document = json.loads(content)
-                found[f"{folder}/{name}"] = {
-                    key: value for key, value in document.items() if key not in _OF_THE_RUN
-                }
-            else:
-                found[f"{folder}/{name}"] = content
+    for path, content in place.objects().items():
+        name = path.removeprefix(f"{output}/")
+        inner = name.partition("/")[2]
+        # A page names the command; TensorFlow's graph differs from run to run.
+        if name == path or inner.endswith(".html") or inner.startswith("transform/"):
+            continue
+        if inner.endswith(".json") and "/" not in inner:
+            document = json.loads(content)
+            found[name] = {key: document[key] for key in document.keys() - _OF_THE_RUN}
+        else:
+            found[name] = content
     return found

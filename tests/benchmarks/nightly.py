@@ -12,17 +12,20 @@ on a disk, and under an emulated object store, where requests are counted.
 
 import contextlib
 import dataclasses
+import importlib
+import io
 import itertools
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from features.storage import files
-from tests import emulator, nightly
+from tests import nightly, s3
 from tests.benchmarks.measurement import is_quick, make_table, report
 
 NUM_VIDEOS = 40
@@ -37,43 +40,38 @@ class Store:
 
     Attributes:
       name: of its kind.
-      root: a folder in it.
-      names: gives all files below the root, temporary ones too.
+      place: in it.
       count_requests: gives the requests since its last call; None for a disk.
     """
 
     name: str
-    root: str
-    names: Callable[[], set[str]]
+    place: nightly.Place
     count_requests: Callable[[], int | None]
 
 
 @contextlib.contextmanager
 def disk(folder: Path) -> Iterator[Store]:
     """A folder of this machine."""
-    root = folder / "disk"
-    root.mkdir()
-
-    def names() -> set[str]:
-        return {str(path.relative_to(root)) for path in root.rglob("*")}
-
-    yield Store("disk", str(root), names, lambda: None)
+    yield Store("disk", nightly.on_disk(folder / "disk"), lambda: None)
 
 
 @contextlib.contextmanager
 def bucket(folder: Path) -> Iterator[Store]:
-    """The emulated gs://."""
-    with emulator.start(folder) as served:
-
-        def names() -> set[str]:
-            return set(served.objects("nights/"))
+    """The emulated s3://, to which this process sends nothing: forks have no threads of clients."""
+    del folder
+    with s3.start() as served:
 
         def count() -> int:
             number = len(served.requests())
             served.forget()
             return number
 
-        yield Store("gs://", f"gs://{emulator.BUCKET}/nights", names, count)
+        place = nightly.Place(
+            f"s3://{s3.BUCKET}/nights",
+            lambda name, content: served.put(f"nights/{name}", content),
+            lambda: served.objects("nights/"),
+        )
+        yield Store("s3://", place, count)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +83,7 @@ class Night:
       cpu_seconds: of its commands.
       peak_mb: resident memory of the largest process.
       num_requests: None on a disk.
-      num_files: of all folders and media.
+      num_files: of its folders.
     """
 
     number: int
@@ -101,37 +99,50 @@ class Night:
 
 
 class Meter:
-    """Runs commands and adds up what they cost."""
+    """Runs commands and adds up what they cost.
+
+    Commands are forks of this process, which has imported them: starts of Python would be most of
+    the time of a night. Those that are killed start as a person starts them.
+    """
 
     def __init__(self) -> None:
         self.cpu_seconds, self.peak_mb = 0.0, 0.0
 
     def __call__(self, module: str, flags: Sequence[str]) -> None:
         """Run a command to its end."""
-        command = [sys.executable, "-m", module, *flags]
-        process = subprocess.Popen(
-            command, cwd=nightly.ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-        )
-        assert process.stderr is not None
-        said = process.stderr.read().decode()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            raise subprocess.CalledProcessError(process.returncode, command, stderr=said)
+        command = importlib.import_module(module).main
+        sys.stdout.flush()
+        process = os.fork()
+        if not process:
+            _run_and_exit(command, flags)
+        _, status, usage = os.wait4(process, 0)
+        code = os.waitstatus_to_exitcode(status)
+        assert code == 0, f"{module} {flags} ended with {code}"
         self.cpu_seconds += usage.ru_utime + usage.ru_stime
         self.peak_mb = max(self.peak_mb, usage.ru_maxrss * 1024 / 1e6)
 
 
-def run_nights(store: Store, network: str, num_nights: int) -> list[Night]:
+def _run_and_exit(command: Callable[[Sequence[str]], int], flags: Sequence[str]) -> NoReturn:
+    code = 1
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            code = command(flags)
+    finally:
+        if code:
+            traceback.print_exc()
+        os._exit(code)
+
+
+def run_nights(store: Store, network: str | None, num_nights: int) -> list[Night]:
     """Run the nights in a store, and compare with a clean run.
 
     Raises:
       AssertionError: the folders differ, or temporary files are left.
     """
-    corpus = nightly.Corpus(store.root, NUM_VIDEOS)
-    output = files.join(store.root, "nights")
-    night = nightly.commands(corpus, output, network)
-    stages = itertools.cycle(["extract", "prepare", "score"])
+    place = store.place
+    corpus = nightly.Corpus(place, NUM_VIDEOS)
+    night = nightly.commands(corpus, files.join(place.root, "nights"), network)
+    stages = itertools.cycle(["extract", "prepare", "score"] if network else ["extract", "prepare"])
     nights = []
     for number in range(num_nights):
         if number:
@@ -140,20 +151,20 @@ def run_nights(store: Store, network: str, num_nights: int) -> list[Night]:
         store.count_requests()
         kill = next(stages) if number % 3 == 2 else ""
         nightly.run_night(night, meter, kill)
-        requests, num_files = store.count_requests(), len(store.names())
+        requests = store.count_requests()
+        num_files = sum(name.startswith("nights/") for name in place.objects())
         nights.append(Night(number, meter.cpu_seconds, meter.peak_mb, requests, num_files))
         ended = f"{kill} killed" if kill else f"{meter.cpu_seconds:.1f} s of CPU"
         print(f"{store.name} night {number}: {ended}, {requests} requests", flush=True)
     nightly.run_night(night, Meter())  # the last was killed
-    clean = files.join(store.root, "clean")
-    nightly.run_night(nightly.commands(corpus, clean, network), Meter())
-    found, expected = nightly.contents(output), nightly.contents(clean)
+    clean = nightly.commands(corpus, files.join(place.root, "clean"), network)
+    nightly.run_night(clean, Meter())
+    found, expected = nightly.contents(place, "nights"), nightly.contents(place, "clean")
     different = sorted(
         name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name)
     )
     assert not different, f"{store.name}: {different} differ from a clean run"
-    assert any(name.startswith("scores/") for name in found)
-    left = nightly.temporary_names(store.names())
+    left = nightly.temporary_names(place.objects())
     assert not left, f"{store.name}: {left} are left"
     return nights
 
@@ -193,7 +204,7 @@ def require_no_growth(rows: Sequence[tuple]) -> None:
 
 def train(folder: Path) -> str:
     """Train a network whose labels are those of all nights; returns its folder."""
-    corpus = nightly.Corpus(str(folder / "first"), NUM_VIDEOS)
+    corpus = nightly.Corpus(nightly.on_disk(folder / "first"), NUM_VIDEOS)
     run = Meter()
     nightly.run_night(nightly.commands(corpus, f"{folder}/first"), run)
     flags = ["--features", f"{folder}/first/features", "--output", f"{folder}/run"]

@@ -17,19 +17,20 @@ def run(module: str, flags: Sequence[str]) -> None:
 
 
 def test_three_nights_leave_what_a_clean_run_writes(tmp_path: Path) -> None:
-    corpus = nightly.Corpus(str(tmp_path), num_videos=10)
+    place = nightly.on_disk(tmp_path)
+    corpus = nightly.Corpus(place, num_videos=10)
     night = nightly.commands(corpus, f"{tmp_path}/nights")
     nightly.run_night(night, run)
     corpus.change()
     nightly.run_night(night, run, kill="extract")
-    assert nightly.temporary_names(map(str, tmp_path.rglob("*")))
+    assert nightly.temporary_names(place.objects())
     corpus.change()
     nightly.run_night(night, run)
     nightly.run_night(nightly.commands(corpus, f"{tmp_path}/clean"), run)
 
-    found = nightly.contents(f"{tmp_path}/nights")
-    assert found == nightly.contents(f"{tmp_path}/clean")
+    found = nightly.contents(place, "nights")
+    assert found == nightly.contents(place, "clean")
     assert len([name for name in found if name.endswith(".tfrecord")]) > 3
     features = folders.read_document(f"{tmp_path}/nights/features", Features)
     assert features.rejects == {"corrupt": 1, "not_found": 1}
-    assert not nightly.temporary_names(map(str, tmp_path.rglob("*")))
+    assert not nightly.temporary_names(place.objects())

@@ -3,6 +3,7 @@
 Beam's job-server jar holds Flink too, so that one jar starts them all. Every port is on 127.0.0.1.
 """
 
+import base64
 import contextlib
 import json
 import os
@@ -13,6 +14,8 @@ import time
 import urllib.request
 from pathlib import Path
 from typing import Any
+
+from apache_beam.coders import VarIntCoder
 
 _HOST = "127.0.0.1"
 _JOB_MANAGER = "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint"
@@ -97,6 +100,19 @@ class FlinkCluster:
         """What went wrong in the last job, whether or not it was restarted then."""
         history = self._ask(f"jobs/{self.last_job()['jid']}/exceptions")["exceptionHistory"]
         return [entry["stacktrace"] for entry in history["entries"]]
+
+    def counters(self) -> dict[str, int]:
+        """Beam's counters of the last job, `stage/thing`: Flink has them in one accumulator."""
+        answer = self._ask(f"jobs/{self.last_job()['jid']}/accumulators")
+        (found,) = answer["user-task-accumulators"]
+        assert found["name"] == "__metricscontainers"
+        return {
+            f"{metric['labels']['NAMESPACE']}/{metric['labels']['NAME']}": VarIntCoder().decode(
+                base64.b64decode(metric["payload"])
+            )
+            for metric in json.loads(found["value"])["metrics"]["attempted"]
+            if metric["urn"] == "beam:metric:user:sum_int64:v1"
+        }
 
     def records_read(self, stage: str) -> dict[str, int]:
         """Task manager -> elements that it was given of a stage of the last job."""

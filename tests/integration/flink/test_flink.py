@@ -119,6 +119,7 @@ def test_five_jobs_give_what_they_give_without_flink(
 ) -> None:
     prepare_and_extract(corpus, tmp_path, *flags)
     shards_read = cluster.records_read("{Extract, ")
+    counters = cluster.counters()
     embed_score_and_evaluate(tmp_path, local / "run", *flags)
 
     for folder, pattern in (
@@ -145,6 +146,11 @@ def test_five_jobs_give_what_they_give_without_flink(
             for document in (ours, theirs):
                 document.pop(where, None)
         assert ours == theirs
+    # The counters are of the sidecars, since no attempt was repeated.
+    assert counters["extract/videos_written"] == corpus.num_good
+    assert counters["extract/videos_corrupt"] == counters["reject/corrupt"] == 1
+    written = folders.read_document(f"{tmp_path}/features", Features)
+    assert counters["extract/patches"] == written.num_patches
     # Both machines worked.
     num_shards = len(digests(tmp_path / "features", "patches-*.json"))
     assert sum(shards_read.values()) == num_shards
