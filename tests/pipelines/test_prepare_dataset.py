@@ -421,8 +421,8 @@ def test_hostile_rows_cost_only_themselves(tmp_path: Path) -> None:
             {"id": [1], "media": ["a"], "labels": ["x"]},
             "no column 'uri' for the uri; it has 'id', 'media'",
         ),
-        ({"id": [{"a": 1}], "uri": ["a"], "labels": ["x"]}, r"none of the 1 rows.*bad_type"),
-        ({"id": ["a"], "uri": ["a"], "labels": [{"x": 0.5}]}, r"none of the 1 rows.*bad_type"),
+        ({"id": [{"a": 1}], "uri": ["a"], "labels": ["x"]}, r"of objects.*--id-column: 'id.a'"),
+        ({"id": ["a"], "uri": ["a"], "labels": [{"x": 0.5}]}, r"of objects.*--labels-column: 'l"),
     ],
 )
 def test_parquet_of_a_wrong_schema(

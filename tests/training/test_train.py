@@ -180,7 +180,7 @@ def test_waveform_shorter_than_a_patch_has_no_scores(run_folder: Path, num_sampl
 def test_an_interrupted_run_resumes_where_it_stopped(
     features_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupt(*_: object) -> None:
+    def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:

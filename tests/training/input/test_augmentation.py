@@ -129,7 +129,7 @@ def test_masks_blank_stretches_by_the_mean_of_the_patch() -> None:
     options = Options(masks=1, time_mask_seconds=0.2, mask_bands=10)
     patches = RNG.normal(size=(4, 96, 64)).astype(np.float32)
     draws = drawn(options, 4).copy()
-    draws[:, 4:] = [
+    draws[:, 5:] = [
         [0.999, 0.0, 0.0, 0.0],  # 20 frames from the first on
         [0.5, 0.999, 0.0, 0.0],  # 10 frames to the last
         [0.0, 0.0, 0.999, 0.999],  # the last 10 bands
@@ -157,7 +157,7 @@ def test_widths_and_places_of_stretches_are_uniform() -> None:
 def test_shares_are_drawn_from_the_beta_distribution() -> None:
     for alpha in (0.2, 2.0):
         draws = drawn(Options(mixup=alpha, masks=1), 4_000)
-        assert draws.shape == (4_000, 8)
+        assert draws.shape == (4_000, 9)
         shares = draws[:, 0]
         variance = 1 / (4 * (2 * alpha + 1))
         assert abs(shares.mean() - 0.5) < 4 * np.sqrt(variance / len(shares))
