@@ -131,6 +131,13 @@ class Holder:
         self.folder, self.owner = folder, lease.owner
         self._lease = lease
         self._stop, self._lost, self._is_left = threading.Event(), threading.Event(), False
+        if (
+            signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+            and threading.current_thread() is threading.main_thread()
+        ):
+            # As a shell script has it for what it starts with &. The loss of the lease stops the
+            # job by this signal.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         self._thread = threading.Thread(target=self._beat, daemon=True)
         self._thread.start()
 

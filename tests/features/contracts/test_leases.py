@@ -3,6 +3,7 @@
 import dataclasses
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -180,8 +182,10 @@ def test_a_job_waits_for_the_lease(folder: str) -> None:
     thread.join()
 
 
-def test_a_job_whose_lease_is_taken_over_is_stopped(folder: str) -> None:
+@pytest.mark.parametrize("handler", [signal.default_int_handler, signal.SIG_IGN])
+def test_a_job_whose_lease_is_taken_over_is_stopped(folder: str, handler: Any) -> None:
     def lose() -> None:
+        signal.signal(signal.SIGINT, handler)  # a script ignores it for what it starts with &
         with leases.hold(folder, expiry_seconds=0.6):
             write(folder, make_lease())
             time.sleep(60)
