@@ -44,6 +44,9 @@ _MAX_REDIRECTS = 5
 # A file of a server without ranges is copied to a temporary file, up to this size.
 _MAX_COPY_BYTES = 4 << 30
 _BLOCK_BYTES = 1 << 20
+# IPv6 addresses that carry one of IPv4 (RFC 6052), and those that are in use in the Internet.
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
 _PORTS = {"http": 80, "https": 443}
 _THROTTLED = {429, 503}
 _RETRIED = {408, 425, 500, 502, 504}
@@ -310,7 +313,13 @@ def _connect(url: str, address: _Address) -> http.client.HTTPConnection:
 
 def _is_public(place: str | int) -> bool:
     found = ipaddress.ip_address(str(place).partition("%")[0])
-    found = getattr(found, "ipv4_mapped", None) or found
+    if isinstance(found, ipaddress.IPv6Address):
+        carried = found.ipv4_mapped or found.sixtofour
+        if found in _NAT64:
+            carried = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
+        if carried is None and found not in _GLOBAL_UNICAST:
+            return False
+        found = carried or found
     return found.is_global and not found.is_multicast
 
 

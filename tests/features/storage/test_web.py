@@ -168,6 +168,13 @@ class TestTrust:
             ("::1", False),
             ("fe80::1%eth0", False),
             ("::ffff:127.0.0.1", False),
+            # IPv6 that carries IPv4: NAT64, 6to4, NAT64 of a network, and the compatible form.
+            ("64:ff9b::8.8.8.8", True),
+            ("64:ff9b::10.1.2.3", False),
+            ("64:ff9b::169.254.169.254", False),
+            ("2002:0a01:0203::1", False),
+            ("64:ff9b:1::10.1.2.3", False),
+            ("::10.1.2.3", False),
             ("224.0.0.1", False),
         ],
     )
