@@ -227,12 +227,6 @@ def forget_videos(
     }
     if len(kept) == len(present.videos):
         return ShardResult(present)
-    labels = {found.video_id: found.labels for found in shards.read_records(path)}
-    videos = tuple(
-        Video(video.id, video.uri, None, None, labels.get(video.id, ()), video.origins)
-        for video in present.videos
-    )
-    plan = ShardPlan(key, videos, settings)
     was_decoded = any(video.outcome != Outcome.FORGOTTEN for video in kept.values())
     decoders = present.decoders if was_decoded else ()
     with PatchSpool(settings.front_end.patch_bytes) as spool:
@@ -242,6 +236,11 @@ def forget_videos(
         for video in present.videos:
             if video.id not in kept:
                 extracted[video.id] = _forget(video, video.source)
+        videos = tuple(
+            Video(video.id, video.uri, None, None, extracted[video.id].labels, video.origins)
+            for video in present.videos
+        )
+        plan = ShardPlan(key, videos, settings)
         # If this process dies before the sidecar is replaced, the removal can be repeated.
         sidecar = _write_records(plan, extracted, decoders, path, spool, keep_sidecar=True)
     sidecar = dataclasses.replace(sidecar, plan=present.plan)
@@ -277,11 +276,13 @@ class _Extracted:
       video: for the sidecar.
       places: (index of the patch in its soundtrack, index in the spool), rising.
       cpu_seconds: of the decoder; None if nothing was decoded.
+      labels: of the records that the patches were copied from.
     """
 
     video: ExtractedVideo
     places: Sequence[tuple[int, int]]
     cpu_seconds: float | None = None
+    labels: tuple[int, ...] = ()
 
 
 def _keep_videos(plan: ShardPlan, present: PatchShard, mode: Mode) -> dict[str, ExtractedVideo]:
@@ -326,13 +327,17 @@ def _copy_patches(
         return {}
     hop = front_end.patch_hop_seconds
     places: dict[str, dict[int, int]] = {video_id: {} for video_id in kept}
+    labels: dict[str, tuple[int, ...]] = {}
     with contextlib.suppress(JobFailedError):
         for found in shards.read_records(path):
             if found.video_id in places:
                 places[found.video_id][round(found.start_seconds / hop)] = len(spool)
                 spool.append(found.patch)
+                labels[found.video_id] = found.labels
     return {
-        video_id: _Extracted(video, sorted(places[video_id].items()))
+        video_id: _Extracted(
+            video, sorted(places[video_id].items()), labels=labels.get(video_id, ())
+        )
         for video_id, video in kept.items()
         if len(places[video_id]) == video.num_patches
     }
