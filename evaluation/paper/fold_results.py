@@ -98,17 +98,20 @@ class MethodResults:
         return f"| {' | '.join(cells)} |"
 
     def render_choices(self) -> list[str]:
-        """A line for each fold: the candidates with their validation accuracies."""
-        lines = []
-        for number, fold in self.folds.items():
-            if not fold.validation_accuracies:
-                continue
-            pairs = zip(self.candidates, fold.validation_accuracies, strict=True)
-            shown = ", ".join(
-                f"{_bold(_settings(candidate), candidate == fold.choice)} {_percent(accuracy)}"
-                for candidate, accuracy in pairs
-            )
-            lines.append(f"- {self.label}, for the test on fold {number}: {shown}")
+        """A table of the validation accuracies of each candidate, by tested fold; [] without."""
+        folds = {number: fold for number, fold in self.folds.items() if fold.validation_accuracies}
+        if not folds:
+            return []
+        lines = [
+            f"| validated, % | {' | '.join(f'for fold {number}' for number in folds)} |",
+            f"|---|{'---|' * len(folds)}",
+        ]
+        for index, candidate in enumerate(self.candidates):
+            cells = [
+                _bold(_percent(fold.validation_accuracies[index]), candidate == fold.choice)
+                for fold in folds.values()
+            ]
+            lines.append(f"| {' | '.join([_settings(candidate), *cells])} |")
         return lines
 
 
@@ -153,7 +156,7 @@ class ClassificationResults:
                 "",
                 f"{method.label}: {method.num_clips:,} clips of {method.num_recordings:,} "
                 "recordings.",
-                *method.render_choices(),
+                *(["", *choices] if (choices := method.render_choices()) else []),
             ]
         return "\n".join(lines) + "\n"
 

@@ -180,10 +180,9 @@ def test_results_are_read_as_they_were_written_and_shown() -> None:
     assert "| 80.0, 90.0 | 1 | 1,280 | 0.5 min |" in shown
     assert "| human (published) | 81.3 % |" in shown
     assert "from scratch: 100 clips of 100 recordings." in shown
-    assert (
-        "- from scratch, for the test on fold 2: **`learning_rate=1e-3`** 70.0, "
-        "`learning_rate=3e-3` 60.0" in shown
-    )
+    assert "| validated, % | for fold 1 | for fold 2 |\n|---|---|---|\n" in shown
+    assert "| `learning_rate=1e-3` | **70.0** | **70.0** |" in shown
+    assert "| `learning_rate=3e-3` | 60.0 | 60.0 |" in shown
 
 
 def test_a_method_on_embeddings_takes_a_network(tmp_path: Path) -> None:
