@@ -1,10 +1,12 @@
 """A small corpus of real media files, shared by the tests of the jobs."""
 
+import collections
 import csv
 import dataclasses
 import os
 import sys
-from collections.abc import Iterator
+import types
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 from xdist.scheduler import LoadFileScheduling
 
+from features.contracts.labels import FILE_NAME, Vocabulary
 from pipelines.corpus.encoding import FORMATS, write_media
 
 # TensorFlow's pauses between attempts under gs:// grow from 10 ms, not from 1 s. It reads this when
@@ -60,6 +63,25 @@ class Corpus:
     num_good: int
     num_broken: int
 
+    @property
+    def flags(self) -> list[str]:
+        """Of `prepare_dataset`, with the labels."""
+        return ["--manifest", str(self.manifest), known_labels(self.manifest)]
+
+
+def known_labels(manifest: Path) -> str:
+    """A flag with the labels of a manifest, by falling count.
+
+    It spares the tests of other stages the analysis of labels, two thirds of `prepare_dataset`.
+    """
+    with manifest.open(newline="") as file:
+        cells = [set(row["labels"].split(";")) for row in csv.DictReader(file)]
+    counts = collections.Counter(sorted((name for cell in cells for name in cell), reverse=True))
+    ids, numbers = zip(*counts.most_common(), strict=True)
+    vocabulary = Vocabulary(ids, ids, np.array(numbers), len(cells))
+    (manifest.parent / FILE_NAME).write_bytes(vocabulary.to_bytes())
+    return f"--vocabulary={manifest.parent}"
+
 
 def make_corpus(folder: Path, num_soundtracks: int) -> Corpus:
     """Soundtracks of 2 to 5 s in every format, one file that is no medium, one that is absent."""
@@ -104,7 +126,63 @@ def single_worker() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def quick_starts() -> Iterator[None]:
+    """Halve the second or two of CPU that Beam needs to build and start a job in this process.
+
+    For each transform it parses all options several times, and inspects the methods of the same
+    classes. Here it does both once. Jobs in processes of their own start as ever.
+    """
+    core = sys.modules.get("apache_beam.transforms.core")
+    if core is None:
+        yield
+        return
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    views: dict[tuple[int, type], PipelineOptions] = {}
+    signatures: dict[Callable, Any] = {}
+    make_view, find_signature = PipelineOptions.view_as, core.get_signature
+
+    def view_as(options: PipelineOptions, kind: type) -> PipelineOptions:
+        key = id(options._all_options), kind  # the values, which all views of the options share
+        if key not in views:
+            views[key] = make_view(options, kind)
+        return views[key]
+
+    def get_signature(function: Callable) -> Any:
+        if not isinstance(function, types.MethodType):
+            return find_signature(function)
+        if function.__func__ not in signatures:
+            signatures[function.__func__] = find_signature(function)
+        return signatures[function.__func__]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PipelineOptions, "view_as", view_as)
+        patch.setattr(core, "get_signature", get_signature)
+        yield
+
+
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     """Fourteen soundtracks, two of each format."""
     return make_corpus(tmp_path_factory.mktemp("corpus"), 14)
+
+
+@pytest.fixture(scope="session")
+def dataset(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data set of the corpus, to be read only."""
+    from pipelines import prepare_dataset
+
+    folder = tmp_path_factory.mktemp("dataset")
+    assert prepare_dataset.main([*corpus.flags, "--output", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def features(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The features of the corpus; a test that changes them takes a copy."""
+    from pipelines import extract_features
+
+    folder = tmp_path_factory.mktemp("features")
+    assert extract_features.main(["--dataset", str(dataset), "--output", str(folder)]) == 0
+    return folder

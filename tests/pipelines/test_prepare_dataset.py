@@ -17,6 +17,7 @@ from features.errors import InputError, JobFailedError
 from features.typed_json import FORMAT_VERSION
 from pipelines import prepare_dataset
 from pipelines.dataset.draws import draw_numbers, hash_labels
+from tests import conftest
 
 
 def write_manifest(path: Path, rows: list[tuple[str, ...]], header: str = "id,uri,labels") -> str:
@@ -55,9 +56,13 @@ ROWS = [(f"v{i}", f"{i}.wav", LABELS[i % 5]) for i in range(100)]
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data set of 100 videos and a reject, beside its manifest m.csv."""
+    """A data set of 100 videos and a reject, beside its manifest m.csv and names of labels."""
     folder = tmp_path_factory.mktemp("prepared")
-    prepare(write_manifest(folder / "m.csv", [*ROWS, ("bad", "bad.wav", "")]), folder / "out")
+    manifest = write_manifest(folder / "m.csv", [*ROWS, ("bad", "bad.wav", "")])
+    # As AudioSet ships it: ids in the second column, names with commas in quotes.
+    names = folder / "class_labels_indices.csv"
+    names.write_text('index,mid,display_name\n0,Piano,"Piano, grand"\n1,Music,""\n2,/m/9,Гитара\n')
+    prepare(manifest, folder / "out", "--label-names", str(names))
     return folder / "out"
 
 
@@ -115,11 +120,12 @@ def test_transform_graph_gives_the_same_indices(prepared: Path) -> None:
 def test_same_manifest_gives_the_same_data_set(tmp_path: Path, known_labels: str) -> None:
     rows = [(f"v{i}", f"{i}.wav", "x") for i in range(30)]
     manifest = write_manifest(tmp_path / "m.csv", rows)
-    first = prepare(manifest, tmp_path / "out")
+    first = prepare(manifest, tmp_path / "out", known_labels)
     videos = read_videos(tmp_path / "out")
 
     again = prepare(manifest, tmp_path / "out", known_labels)
-    reordered = prepare(write_manifest(tmp_path / "m.csv", rows[::-1]), tmp_path / "other")
+    reversed_ = write_manifest(tmp_path / "m.csv", rows[::-1])
+    reordered = prepare(reversed_, tmp_path / "other", known_labels)
     changed = prepare(
         write_manifest(tmp_path / "m.csv", [*rows[:-1], ("v29", "29.wav", "x;y")]),
         tmp_path / "changed",
@@ -177,15 +183,17 @@ def test_unknown_flag_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "unknown flags: --shards=7" in capsys.readouterr().err
 
 
-def test_files_of_the_user_in_the_output_folder_stay(tmp_path: Path) -> None:
+def test_files_of_the_user_in_the_output_folder_stay(tmp_path: Path, known_labels: str) -> None:
     manifest = write_manifest(tmp_path / "m.csv", [("a", "videos/a.mp4", "x")])
     for name in ("videos/a.mp4", "rejects/mine.txt", "transform/mine.txt", "train/all/best-of-1"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("precious")
 
     prepare(manifest, tmp_path)
-    prepare(manifest, tmp_path)
+    assert (tmp_path / "transform/transform_fn").exists()
+    prepare(manifest, tmp_path, known_labels)  # removes the files of the first
 
+    assert not (tmp_path / "transform/transform_fn").exists()
     for name in ("videos/a.mp4", "rejects/mine.txt", "transform/mine.txt", "train/all/best-of-1"):
         assert (tmp_path / name).read_text() == "precious"
 
@@ -213,7 +221,9 @@ def test_a_manifest_that_cannot_be_read_to_its_end_is_refused(
     tmp_path: Path, known_labels: str
 ) -> None:
     path = tmp_path / "m.csv"
-    rows = "".join(f"v{i},v{i}.wav,x\n" for i in range(1_200_000))
+    rows = "".join(
+        f"v{i},{i:02000}.wav,x\n" for i in range(10_000)
+    )  # 20 MB, more than is read at once
     path.write_bytes(b"id,uri,labels\n" + rows.encode() + b"w,w.wav,\xff\xfe\n")
 
     with pytest.raises(InputError, match="cannot be read to its end as csv"):
@@ -242,50 +252,40 @@ def test_rare_labels_are_left_out_with_the_videos_that_have_no_other(tmp_path: P
         prepare(manifest, tmp_path / "none", "--top-k=0")
 
 
-def test_labels_of_another_data_set(tmp_path: Path) -> None:
-    rows = [
-        ("a", "a.wav", "rare;common"),
-        ("b", "b.wav", "common"),
-        ("c", "c.wav", "middle;common"),
-    ]
-    rows += [("d", "d.wav", "middle")]
-    prepare(write_manifest(tmp_path / "m.csv", rows), tmp_path / "first")
-    # Here another label is the most frequent, one is new, one does not occur.
-    later = [("e", "e.wav", "rare"), ("f", "f.wav", "common;rare;new"), ("g", "g.wav", "new")]
+def test_labels_of_another_data_set(prepared: Path, tmp_path: Path) -> None:
+    # Here another label is the most frequent, one is new, most do not occur.
+    later = [("e", "e.wav", "Guitar"), ("f", "f.wav", "Music;Guitar;new"), ("g", "g.wav", "new")]
     later = [(*row, "evaluation") for row in later]
     manifest = write_manifest(tmp_path / "later.csv", later, "id,uri,labels,split")
 
-    document = prepare(manifest, tmp_path / "second", "--vocabulary", str(tmp_path / "first"))
+    document = prepare(manifest, tmp_path / "second", "--vocabulary", str(prepared))
 
-    assert read_vocabulary(str(tmp_path / "first")).ids == ("common", "middle", "rare")
-    files = [(tmp_path / name / "labels.parquet").read_bytes() for name in ("first", "second")]
-    assert files[0] == files[1]
+    assert (tmp_path / "second/labels.parquet").read_bytes() == (
+        prepared / "labels.parquet"
+    ).read_bytes()
+    ids = read_vocabulary(str(prepared)).ids
+    guitar = ids.index("Guitar")
+    assert ids.index("Music") == 0 < guitar
     videos = {video["id"]: video["labels"] for video in read_videos(tmp_path / "second")}
-    assert videos == {"e": [2], "f": [0, 2]}
+    assert videos == {"e": [guitar], "f": [0, guitar]}
     assert document["rejects"] == {"rare_labels": 1}
     coverage = pq.read_table(tmp_path / "second" / "coverage.parquet")
-    assert coverage["evaluation"].to_pylist() == [1, 0, 2]
+    expected = [{"Music": 1, "Guitar": 2}.get(name, 0) for name in ids]
+    assert coverage["evaluation"].to_pylist() == expected
     with pytest.raises(InputError, match=r"--vocabulary .*/nowhere: has no labels\.parquet"):
         prepare(manifest, tmp_path / "third", "--vocabulary", str(tmp_path / "nowhere"))
     with pytest.raises(InputError, match="leave out --min-count, --top-k and --label-names"):
-        prepare(manifest, tmp_path / "third", f"--vocabulary={tmp_path / 'first'}", "--top-k=1")
+        prepare(manifest, tmp_path / "third", f"--vocabulary={prepared}", "--top-k=1")
 
 
-def test_names_of_labels_come_from_a_side_file(tmp_path: Path) -> None:
-    rows = [("a", "a.wav", "/m/1;/m/2"), ("b", "b.wav", "/m/1;/m/3"), ("c", "c.wav", "/m/1")]
-    manifest = write_manifest(tmp_path / "m.csv", rows)
-    # As AudioSet ships it: ids in the second column, names with commas in quotes.
-    names = tmp_path / "class_labels_indices.csv"
-    names.write_text('index,mid,display_name\n0,/m/1,"Dog, bark"\n1,/m/2,""\n2,/m/9,Гитара\n')
-
-    document = prepare(manifest, tmp_path / "out", "--label-names", str(names))
-
-    vocabulary = read_vocabulary(str(tmp_path / "out"))
-    assert vocabulary.ids == ("/m/1", "/m/3", "/m/2")
-    assert vocabulary.names == ("Dog, bark", "/m/3", "/m/2")
-    assert document["vocabulary"]["num_unnamed_labels"] == 2
+def test_names_of_labels_come_from_a_side_file(prepared: Path) -> None:
+    vocabulary = read_vocabulary(str(prepared))
+    expected = ["Piano, grand" if name == "Piano" else name for name in vocabulary.ids]
+    assert list(vocabulary.names) == expected
+    document = json.loads((prepared / folders.DATASET).read_bytes())
+    assert document["vocabulary"]["num_unnamed_labels"] == 5
     assert document["vocabulary"]["num_unused_names"] == 1
-    assert "Dog, bark" in (tmp_path / "out" / "dataset.html").read_text()
+    assert "Piano, grand" in (prepared / "dataset.html").read_text()
 
 
 @pytest.mark.parametrize(
@@ -338,9 +338,9 @@ def test_statistics_and_coverage(tmp_path: Path) -> None:
     rows += [(f"w{i}", f"{i}.wav", "a;b;c" if i < 3 else "c", "evaluation", "") for i in range(10)]
     manifest = write_manifest(tmp_path / "m.csv", rows, header)
 
-    document = prepare(
-        manifest, tmp_path / "out", "--balanced-sets=2,3", "--examples-per-class=4", "--subsets=10"
-    )
+    sets = ["--balanced-sets=2,3", "--examples-per-class=4", "--subsets=10"]
+    labels = conftest.known_labels(Path(manifest))
+    document = prepare(manifest, tmp_path / "out", *sets, labels)
 
     statistics = document["statistics"]
     assert statistics["labels_per_video"]["histogram"] == {"1": 17, "2": 30, "3": 3}
@@ -442,13 +442,15 @@ def test_any_number_of_workers_gives_the_same_data_set(tmp_path: Path) -> None:
     write_manifest(tmp_path / "all.csv", rows, header)
     flags = ["--subsets=100,0.5", "--balanced-sets=3,11", "--examples-per-class=5"]
 
-    one = prepare(str(tmp_path / "all.csv"), tmp_path / "one", *flags)
+    labels = conftest.known_labels(tmp_path / "all.csv")  # the other analyses them in two parts
+
+    one = prepare(str(tmp_path / "all.csv"), tmp_path / "one", *flags, labels)
     two = prepare(
         str(tmp_path / "m*.csv"),
         tmp_path / "two",
         *flags,
         "--direct_num_workers=2",
-        "--direct_running_mode=multi_processing",
+        "--direct_running_mode=multi_threading",  # on Flink they are processes
     )
 
     for field in one.keys() - {"made_by", "manifest"}:
