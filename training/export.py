@@ -102,8 +102,9 @@ class ExportedModel(tf.Module):
 
         def apply_to_waveform(waveform: tf.Tensor) -> dict[str, tf.Tensor]:
             patches = log_mel_patches(waveform, params)
+            # The function and not `apply`, whose graph would then be traced and stored twice.
             num_labels = model.output[LOGITS].shape[-1]
-            scores = _in_pieces(lambda piece: apply(piece)[SCORES], patches, num_labels)
+            scores = _in_pieces(lambda piece: self.patches(piece)[SCORES], patches, num_labels)
             index = tf.range(tf.shape(patches)[0])
             hop_seconds = params.patch_hop_frames * params.hop_seconds
             return {SCORES: scores, START_SECONDS: tf.cast(index, tf.float32) * hop_seconds}

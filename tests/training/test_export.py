@@ -1,11 +1,8 @@
-"""Exports of every network, their front end, and their conversion to other formats."""
+"""Exports of networks, their front end, and their conversion to other formats."""
 
 import dataclasses
 import importlib
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -24,20 +21,6 @@ from training.export import log_mel_patches as log_mel_patches_in_graph
 from training.input.batches import open_features
 from training.loops.step import fresh_model, require_fit
 from training.models.build import build_model
-
-NETWORKS = ("fully_connected", "alexnet", "vgg", "inception_v3", "resnet50")
-# Run away from this repository, where neither our packages nor Keras can be imported.
-LOAD_ALONE = """
-import sys
-sys.modules.update(dict.fromkeys(["features", "training", "tf_keras", "keras"]))
-import numpy as np
-import tensorflow as tf
-folder, input_file, output_file = sys.argv[1:]
-model = tf.saved_model.load(folder)
-patches = tf.constant(np.load(input_file))
-outputs = model.signatures["patches"](patches=patches)
-np.savez(output_file, **{name: tensor.numpy() for name, tensor in outputs.items()})
-"""
 
 
 @pytest.fixture(scope="module")
@@ -84,8 +67,10 @@ def export_network(name: str, features_folder: Path, output: Path) -> tf_keras.M
     return model
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_every_network_has_its_outputs_for_patches_and_waveforms(
+# Without convolutions and with; of ResNet-50 and the small network below and in test_train.py,
+# and models/test_models.py computes in float32 what each network learned in bfloat16.
+@pytest.mark.parametrize("name", ["fully_connected", "alexnet"])
+def test_a_network_has_its_outputs_for_patches_and_waveforms(
     name: str, features_folder: Path, tmp_path: Path, waveform: np.ndarray
 ) -> None:
     model = export_network(name, features_folder, tmp_path)
@@ -135,30 +120,6 @@ def test_log_mel_in_the_graph_is_the_front_end(waveform: np.ndarray) -> None:
     in_graph = tf.function(log_mel_patches_in_graph)(tf.constant(waveform), params)
     expected = log_mel_patches(waveform.astype(np.float64), params)
     np.testing.assert_allclose(in_graph, expected, atol=1e-4)
-
-
-def test_an_export_needs_neither_our_code_nor_keras(
-    run_folder: Path, tmp_path: Path, waveform: np.ndarray
-) -> None:
-    patches = log_mel_patches(waveform, LogMelParams())
-    np.save(tmp_path / "patches.npy", patches)
-    # `features.quiet` tells TensorFlow to load tf-keras.
-    environment = {k: v for k, v in os.environ.items() if k != "TF_USE_LEGACY_KERAS"}
-    subprocess.run(
-        [
-            *(sys.executable, "-c", LOAD_ALONE),
-            *(str(run_folder / "export"), str(tmp_path / "patches.npy"), str(tmp_path / "out.npz")),
-        ],
-        cwd="/",
-        env=environment,
-        check=True,
-    )
-    here = tf.saved_model.load(str(run_folder / "export")).signatures["patches"]
-    expected = here(patches=tf.constant(patches))
-    with np.load(tmp_path / "out.npz") as alone:
-        assert set(alone) == {"scores", "logits", "embedding"}
-        for output in alone:
-            np.testing.assert_allclose(alone[output], expected[output], rtol=1e-5, atol=1e-6)
 
 
 def test_assets_name_the_front_end_by_its_fingerprint(
