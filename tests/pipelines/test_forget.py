@@ -34,26 +34,24 @@ def ids(corpus: Corpus) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def root(corpus: Corpus, ids: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """dataset, features; ids.txt; `expected`, an extraction in which they were forgotten before."""
+def root(dataset: Path, ids: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """ids.txt; `expected`, an extraction in which they were forgotten before."""
     root = tmp_path_factory.mktemp("forget")
-    prepare_dataset.main(["--manifest", str(corpus.manifest), "--output", str(root / "dataset")])
     (root / "ids.txt").write_text("\n".join(ids))
-    extract(root, root / "features")
     tombstones = Forgotten(videos=dict.fromkeys(ids, "2026-01-31T03:00:00+00:00"))
     folders.write_document(str(root / "expected"), tombstones)
-    extract(root, root / "expected")
+    extract(dataset, root / "expected")
     return root
 
 
 @pytest.fixture
-def features(root: Path, tmp_path: Path) -> Path:
+def features(features: Path, tmp_path: Path) -> Path:
     """A copy of the features of all videos."""
-    return Path(shutil.copytree(root / "features", tmp_path / "features"))
+    return Path(shutil.copytree(features, tmp_path / "features"))
 
 
-def extract(root: Path, output: Path, *flags: str) -> None:
-    folders_of = ["--dataset", str(root / "dataset"), "--output", str(output)]
+def extract(dataset: Path, output: Path, *flags: str) -> None:
+    folders_of = ["--dataset", str(dataset), "--output", str(output)]
     assert extract_features.main([*folders_of, *flags]) == 0
 
 
@@ -105,32 +103,32 @@ def test_shards_are_those_of_an_extraction_without_the_videos(
 
 
 def test_records_are_those_of_a_manifest_without_the_videos(
-    root: Path, corpus: Corpus, ids: list[str], tmp_path: Path
+    root: Path, corpus: Corpus, dataset: Path, ids: list[str], tmp_path: Path
 ) -> None:
     with corpus.manifest.open() as file:
         header, *rows = csv.reader(file)
     with (tmp_path / "manifest.csv").open("w", newline="") as file:
         left = [[row[0], str(corpus.manifest.parent / row[1]), *row[2:]] for row in rows]
         csv.writer(file).writerows([header, *(row for row in left if row[0] not in ids)])
-    shutil.copytree(root / "dataset", tmp_path / "dataset")  # for the number of its shards
-    flags = ["--vocabulary", f"{root}/dataset", "--output", f"{tmp_path}/dataset"]
+    shutil.copytree(dataset, tmp_path / "dataset")  # for the number of its shards
+    flags = ["--vocabulary", str(dataset), "--output", f"{tmp_path}/dataset"]
     prepare_dataset.main(["--manifest", f"{tmp_path}/manifest.csv", *flags])
-    extract(tmp_path, tmp_path / "features")
+    extract(tmp_path / "dataset", tmp_path / "features")
 
     expected = contents(tmp_path / "features", "*/*/*.tfrecord")
     assert contents(root / "expected", "*/*/*.tfrecord") == expected
 
 
-@pytest.mark.parametrize("flags", [(), ("--only-rejects",), ("--force",)])
-def test_no_extraction_brings_them_back(root: Path, features: Path, flags: tuple[str, ...]) -> None:
+def test_no_extraction_brings_them_back(root: Path, dataset: Path, features: Path) -> None:
     remove(root, features)
     before = {path: path.stat().st_mtime_ns for path in features.glob("*/*/patches-*")}
 
-    extract(root, features, *flags)
+    for flags in ((), ("--only-rejects",), ("--force",)):
+        extract(dataset, features, *flags)
 
-    assert contents(features) == contents(root / "expected")
-    is_kept = {path: path.stat().st_mtime_ns for path in before} == before
-    assert is_kept == (flags != ("--force",))
+        assert contents(features) == contents(root / "expected")
+        is_kept = {path: path.stat().st_mtime_ns for path in before} == before
+        assert is_kept == (flags != ("--force",))
 
 
 def test_a_second_removal_finds_them_forgotten(
@@ -176,12 +174,14 @@ def kill_in_the_middle(root: Path, features: Path) -> None:
     assert not (features / "features.json").exists()
 
 
-def test_a_killed_removal_goes_on(root: Path, features: Path, tmp_path: Path) -> None:
+def test_a_killed_removal_goes_on(
+    root: Path, dataset: Path, features: Path, tmp_path: Path
+) -> None:
     kill_in_the_middle(root, features)
     other = Path(shutil.copytree(features, tmp_path / "other"))
 
     remove(root, features)
-    extract(root, other)  # which finishes the removal too
+    extract(dataset, other)  # which finishes the removal too
 
     for folder in (features, other):
         assert contents(folder) == contents(root / "expected")
@@ -202,7 +202,7 @@ def test_a_shard_whose_sidecar_was_not_replaced_is_rewritten(root: Path, feature
     assert contents(features) == contents(root / "expected")
 
 
-def test_a_damaged_shard_is_named(root: Path, features: Path) -> None:
+def test_a_damaged_shard_is_named(root: Path, dataset: Path, features: Path) -> None:
     expected = contents(root / "expected", "train/*/*.tfrecord")
     name = next(name for name in expected if (features / name).read_bytes() != expected[name])
     (features / name).write_bytes((features / name).read_bytes()[:-5])
@@ -210,7 +210,7 @@ def test_a_damaged_shard_is_named(root: Path, features: Path) -> None:
     with pytest.raises(JobFailedError, match=f"{Path(name).stem}: some records are missing"):
         remove(root, features)
 
-    extract(root, features)  # decodes that shard again
+    extract(dataset, features)  # decodes that shard again
     assert contents(features) == contents(root / "expected")
 
 

@@ -11,17 +11,15 @@ import pytest
 from features.contracts import folders, index, record, shards, tfrecord
 from features.contracts.documents import Features, PatchShard
 from features.errors import JobFailedError
-from pipelines import audit_features, extract_features, index_features, prepare_dataset
-from tests.conftest import Corpus
+from pipelines import audit_features, extract_features, index_features
 
 
 @pytest.fixture(scope="module")
-def renewed(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def renewed(dataset: Path, features: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Features of this version, beside their data set."""
     root = tmp_path_factory.mktemp("renewed")
-    flags = ["--manifest", str(corpus.manifest), "--output", str(root / "dataset")]
-    assert prepare_dataset.main(flags) == 0
-    assert extract(root) == 0
+    shutil.copytree(dataset, root / "dataset")
+    shutil.copytree(features, root / "features")
     return root
 
 

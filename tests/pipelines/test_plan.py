@@ -10,7 +10,7 @@ from features.contracts import folders
 from features.contracts.documents import Features
 from features.contracts.speeds import Speeds
 from features.errors import InputError, JobFailedError
-from pipelines import extract_features, plan, prepare_dataset
+from pipelines import plan
 from pipelines.cost import prices
 from pipelines.cost.prediction import Prediction
 from tests.conftest import Corpus
@@ -18,21 +18,12 @@ from tests.conftest import Corpus
 SPEEDS = Path(prices.__file__).with_name(Speeds.FILE)
 
 
-@pytest.fixture(scope="module")
-def dataset(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("plan") / "dataset"
-    prepare_dataset.main(["--manifest", str(corpus.manifest), "--output", str(folder)])
-    return folder
-
-
 def test_predicted_and_real(
-    dataset: Path, corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    dataset: Path, features: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert plan.main(["--dataset", str(dataset), "--sample", "30", "--scale", "paper"]) == 0
     printed = capsys.readouterr().out
     predicted = folders.read_document(str(dataset), Prediction)
-    features = tmp_path / "features"
-    extract_features.main(["--dataset", str(dataset), "--output", str(features)])
     made = folders.read_document(str(features), Features)
     capsys.readouterr()
     assert plan.main(["--actual", str(features)]) == 0
