@@ -36,8 +36,7 @@ HOP = networks.WINDOWS.hop_seconds
 def folders(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """dataset, network, embeddings."""
     root = tmp_path_factory.mktemp("any-network")
-    flags = ["--manifest", str(corpus.manifest), "--output", f"{root}/dataset"]
-    prepare_dataset.main([*flags, "--subsets", "2,0.5"])
+    prepare_dataset.main([*corpus.flags, "--output", f"{root}/dataset", "--subsets", "2,0.5"])
     networks.save(root / "network")
     extract(root, root / "embeddings")
     return root

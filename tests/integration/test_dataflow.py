@@ -31,7 +31,7 @@ from features.errors import InputError, TooManyRejectsError
 from features.storage import files
 from pipelines import audit_features, extract_features, forget, prepare_dataset
 from tests import emulator
-from tests.conftest import Corpus
+from tests.conftest import Corpus, known_labels
 
 ROOT = f"gs://{emulator.BUCKET}"
 IMAGE = "europe-docker.pkg.dev/a-project/images/soundtrack:1"
@@ -127,8 +127,8 @@ def bucket(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         rows = re.sub(r"^(.+?),(.+?\.)", rf"\1,{ROOT}/corpus/\2", manifest, flags=re.MULTILINE)
         (folder / "manifest.csv").write_text(rows)
         # Prepared on local disk, which is faster; test_bucket goes the whole way.
-        flags = ["--manifest", f"{folder}/manifest.csv", "--output", f"{folder}/dataset"]
-        assert prepare_dataset.main(flags) == 0
+        flags = ["--manifest", f"{folder}/manifest.csv", known_labels(corpus.manifest)]
+        assert prepare_dataset.main([*flags, "--output", f"{folder}/dataset"]) == 0
         for file in (folder / "dataset").rglob("*"):
             if file.is_file():
                 name = file.relative_to(folder).as_posix()

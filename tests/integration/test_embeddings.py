@@ -28,7 +28,6 @@ from pipelines import (
     band_statistics,
     extract_embeddings,
     extract_features,
-    prepare_dataset,
 )
 from tests.conftest import Corpus
 from training import convert, train
@@ -37,13 +36,13 @@ SHORT = ["--batch-size=16", "--set=width=0.1", "--learning-rate=1e-3"]
 
 
 @pytest.fixture(scope="module")
-def folders(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folders(dataset: Path, features: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """dataset, features, run, its embeddings, embedding_run on them, its scores."""
     root = tmp_path_factory.mktemp("embeddings")
-    data, features, run = f"{root}/dataset", f"{root}/features", f"{root}/run"
-    prepare_dataset.main(["--manifest", str(corpus.manifest), "--output", data])
-    extract_features.main(["--dataset", data, "--output", features])
-    train.main(["fully_connected", "--features", features, "--output", run, "--steps=60", *SHORT])
+    shutil.copytree(dataset, root / "dataset")
+    shutil.copytree(features, root / "features")
+    flags = ["--features", f"{root}/features", "--output", f"{root}/run"]
+    train.main(["fully_connected", *flags, "--steps=60", *SHORT])
     extract(root, root / "embeddings")
     assert band_statistics.main(["--features", f"{root}/embeddings"]) == OK
     flags = ["--features", f"{root}/embeddings", "--output", f"{root}/embedding_run"]

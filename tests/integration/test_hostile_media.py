@@ -23,7 +23,7 @@ from pipelines import extract_features, prepare_dataset
 from pipelines.corpus.encoding import write_media
 from pipelines.runtime.decoder import decoder_process
 from pipelines.runtime.spool import PatchSpool
-from tests.conftest import Corpus
+from tests.conftest import Corpus, known_labels
 
 NUM_GOOD = 400
 RATE = 44_100
@@ -265,8 +265,9 @@ def run_job(folder: Path, rows: list[tuple[str, str]], output: str) -> Path:
         splits = ("train", "evaluation")
         lines = [(name, uri, "x", splits[i % 2]) for i, (name, uri) in enumerate(sorted(rows))]
         csv.writer(file).writerows([("id", "uri", "labels", "split"), *lines])
-    manifest = ["--manifest", str(folder / f"{output}.csv")]
-    prepare_dataset.main([*manifest, "--output", str(folder / f"{output}-dataset")])
+    manifest = folder / f"{output}.csv"
+    flags = ["--manifest", str(manifest), known_labels(manifest)]
+    prepare_dataset.main([*flags, "--output", str(folder / f"{output}-dataset")])
     flags = ["--dataset", str(folder / f"{output}-dataset"), "--timeout-seconds=5"]
     extract_features.main([*flags, "--output", str(folder / output)])
     return folder / output

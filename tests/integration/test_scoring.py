@@ -39,7 +39,7 @@ from pipelines import (
 )
 from pipelines.forgetting.scores import forget_scores
 from pipelines.runtime import inference
-from tests.conftest import TONES, Corpus
+from tests.conftest import TONES, Corpus, known_labels
 from training import train
 
 SUBSET = ["--subset=2"]
@@ -57,8 +57,8 @@ def folders(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
     table = table.set_column(1, "uri", pa.array(uris))
     pq.write_table(table.append_column("group", pa.array(groups)), root / "videos.parquet")
     prepare_dataset.main(
-        ["--manifest", f"{root}/videos.parquet", "--output", f"{root}/dataset",
-         "--balanced-sets=1,2", "--examples-per-class=2"]
+        ["--manifest", f"{root}/videos.parquet", known_labels(corpus.manifest),
+         "--output", f"{root}/dataset", "--balanced-sets=1,2", "--examples-per-class=2"]
     )  # fmt: skip
     extract_features.main(["--dataset", f"{root}/dataset", "--output", f"{root}/features"])
     train.main(
