@@ -16,7 +16,7 @@ from features.contracts import folders
 from features.contracts.documents import Features, Sweep
 from features.contracts.sharding import VALIDATION
 from features.errors import InputError, JobFailedError
-from features.paper import REPORTED
+from features.paper import REPORTED, Reported
 from features.storage import files
 
 # No run that is evaluated has the seed of the sweep, so that the luck of a run that was chosen is
@@ -183,7 +183,7 @@ class Network:
             return []
         swept = self._swept
         if self.tuned_with is not None:
-            recipe_steps = REPORTED[swept.recipe].steps
+            recipe_steps = REPORTED.get(swept.recipe, Reported("")).steps
         command = ["training.sweep", swept.recipe, "--features", swept.features]
         command += ["--output", self._sweep_folder, "--accept-diverged"]
         command += ["--learning-rate", *self.learning_rates, "--seed", str(_SEED_OF_SWEEPS)]

@@ -275,6 +275,23 @@ def test_workers_of_asynchronous_training_are_what_the_rows_are_about(tmp_path: 
         assert recipe.steps == int(SMALL.settings["steps"])
 
 
+def test_options_are_compared_in_short_and_in_long_runs(tmp_path: Path) -> None:
+    plan = plan_of(modern.TABLE, CLIPS, tmp_path)
+
+    assert {name for name in plan if name.startswith("sweeps/")} == {
+        *("sweeps/resnet50", "sweeps/modern", "sweeps/small")
+    }
+    for name, num_steps, cuts in (
+        ("modern", 300, ()),
+        ("resnet50_mixup", 300, ()),
+        ("resnet50_17m_mixup", 1020, ((780, 0.1),)),
+        ("resnet50_17m_modern", 1020, ()),
+    ):
+        _, recipe = train.parse(plan[f"runs/{name}"].command[1:])
+        assert (recipe.steps, recipe.learning_rate_cuts) == (num_steps, cuts)
+        assert recipe.options.cosine == name.endswith("modern")
+
+
 def test_a_published_network_has_a_row_in_event_detection(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
