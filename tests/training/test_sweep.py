@@ -1,10 +1,12 @@
 """A real sweep, interrupted and resumed; its table and plot from results made here."""
 
+import concurrent.futures
 import json
+import os
 import re
+import signal
 import subprocess
-import sys
-import time
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,7 +20,6 @@ from training import train
 from training.sweep import main
 from training.sweep_table import plot, table
 
-LIMIT_SECONDS = 300
 GOOD, SLOW, BAD = "3e-3", "1e-7", "1e30"
 
 
@@ -28,23 +29,33 @@ def command(features: Path, output: Path, *more: str) -> list[str]:
 
 
 def test_a_sweep_resumes_and_a_failed_run_leaves_the_others_alone(
-    features_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+    features_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     flags = command(features_folder, tmp_path, "--learning-rate", GOOD, SLOW, BAD)
     good, slow, bad = (tmp_path / f"learning_rate={rate}" for rate in (GOOD, SLOW, BAD))
-    sweep = subprocess.Popen([sys.executable, "-m", "training.sweep", *flags])
-    try:
-        deadline = time.monotonic() + LIMIT_SECONDS
+    stopped = threading.Event()
+
+    def terminate() -> None:
         while not (slow / "events").exists():
-            assert time.monotonic() < deadline
-            assert sweep.poll() is None
-            time.sleep(0.1)
-        first = (good / "run.json").read_bytes()
-        sweep.terminate()
-        assert sweep.wait(LIMIT_SECONDS) == 130
-    finally:
-        sweep.kill()
-        sweep.wait()
+            if stopped.wait(0.1):
+                return
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with concurrent.futures.ThreadPoolExecutor(1) as executor:
+        executor.submit(terminate)
+        try:
+            with pytest.raises(
+                JobFailedError, match=r"1 runs were running, .* 1 had not"
+            ) as caught:
+                main(flags)
+        finally:
+            stopped.set()
+    assert caught.value.exit_code == 130
+    capsys.readouterr()
+    first = (good / "run.json").read_bytes()
     assert not (tmp_path / "sweep.json").exists()
     assert not (bad / "events").exists()
 
@@ -77,7 +88,10 @@ def test_a_sweep_resumes_and_a_failed_run_leaves_the_others_alone(
 
     assert sweep.best is not None
     assert sweep.best.values == {"learning_rate": GOOD}
-    assert main([*flags, "--accept-diverged"]) == 0
+    with monkeypatch.context() as patched:  # what the run would fail with once more
+        error = {str(bad): runs[2]["error"]}
+        patched.setattr("training.sweep._train", lambda unfinished, **_: error)
+        assert main([*flags, "--accept-diverged"]) == 0
     capsys.readouterr()
 
     # Fewer values: nothing is left to train.
