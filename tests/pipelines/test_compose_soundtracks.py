@@ -2,6 +2,8 @@
 
 import itertools
 import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,8 @@ from features.sound.waveform import read_waveform
 from pipelines import compose_soundtracks
 from pipelines.adapters import folder_per_label
 from pipelines.adapters.imported import match_media, write_import
+from pipelines.corpus import writer
+from pipelines.corpus.writer import process_pool  # not that of `_no_processes`
 from tests.pipelines.corpus.tones import RATE, write_clip
 
 # Label -> frequency of its tone.
@@ -21,6 +25,14 @@ TONES = {"low": 500.0, "middle": 1500.0, "high": 4500.0}
 GENERIC_LABELS = "label,generic_labels\nlow,Sound;Deep\nmiddle,Sound\nSound,Anything\n"
 # A folder `data/esc10` in any folder beside this repository.
 ESC10 = sorted(Path(__file__).parents[3].glob("*/data/esc10/clips.csv"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_processes() -> Iterator[None]:
+    """Renders in this process, since each of a pool imports SciPy and more for seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(writer, "process_pool", lambda _: ThreadPoolExecutor(1))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +67,7 @@ def compose(manifest: Path, output: Path, *flags: str) -> Path:
 
 @pytest.fixture(scope="module")
 def corpus(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return compose(manifest, tmp_path_factory.mktemp("corpus"), "--workers", "1")
+    return compose(manifest, tmp_path_factory.mktemp("corpus"))
 
 
 def rows_of(corpus: Path) -> list[dict[str, str]]:
@@ -72,8 +84,9 @@ def samples_of(path: Path) -> np.ndarray:
 
 
 def test_any_number_of_workers_gives_the_same_bytes(
-    manifest: Path, corpus: Path, tmp_path: Path
+    manifest: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(writer, "process_pool", process_pool)
     again = compose(manifest, tmp_path, "--workers", "2")
 
     files = {path.relative_to(corpus) for path in corpus.rglob("*") if path.is_file()}

@@ -1,6 +1,8 @@
 """A small corpus is written twice and read back."""
 
 import csv
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import av
@@ -9,11 +11,21 @@ import pytest
 
 from features.errors import InputError
 from pipelines import demo_corpus
+from pipelines.corpus import writer
 from pipelines.corpus.encoding import FORMATS
 from pipelines.corpus.synthetic_sounds import SOUND_CLASSES
+from pipelines.corpus.writer import process_pool  # not that of `_no_processes`
 
 NUM_SOUNDTRACKS = 8  # every format, and the first again
 GENERIC_LABELS = {sound_class.name: sound_class.generic_labels for sound_class in SOUND_CLASSES}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_processes() -> Iterator[None]:
+    """Renders in this process, since each of a pool imports SciPy and more for seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(writer, "process_pool", lambda _: ThreadPoolExecutor(1))
+        yield
 
 
 def write_corpus(directory: Path) -> Path:
@@ -80,7 +92,9 @@ def test_media_hold_10_to_40_seconds_of_sound(corpus, rows):
         assert 10 <= seconds <= 40.1
 
 
-def test_the_same_flags_give_the_same_bytes(corpus, tmp_path):
+def test_the_same_flags_give_the_same_bytes_in_another_process(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(writer, "process_pool", lambda _: process_pool(1))
+
     assert read_bytes(write_corpus(tmp_path)) == read_bytes(corpus)
 
 
