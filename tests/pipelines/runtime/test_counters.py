@@ -20,6 +20,7 @@ from pipelines.runtime.counters import CountElements, Counts
 from pipelines.runtime.decoder import DecoderProcess
 from pipelines.runtime.failure import PlacedError
 from pipelines.runtime.process_pool import MapOnWorkers
+from tests.conftest import known_labels
 
 RATE = 16_000
 
@@ -88,7 +89,8 @@ def test_lines_of_the_log_add_up_to_the_json_of_the_folders(
     (tmp_path / "m.csv").write_text("\n".join(["id,uri,labels,split", *rows, "v99,,x,train"]))
     dataset, output = str(tmp_path / "data"), str(tmp_path / "features")
     log = ["--verbose", "--log-format=json"]
-    prepare_dataset.main(["--manifest", str(tmp_path / "m.csv"), "--output", dataset, *log])
+    labels = known_labels(tmp_path / "m.csv")
+    prepare_dataset.main(["--manifest", str(tmp_path / "m.csv"), labels, "--output", dataset, *log])
     prepared = logged(capsys.readouterr().err)
     assert sum(line.get("videos", 0) for line in prepared) == 12
     assert sum(line.get("missing_uri", 0) for line in prepared) == 1
