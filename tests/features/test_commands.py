@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from features.commands import COMMANDS, main
+from tests.conftest import known_labels
 
 ROOT = Path(__file__).parents[2]
 # As the installed script does.
@@ -95,9 +96,9 @@ def test_version_is_that_of_the_distribution(capsys: pytest.CaptureFixture) -> N
 
 
 def test_module_runs_as_python_m_runs_it(tmp_path: Path) -> None:
-    by_name = run("compare-manifests")
+    by_name = run("status")
     by_module = subprocess.run(
-        [sys.executable, "-m", "pipelines.compare_manifests"],
+        [sys.executable, "-m", "pipelines.status"],
         cwd=ROOT,
         env={**os.environ, "COLUMNS": "80"},
         capture_output=True,
@@ -108,7 +109,8 @@ def test_module_runs_as_python_m_runs_it(tmp_path: Path) -> None:
     assert by_name.returncode == 2
 
     (tmp_path / "m.csv").write_text("id,uri,labels\nv,v.wav,x\n")
-    flags = ["--manifest", str(tmp_path / "m.csv"), "--output", str(tmp_path / "dataset")]
+    flags = ["--manifest", str(tmp_path / "m.csv"), known_labels(tmp_path / "m.csv")]
+    flags += ["--output", str(tmp_path / "dataset")]
     done = run("prepare_dataset", *flags)
     assert done.returncode == 0, done.stderr
     document = json.loads((tmp_path / "dataset" / "dataset.json").read_text())
