@@ -111,11 +111,13 @@ class ExportedModel(tf.Module):
 
         shape = [None, *front_end.patch_shape]
         self.patches = tf.function(
-            apply, input_signature=[tf.TensorSpec(shape, tf.float32, PATCHES)]
+            apply, input_signature=[tf.TensorSpec(shape, tf.float32, PATCHES)], autograph=False
         )
         if front_end.embedding is None:
             self.waveform = tf.function(
-                apply_to_waveform, input_signature=[tf.TensorSpec([None], tf.float32, WAVEFORM)]
+                apply_to_waveform,
+                input_signature=[tf.TensorSpec([None], tf.float32, WAVEFORM)],
+                autograph=False,
             )
 
 

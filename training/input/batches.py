@@ -178,6 +178,12 @@ def _groups_of_subset(document: Features, name: str, folder: str) -> Sequence[st
     return subsets[name]
 
 
+# Nothing here branches on a tensor: rewriting the functions of the pipeline, and all that they
+# call, for AutoGraph would take seconds of every start.
+_without_autograph = tf.autograph.experimental.do_not_convert
+
+
+@_without_autograph
 def training_batches(
     features: FeatureSet,
     recipe: Recipe,
@@ -221,6 +227,7 @@ def training_batches(
     return _batches(records, features)
 
 
+@_without_autograph
 def epoch(
     features: FeatureSet, recipe: Recipe, *, step: int, stream: int | tf.Tensor = 0
 ) -> tf.data.Dataset:
@@ -239,6 +246,7 @@ def _seed(recipe: Recipe, step: int, stream: int | tf.Tensor) -> tf.Tensor:
     return int(fingerprint([recipe.seed, step]), 16) % 2**31 + tf.cast(stream, tf.int64)
 
 
+@_without_autograph
 def validation_batches(features: FeatureSet, recipe: Recipe) -> tf.data.Dataset | None:
     """The validation subset: the same patches in the same order every time.
 

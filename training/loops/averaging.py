@@ -28,7 +28,7 @@ def averaging(
     """
     share = tf.Variable(0.0, trainable=False)
 
-    @tf.function
+    @tf.function(autograph=False)
     def move() -> None:
         for old, new in zip(average.weights, whole(model.weights, average.weights), strict=True):
             old.assign_add(share * (new - old))

@@ -117,7 +117,7 @@ def _measured_step(
     """A function that trains on the next batch; it takes the step and returns its metrics."""
     iterator = iter(batches)
 
-    @tf.function(input_signature=[batches.element_spec])
+    @tf.function(input_signature=[batches.element_spec], autograph=False)
     def train_step(batch: Batch) -> tf.Tensor:
         losses = strategy.run(replica, args=(batch,))
         return strategy.reduce("mean", losses, axis=None)

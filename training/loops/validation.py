@@ -44,7 +44,7 @@ def inference(
     So the outputs of different patches rank as their scores do, and do not saturate.
     """
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def logits_of(patches: tf.Tensor) -> tf.Tensor:
         logits = model(decode_patches(patches, patch_storage), training=False)[LOGITS]
         return tf.nn.log_softmax(logits) if softmax else logits
