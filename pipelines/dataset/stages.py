@@ -23,7 +23,7 @@ from pipelines.dataset.splits import CountWithExamples
 from pipelines.dataset.subset_request import SubsetRequest
 from pipelines.dataset.subsets import SubsetPlan, plan_subsets
 from pipelines.dataset.videos import FileSummary, WriteVideos
-from pipelines.dataset.vocabulary import BuildVocabulary, LabelRequest, index_labels
+from pipelines.dataset.vocabulary import LabelRequest, index_labels
 from pipelines.runtime import rejects
 from pipelines.runtime.failure import fail
 from pipelines.runtime.membership import JoinJob
@@ -98,6 +98,9 @@ def build(pipeline: beam.Pipeline, job: DatasetJob) -> None:
     if job.labels.known:
         vocabulary = pipeline | "Vocabulary" >> beam.Create([job.labels.known])
     else:
+        # TensorFlow takes seconds of the start of a process, and a known vocabulary needs none.
+        from pipelines.dataset.label_analysis import BuildVocabulary
+
         vocabulary = placed.videos | "Vocabulary" >> BuildVocabulary(
             files.join(job.output, TRANSFORM), job.temp_dir, job.labels
         )

@@ -1,14 +1,8 @@
 """The graph of tensorflow-transform, written also to stores that TensorFlow does not open."""
 
-from features.quiet import import_tensorflow
-
-import_tensorflow()
-
-# ruff: noqa: E402 - TensorFlow is imported quietly first
 from typing import Any
 
 import apache_beam as beam
-import tensorflow_transform.beam as tft_beam
 
 from features.storage import files
 
@@ -27,6 +21,8 @@ def write_graph(transform: Any, folder: str, temp_dir: str) -> beam.PCollection:
     Returns:
       One element: a folder with the graph, which TensorFlow opens.
     """
+    import tensorflow_transform.beam as tft_beam  # seconds, which `delete_graph` need not take
+
     opened = folder
     if not files.opens_in_tensorflow(folder):
         opened = files.join(temp_dir, "graph")
