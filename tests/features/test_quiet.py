@@ -69,6 +69,7 @@ def test_nothing_is_held_back_where_the_log_level_is_set(tmp_path: Path) -> None
 def test_commands_that_run_no_network_in_their_own_process_do_not_import_tensorflow() -> None:
     """TensorFlow costs 5 s of CPU at every start of a command."""
     modules = (
+        "pipelines.prepare_dataset",  # imports it to analyse labels that are not known
         "pipelines.extract_features",
         "pipelines.audit_features",
         "evaluation.score_videos",

@@ -3,8 +3,6 @@
 import collections
 import csv
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -460,8 +458,3 @@ def test_any_number_of_workers_gives_the_same_data_set(tmp_path: Path) -> None:
     for name in ("coverage.parquet", "labels.parquet"):
         assert pq.read_table(tmp_path / "one" / name) == pq.read_table(tmp_path / "two" / name)
     assert read_videos(tmp_path / "one") == read_videos(tmp_path / "two")
-
-
-def test_known_labels_need_no_tensorflow() -> None:
-    code = "import sys, pipelines.prepare_dataset as command; sys.exit('tensorflow' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True)
