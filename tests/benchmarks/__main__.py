@@ -44,7 +44,7 @@ SCRIPTS = {
     "dataset": (50, 330),
     "networks": (50, 240),
     "batch_norm": (50, 240),
-    "scoring": (110, 600),
+    "scoring": (210, 1100),
     "any_network": (50, 180),
     "search": (40, 1500),
     "input_pipeline": (30, 120),

@@ -283,6 +283,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--run", help="a trained network, for the differences of mAP")
     parser.add_argument("--features", help="features with its labels and front end")
     args = parser.parse_args(argv)
+    if (args.run is None) != (args.features is None):
+        parser.error("--run and --features: received one; give both or none")
     num_rounds = 2 if args.quick else 5
     names = NETWORKS[:1] if args.quick else NETWORKS
     costs: dict[str, dict[str, float]] = {}

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -200,6 +201,25 @@ def test_a_shard_whose_sidecar_was_not_replaced_is_rewritten(root: Path, feature
     remove(root, features)
 
     assert contents(features) == contents(root / "expected")
+
+
+def test_a_shard_is_read_once(root: Path, features: Path) -> None:
+    """Labels and patches are of the same records, also if the file changes meanwhile."""
+    expected = contents(root / "expected")
+    name = next(name for name in expected if (features / name).read_bytes() != expected[name])
+    path = (features / name).with_suffix(".tfrecord")
+    data = path.read_bytes()
+    path.unlink()
+    os.mkfifo(path)
+
+    # Gives the records to one reader; another would wait for ever.
+    threading.Thread(target=path.write_bytes, args=(data,), daemon=True).start()
+    removal = threading.Thread(target=remove, args=(root, features), daemon=True)
+    removal.start()
+    removal.join(60)
+
+    assert not removal.is_alive()
+    assert contents(features) == expected
 
 
 def test_a_damaged_shard_is_named(root: Path, dataset: Path, features: Path) -> None:
