@@ -86,7 +86,7 @@ demo: $(VENV)/.installed $(DEMO_MANIFEST) ## media in, evaluation report out (MA
 $(DEMO)/corpus/manifest.csv: | $(VENV)/.installed
 	$(VENV_PYTHON) -m pipelines.demo_corpus --output $(DEMO)/corpus
 
-results: $(VENV)/.installed ## the paper's experiments, and docs/results.md (CLIPS=...; some 45 hours)
+results: $(VENV)/.installed ## the paper's experiments, and docs/results.md (CLIPS=...; about two days)
 	@[ -n "$(CLIPS)" ] || { echo "error: CLIPS=FOLDER names the folder of clips.csv" >&2; exit 2; }
 	for experiment in $(EXPERIMENTS); do \
 		network=(); \
