@@ -196,12 +196,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         making(write_network, features, run)
         predictions: dict[int, Prediction] = {}
         for seed in range(num_seeds):
-            cost, predictions[seed] = lane(predict, dataset, run, seed)
+            with Lane() as planner:  # a command starts without a network in memory
+                cost, predictions[seed] = planner(predict, dataset, run, seed)
             costs.append(cost)
             if len(predictions) < PREDICTIONS_PER_JOB and seed + 1 < num_seeds:
                 continue
             tree_seconds, made = lane(extract, dataset, features)
-            with Lane() as scorer:  # a job starts without a network in memory
+            with Lane() as scorer:  # and so does a job
                 scored = scorer(score, features, run, folder / "scores")[1]
             assert made.num_written == num_files
             found += compare(predictions, made, scored)
