@@ -144,7 +144,7 @@ LOCK := pip compile --quiet --upgrade --universal --python-version 3.11 --genera
 lock: $(VENV)/.installed ## pin the closure of requirements.txt and the tools again
 	$(VENV)/bin/uv $(LOCK) --extra dev --output-file requirements.lock pyproject.toml
 	$(VENV)/bin/uv $(filter-out --upgrade,$(LOCK)) --constraints requirements.lock \
-		--extra openvino --output-file $(IMAGE_LOCK) pyproject.toml
+		--extra openvino --extra networks --output-file $(IMAGE_LOCK) pyproject.toml
 	echo 'tensorflow[and-cuda]' | $(VENV)/bin/uv $(filter-out --upgrade,$(LOCK)) \
 		--constraints requirements.lock - | sed -n '/^nvidia-/,/[^\]$$/p' > $(CUDA_LOCK)
 	folder=$$(mktemp -d); trap "rm -r $$folder" EXIT; \

@@ -20,6 +20,8 @@ def direct_dependencies() -> dict[str, str]:
     """Name -> its lines in requirements.txt or pyproject.toml, with their comments."""
     lines = (ROOT / "requirements.txt").read_text().splitlines()
     project = (ROOT / "pyproject.toml").read_text()
+    extras = tomllib.loads(project)["project"]["optional-dependencies"]
+    lines += [line for name, extra in extras.items() if name != "dev" for line in extra]
     tools = re.search(r"^dev = \[\n(.*?)^\]", project, re.MULTILINE | re.DOTALL)
     assert tools is not None
     lines += [re.sub(r'[",]', "", line).strip() for line in tools[1].splitlines()]

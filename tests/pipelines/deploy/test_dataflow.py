@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import tomllib
+import typing
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import pytest
 import yaml
 from apache_beam.options.pipeline_options import PipelineOptions
 from packaging.requirements import Requirement
+
+from features.contracts.documents import RuntimeName
 
 ROOT = Path(__file__).parents[3]
 DEPLOY = ROOT / "pipelines" / "deploy" / "dataflow"
@@ -143,6 +146,7 @@ def test_the_image_has_the_versions_of_the_lock() -> None:
         if requirement and not requirement.startswith("#"):
             name = re.split(r"[\[<>=]", requirement)[0]
             assert name in versions, name
+    assert set(typing.get_args(RuntimeName)) <= versions.keys()  # networks of every format
 
 
 def test_the_image_with_cuda_has_what_tensorflow_asks_for() -> None:
