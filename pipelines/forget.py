@@ -4,6 +4,7 @@ python -m pipelines.forget --ids ids.txt --features features embeddings --scores
 """
 
 import argparse
+import re
 from collections.abc import Collection, Sequence
 
 from features.contracts import folders
@@ -69,16 +70,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _read_ids(path: str) -> frozenset[str]:
-    """Read ids, one a line.
+    """Read ids, one a line, without the blanks around them, as ids of a manifest are read.
 
     Raises:
       InputError: the file is missing, is no text, or has no id.
     """
     try:
-        text = files.read_bytes(files.absolute(path)).decode()
+        text = files.read_bytes(files.absolute(path)).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"--ids {path}: {error}; give a text file, one id a line") from error
-    ids = frozenset(line for line in text.splitlines() if line)
+    ids = frozenset(line.strip() for line in re.split("[\r\n]", text)) - {""}
     if not ids:
         raise InputError(f"--ids {path}: has no ids; give one a line")
     return ids

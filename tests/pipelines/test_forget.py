@@ -243,8 +243,26 @@ def test_a_dry_run_changes_nothing(root: Path, features: Path) -> None:
     assert not (features / "forgotten.json").exists()
 
 
+@pytest.mark.parametrize(
+    ("before", "after"), [("\ufeff", "\r\n"), ("", "  \n"), ("\t", "\r"), ("\n", "\n\n")]
+)
+def test_ids_of_any_editor_are_found(
+    before: str,
+    after: str,
+    ids: list[str],
+    features: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    text = before + "".join(name + after for name in ids)
+    (tmp_path / "ids.txt").write_bytes(text.encode())
+    with pytest.raises(SystemExit):
+        remove(tmp_path, features, "--dry-run")
+    assert ": 4 ids = 3 to remove, from " in capsys.readouterr().out
+
+
 def test_bad_input(root: Path, features: Path, tmp_path: Path) -> None:
-    (tmp_path / "empty.txt").write_text("\n\n")
+    (tmp_path / "empty.txt").write_text("\n \n")
     with pytest.raises(InputError, match=r"empty.txt: has no ids"):
         forget.main(["--ids", f"{tmp_path}/empty.txt", "--features", str(features)])
     with pytest.raises(InputError, match=r"--ids .*absent.txt"):
