@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -91,6 +92,12 @@ class Emulator:
     def put(self, name: str, content: bytes) -> None:
         """Place an object without a request."""
         self._backend.put_object(BUCKET, name, content)
+
+    def put_folder(self, name: str, folder: Path) -> None:
+        """Place the files of a folder without a request."""
+        for path in folder.rglob("*"):
+            if path.is_file():
+                self.put(f"{name}/{path.relative_to(folder)}", path.read_bytes())
 
     def objects(self, prefix: str) -> dict[str, bytes]:
         """Names after the prefix and contents, read without a request."""

@@ -219,21 +219,25 @@ def _openvino_capabilities() -> list[str]:
 
 @contextlib.contextmanager
 def local_copy(path: str) -> Iterator[str]:
-    """The path itself, or for the block a copy of a file or folder that is in a bucket."""
+    """The path itself, or for the block a copy of a file or folder that is in a bucket.
+
+    A file keeps its name, and has the files of the same stem beside it, since some have their
+    weights there: `network.bin` of `network.xml`, `network.onnx.data` of `network.onnx`.
+    """
     if "://" not in path:
         yield path
         return
-    with tempfile.TemporaryDirectory() as folder:
-        found = [path] if files.exists(path) else _files_below(path)
+    folder, _, name = path.rstrip("/").rpartition("/")
+    if files.exists(path):
+        found = files.list_files(folder, f"{name.rpartition('.')[0] or name}.*")
+    else:
+        found = [file for depth in ("*", "*/*") for file in files.list_files(path, depth)]
+    with tempfile.TemporaryDirectory() as temporary:
         for file in found:
-            target = Path(folder, "network", file.removeprefix(path).lstrip("/"))
+            target = Path(temporary, file.removeprefix(f"{folder}/"))
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(files.read_bytes(file))
-        yield f"{folder}/network"
-
-
-def _files_below(folder: str) -> list[str]:
-    return [file for depth in ("*", "*/*") for file in files.list_files(folder, depth)]
+        yield f"{temporary}/{name}"
 
 
 def _num_threads() -> int:

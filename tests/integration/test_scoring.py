@@ -39,6 +39,7 @@ from pipelines import (
 )
 from pipelines.forgetting.scores import forget_scores
 from pipelines.runtime import inference
+from tests import s3
 from tests.conftest import TONES, Corpus, known_labels
 from training import train
 
@@ -259,6 +260,13 @@ def test_int8_is_calibrated_checked_and_applied(
     assert np.mean(differences) < 0.1
     with pytest.raises(InputError, match=r"has shards by openvino .* in int8 of weights"):
         score(tmp_path, tmp_path / "scores")
+    with s3.start() as bucket:
+        bucket.put_folder("run", tmp_path / "run")
+        remote = ["--features", f"{tmp_path}/features", "--run", f"s3://{s3.BUCKET}/run"]
+        remote += ["--precision=int8", "--output", f"{tmp_path}/remote"]
+        assert score_videos.main(remote) == OK
+    for video_id, scores in read(tmp_path / "remote").items():
+        np.testing.assert_array_equal(scores, own[video_id])
 
     write_bytes = files.write_bytes
 

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import tensorflow as tf
 import tf2onnx
@@ -15,6 +16,7 @@ import tf2onnx
 from features.contracts.documents import InferenceRuntime
 from features.errors import InputError, JobFailedError
 from pipelines.runtime import inference
+from tests import s3
 from tests.networks import with_little_memory
 
 _RNG = np.random.default_rng(3)
@@ -42,7 +44,10 @@ class Module(tf.Module):
 
 @pytest.fixture(scope="module")
 def networks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Kind -> path of the same network; `waveform` is another, without an axis of rows."""
+    """Kind -> path of the same network; `waveform` is another, without an axis of rows.
+
+    The files of OpenVINO and ONNX have their weights in a file beside them.
+    """
     root = tmp_path_factory.mktemp("networks")
     module = Module()
     for name, function in (("saved_model", module.patches), ("waveform", module.waveform)):
@@ -57,12 +62,22 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         [tf.TensorSpec([None, 6, 4], tf.float32, "patches")],
         output_path=str(root / "onnx"),
     )
-    (root / "onnx").rename(root / "network.onnx")
+    onnx.save_model(
+        onnx.load(root / "onnx"),
+        str(root / "network.onnx"),
+        save_as_external_data=True,
+        location="network.onnx.data",
+        size_threshold=100,
+    )
     (root / "tflite").rename(root / "network.tflite")
+    openvino = inference.import_openvino()
+    graph = openvino.Core().read_model(root / "saved_model")
+    openvino.save_model(graph, root / "network.xml", compress_to_fp16=False)
     return {
         "saved_model": f"{root}/saved_model",
         "tflite": f"{root}/network.tflite",
         "onnx": f"{root}/network.onnx",
+        "openvino": f"{root}/network.xml",
         "waveform": f"{root}/waveform",
     }
 
@@ -118,6 +133,18 @@ def test_threads_call_a_network_at_the_same_time(
 
     for batch, values in zip(batches, outputs, strict=True):
         np.testing.assert_allclose(values["scores"], expected(batch)["scores"], atol=1e-4)
+
+
+def test_networks_in_a_bucket_are_those_of_the_disk(networks: dict[str, str]) -> None:
+    """Each with the files beside it, on every runtime; `openvino` as it has an int8 network."""
+    patches = _RNG.normal(0, 1, (5, 6, 4)).astype(np.float32)
+    with s3.start() as bucket:
+        bucket.put_folder("run", Path(networks["onnx"]).parent)
+        for kind in ("saved_model", "tflite", "onnx", "openvino"):
+            place = f"s3://{s3.BUCKET}/run/{Path(networks[kind]).name}"
+            for runtime in inference.candidates(kind, "int8" if kind == "openvino" else "float32"):
+                scores = inference.load(place, kind, runtime)(patches)["scores"]
+                np.testing.assert_allclose(scores, expected(patches)["scores"], atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["openvino", "tensorflow"])
