@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -9,6 +10,7 @@ from http import server
 from urllib.parse import unquote
 
 import pytest
+import trustme
 
 from features.storage import web
 
@@ -90,6 +92,21 @@ def _handler(host: Host) -> Callable[..., server.BaseHTTPRequestHandler]:
 
 
 @contextlib.contextmanager
+def _serve(host: Host, tls: ssl.SSLContext | None = None) -> Iterator[int]:
+    """Serve on a port of its own."""
+    served = server.ThreadingHTTPServer(("127.0.0.1", 0), _handler(host))
+    served.daemon_threads = True
+    if tls is not None:
+        served.socket = tls.wrap_socket(served.socket, server_side=True)
+    threading.Thread(target=served.serve_forever, daemon=True).start()
+    try:
+        yield served.server_port
+    finally:
+        served.shutdown()
+        served.server_close()
+
+
+@contextlib.contextmanager
 def start(monkeypatch: pytest.MonkeyPatch, folder: str) -> Iterator[Host]:
     """Serve, and let this process and its children ask the server, with short pauses.
 
@@ -98,18 +115,27 @@ def start(monkeypatch: pytest.MonkeyPatch, folder: str) -> Iterator[Host]:
       folder: for the slots and pauses of hosts.
     """
     host = Host()
-    served = server.ThreadingHTTPServer(("127.0.0.1", 0), _handler(host))
-    served.daemon_threads = True
-    threading.Thread(target=served.serve_forever, daemon=True).start()
-    host.url = f"http://127.0.0.1:{served.server_port}"
-    monkeypatch.setenv(web.PRIVATE_HOSTS, "1")
-    monkeypatch.setenv("TMPDIR", folder)
-    monkeypatch.setattr("tempfile.tempdir", None)
-    monkeypatch.setattr(web, "_FIRST_PAUSE_SECONDS", 0.01)
-    web._folder.cache_clear()
-    try:
-        yield host
-    finally:
+    with _serve(host) as port:
+        host.url = f"http://127.0.0.1:{port}"
+        monkeypatch.setenv(web.PRIVATE_HOSTS, "1")
+        monkeypatch.setenv("TMPDIR", folder)
+        monkeypatch.setattr("tempfile.tempdir", None)
+        monkeypatch.setattr(web, "_FIRST_PAUSE_SECONDS", 0.01)
         web._folder.cache_clear()
-        served.shutdown()
-        served.server_close()
+        try:
+            yield host
+        finally:
+            web._folder.cache_clear()
+
+
+@contextlib.contextmanager
+def start_https(host: Host, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Serve the same files by https too, on what this process takes for its usual port."""
+    authority = trustme.CA()
+    served, asked = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
+    authority.issue_cert("127.0.0.1").configure_cert(served)
+    authority.configure_trust(asked)
+    with _serve(host, served) as port:
+        monkeypatch.setitem(web._PORTS, "https", port)
+        monkeypatch.setattr(web, "_tls", lambda: asked)
+        yield f"https://127.0.0.1:{port}"

@@ -122,6 +122,7 @@ def size_of(url: str) -> int:
 class _Address:
     """Where a request goes."""
 
+    url: str
     scheme: str
     host: str
     port: int
@@ -138,7 +139,7 @@ class _Address:
             raise OSError(f"{url}: write http://HOST/PATH, without a user")
         query = f"?{parts.query}" if parts.query else ""
         target = quote((parts.path or "/") + query, safe=_SAFE)
-        return cls(parts.scheme, parts.hostname, port, target)
+        return cls(url, parts.scheme, parts.hostname, port, target)
 
     def may_redirect_to(self, other: "_Address") -> bool:
         """Whether another address is the same host, and no less protected."""
@@ -195,7 +196,7 @@ class _Source:
                 if response.status not in _REDIRECTS:
                     return self._receive(response, start, end)
                 place = response.getheader("Location", "")
-            address = _Address.parse(urljoin(self._url, place))
+            address = _Address.parse(urljoin(self._address.url, place))
             if not self._address.may_redirect_to(address):
                 raise OSError(
                     f"{self._url}: redirects to {place}, which is another host or less protected; "
@@ -340,10 +341,10 @@ def _folder() -> Path:
 
 def _pause_host(address: _Address, seconds: float) -> None:
     """Let no process of this machine ask a host for some seconds."""
-    path = _folder() / f"{address.name}.pause"
-    path.touch()
-    until = max(time.time() + seconds, path.stat().st_mtime)
-    os.utime(path, (until, until))
+    with (_folder() / f"{address.name}.pause").open("a") as file:  # which keeps its time
+        fcntl.flock(file, fcntl.LOCK_EX)
+        until = time.time() + max(seconds, _pause_of(address))  # a longer pause stays
+        os.utime(file.fileno(), (until, until))
 
 
 def _pause_of(address: _Address) -> float:

@@ -128,6 +128,12 @@ class TestPauses:
             files.open_read(f"{host.url}/small")
         assert len(host.requests) == 1
 
+    def test_are_never_shortened(self, host: Host) -> None:
+        address = web._Address.parse(host.url)
+        web._pause_host(address, 300)
+        web._pause_host(address, 1)
+        assert web._pause_of(address) == pytest.approx(300, abs=10)
+
 
 def test_requests_at_once_are_limited_for_all_processes(
     host: Host, monkeypatch: pytest.MonkeyPatch
@@ -184,6 +190,10 @@ class TestTrust:
     def test_redirects_stay_with_the_host(self, host: Host) -> None:
         host.answers = [(302, {"Location": "/small"}, b"")]
         assert files.read_bytes(f"{host.url}/moved") == b"content"
+        # The second place is relative to the first.
+        host.files["/folder/last"] = b"last"
+        host.answers = [(302, {"Location": place}, b"") for place in ("/folder/next", "last")]
+        assert files.read_bytes(f"{host.url}/moved") == b"last"
         for place in (
             "http://127.0.0.2/x",
             "http://localhost/x",
@@ -196,6 +206,15 @@ class TestTrust:
         host.answers = [(307, {"Location": "/moved"}, b"")] * 100
         with pytest.raises(OSError, match="redirects"):
             files.open_read(f"{host.url}/moved")
+
+    def test_redirects_to_the_https_of_the_host(
+        self, host: Host, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        host.files["/folder/last"] = b"last"
+        with servers.start_https(host, monkeypatch) as secure:
+            places = (f"{secure}/folder/next", "last")
+            host.answers = [(302, {"Location": place}, b"") for place in places]
+            assert files.read_bytes(f"{host.url}/moved") == b"last"
 
     def test_a_secure_host_is_not_left_for_an_open_one(self) -> None:
         secure, plain = (web._Address.parse(f"{scheme}://host/x") for scheme in ("https", "http"))
