@@ -184,11 +184,10 @@ class Holder:
         """Replace the lease; returns whether this job has one then, by itself or by a worker."""
         new = None if lease is None else lease.to_json()
         content = files.exchange(_path(self.folder), self._lease.to_json(), new)
-        found = _parse(content, self.folder)
-        if found is None or found.owner != self.owner:
-            return False
-        self._lease = found
-        return True
+        found = _find_own(content, self.folder, self.owner)
+        if found is not None:
+            self._lease = found
+        return found is not None
 
 
 class Member:
@@ -216,8 +215,8 @@ class Member:
         while True:
             with contextlib.suppress(OSError):  # the next look tries again
                 content = files.read_exchanged(_path(self._folder))
-                lease = _parse(content, self._folder)
-                if content is None or lease is None or lease.owner != self._owner:
+                lease = _find_own(content, self._folder, self._owner)
+                if content is None or lease is None:
                     self._is_lost = True
                     return
                 pause = lease.beat_seconds / _LOOKS_PER_BEAT
@@ -354,6 +353,15 @@ def _parse(content: bytes | None, folder: str) -> Lease | None:
             f"{_path(folder)} is of another version, whose job may be at work ({error}): if its "
             "job has ended, delete the file and run the same command again"
         ) from error
+
+
+def _find_own(content: bytes | None, folder: str, owner: str) -> Lease | None:
+    """The lease, if this owner has it; a job of another version may have taken it over."""
+    with contextlib.suppress(FolderTakenError):
+        found = _parse(content, folder)
+        if found is not None and found.owner == owner:
+            return found
+    return None
 
 
 def _now() -> str:

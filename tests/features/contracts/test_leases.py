@@ -51,10 +51,10 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return f"gs://{emulator.BUCKET}/folder"
 
 
-def write(folder: str, lease: Lease) -> None:
+def write(folder: str, content: bytes) -> None:
     present = leases.find_lease(folder)
     expected = None if present is None else present.to_json()
-    assert files.exchange(files.join(folder, Lease.FILE), expected, lease.to_json())
+    assert files.exchange(files.join(folder, Lease.FILE), expected, content) == content
 
 
 def make_lease(**changes: object) -> Lease:
@@ -71,6 +71,11 @@ def make_lease(**changes: object) -> Lease:
         renewed="2026-01-01T00:00:00+00:00",
     )
     return dataclasses.replace(lease, **changes)  # type: ignore[arg-type]
+
+
+def make_newer_lease() -> bytes:
+    """The same lease, by a later version of the code."""
+    return make_lease().to_json().replace(b'"format_version": 1', b'"format_version": 2')
 
 
 def try_to_hold(folder: str, meet: Callable[[], object]) -> bool:
@@ -145,7 +150,7 @@ def test_a_killed_process_of_this_machine_is_followed_at_once(tmp_path: Path) ->
 
 @pytest.mark.parametrize("clock", HOUR_APART)
 def test_a_dead_job_elsewhere_is_followed_after_its_expiry(folder: str, clock: str) -> None:
-    write(folder, make_lease(started=clock, renewed=clock))
+    write(folder, make_lease(started=clock, renewed=clock).to_json())
     start = time.monotonic()
     with leases.hold(folder) as holder:
         assert holder is not None
@@ -187,7 +192,7 @@ def test_a_job_whose_lease_is_taken_over_is_stopped(folder: str, handler: Any) -
     def lose() -> None:
         signal.signal(signal.SIGINT, handler)  # a script ignores it for what it starts with &
         with leases.hold(folder, expiry_seconds=0.6):
-            write(folder, make_lease())
+            write(folder, make_lease().to_json())
             time.sleep(60)
 
     with pytest.raises(FolderTakenError, match="did not renew"):
@@ -195,6 +200,24 @@ def test_a_job_whose_lease_is_taken_over_is_stopped(folder: str, handler: Any) -
     lease = leases.find_lease(folder)
     assert lease is not None
     assert lease.owner == "other"
+
+
+def test_a_job_of_another_version_that_takes_over_is_seen(tmp_path: Path) -> None:
+    def lose() -> None:
+        with leases.hold(str(tmp_path), expiry_seconds=0.6) as holder:
+            assert holder is not None
+            workers.append(leases.Member(str(tmp_path), holder.owner))
+            write(str(tmp_path), make_newer_lease())
+            time.sleep(60)
+
+    workers: list[leases.Member] = []
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with pytest.raises(FolderTakenError, match="did not renew"):
+        lose()
+    time.sleep(0.5)
+    with pytest.raises(FolderTakenError, match="did not renew"):
+        workers[0].require_held()
+    assert (tmp_path / Lease.FILE).read_bytes() == make_newer_lease()
 
 
 def test_a_process_of_the_holder_needs_no_lease(folder: str) -> None:
@@ -223,7 +246,7 @@ def test_workers_renew_what_their_command_left(folder: str) -> None:
     assert renewed.beat > left.beat
     for worker in workers:
         worker.require_held()
-    write(folder, make_lease())
+    write(folder, make_lease().to_json())
     time.sleep(0.5)
     for worker in workers:
         with pytest.raises(FolderTakenError):
@@ -231,11 +254,10 @@ def test_workers_renew_what_their_command_left(folder: str) -> None:
 
 
 def test_a_lease_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
-    newer = make_lease().to_json().replace(b'"format_version": 1', b'"format_version": 2')
-    (tmp_path / Lease.FILE).write_bytes(newer)
+    (tmp_path / Lease.FILE).write_bytes(make_newer_lease())
     with pytest.raises(FolderTakenError, match="format_version is 2"), leases.hold(str(tmp_path)):
         pass
-    assert (tmp_path / Lease.FILE).read_bytes() == newer
+    assert (tmp_path / Lease.FILE).read_bytes() == make_newer_lease()
 
 
 def test_a_process_that_died_before_it_wrote_left_no_lease(tmp_path: Path) -> None:
