@@ -114,10 +114,10 @@ def _load_network(
     Raises:
       InputError: it is not there, or is another network.
     """
-    run, network = args.run, args.network
+    run, network, card = args.run, args.network, args.card
     if run is None and network is None:
-        run, network = features.run, features.network
-    model = media.load_any(run, network, args.card, "float32")
+        run, network, card = features.run, features.network, card or features.card
+    model = media.load_any(run, network, card, "float32")
     flag = f"--run {run}" if network is None else f"--network {network}"
     embedding = features.front_end.embedding
     assert embedding is not None

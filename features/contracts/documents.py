@@ -235,6 +235,7 @@ class FeaturesRequest:
       features, features_fingerprint: the embedded features; None for log-mel patches.
       run: of the network that made the embeddings; None for log-mel patches.
       network: folder of the network that made the embeddings of media; None for other features.
+      card: `--card` of the command, a name or an absolute path; None for the card in `network`.
       dataset, dataset_fingerprint: the data set.
       vocabulary: of the labels.
       front_end, front_end_fingerprint: from a waveform to stored patches.
@@ -252,6 +253,7 @@ class FeaturesRequest:
     features_fingerprint: str | None = dataclasses.field(default=None, metadata=OMIT_NONE)
     run: str | None = dataclasses.field(default=None, metadata=OMIT_NONE)
     network: str | None = dataclasses.field(default=None, metadata=OMIT_NONE)
+    card: str | None = dataclasses.field(default=None, metadata=OMIT_NONE)
     dataset: str
     dataset_fingerprint: str
     vocabulary: VocabularyReference

@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Iterable
 
 from features.contracts import folders, sharding, shards
-from features.contracts.documents import Dataset, Features
+from features.contracts.documents import Dataset, EmbeddingsPlan, Features
 from features.contracts.shards import RECORDS_SUFFIX
 from features.errors import JobFailedError
 from features.front_end.front_end import FrontEnd, PatchStorage
@@ -26,16 +26,20 @@ def extraction_command(
 
     Args:
       features: `features.json` of the folder.
-      folder: for the flag `--output`.
+      folder: for the flag `--output`; its plan has the precision of embeddings.
       timeout_seconds: time limit of one soundtrack; None for that of the recorded command.
     """
     if features.run is not None:
-        return [
+        flags = [
             "pipelines.extract_embeddings",
             f"--features={features.features}",
             f"--run={features.run}",
             f"--output={folder}",
         ]
+        plan = folders.find_document(folder, EmbeddingsPlan)
+        if plan is not None and plan.runtime is not None:
+            flags.append(f"--precision={plan.runtime.precision}")
+        return flags
     front_end = features.front_end
     if features.network is not None:
         flags = [
@@ -44,8 +48,8 @@ def extraction_command(
             f"--network={features.network}",
             f"--output={folder}",
         ]
-        if card := _recorded(features, "card"):
-            flags.append(f"--card={card}")
+        if features.card is not None:
+            flags.append(f"--card={features.card}")
         return flags + _shared_flags(features, timeout_seconds)
     flags = [
         "pipelines.extract_features",
@@ -68,8 +72,7 @@ def _shared_flags(features: Features, timeout_seconds: float | None) -> list[str
         sampled = sharding.SPLITS if features.sampled_splits is None else features.sampled_splits
         flags.append(f"--sampled-splits={','.join(sampled)}")
     if timeout_seconds is None:
-        recorded = _recorded(features, "timeout_seconds")
-        timeout_seconds = None if recorded is None else float(recorded)
+        timeout_seconds = _recorded_timeout(features)
     if timeout_seconds is not None:
         flags.append(f"--timeout-seconds={timeout_seconds:g}")
     if features.only_subset:
@@ -77,12 +80,13 @@ def _shared_flags(features: Features, timeout_seconds: float | None) -> list[str
     return flags
 
 
-def _recorded(features: Features, name: str) -> str | None:
-    """The value of a flag in the recorded command, for which features.json has no field."""
+def _recorded_timeout(features: Features) -> float | None:
+    """The time limit in the recorded command, for which features.json has no field."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     # A template passes parameters with underscores.
-    parser.add_argument(f"--{name.replace('_', '-')}", f"--{name}", dest=name)
-    return getattr(parser.parse_known_args(shlex.split(features.made_by.command))[0], name)
+    parser.add_argument("--timeout-seconds", "--timeout_seconds", type=float)
+    recorded, _ = parser.parse_known_args(shlex.split(features.made_by.command))
+    return recorded.timeout_seconds
 
 
 def require_same_plans(features: Features, folder: str) -> None:

@@ -66,6 +66,7 @@ def request_of(
     return FeaturesRequest(
         made_by=folders.made_by(),
         network=settings.network.folder if settings.network else None,
+        card=settings.network.card if settings.network else None,
         dataset=source,
         dataset_fingerprint=dataset.fingerprint,
         vocabulary=dataset.vocabulary,

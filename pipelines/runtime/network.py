@@ -15,9 +15,10 @@ import numpy as np
 import scipy.special
 
 from features.contracts.documents import InferenceRuntime
-from features.contracts.network_card import NetworkFolder
+from features.contracts.network_card import SHIPPED_CARDS, NetworkFolder
 from features.errors import InputError, JobFailedError
 from features.front_end.front_end import FrontEnd
+from features.storage import files
 from pipelines.runtime import accelerator, inference
 from pipelines.runtime.model import Outputs, Patches, batches_of
 from pipelines.runtime.prefetch import prefetch
@@ -38,7 +39,7 @@ class NetworkPlace:
 
     Attributes:
       folder: of its files.
-      card: name or path of its card; None for the card in the folder.
+      card: name or absolute path of its card; None for the card in the folder.
       fingerprint: of the network when `choose_network` loaded it.
       runtime: what it runs on.
     """
@@ -262,7 +263,7 @@ def choose_network(
 
     Args:
       folder: of the network.
-      card: as in `NetworkPlace`.
+      card: as in `NetworkPlace`; a relative path is made absolute.
       gpu: whether the machines that apply it have a GPU; None for this machine.
 
     Returns:
@@ -271,6 +272,8 @@ def choose_network(
     Raises:
       InputError: see `NetworkFolder.open` and `CardNetwork`.
     """
+    if card is not None and card not in SHIPPED_CARDS:
+        card = files.absolute(card)  # workers have another working directory
     opened = NetworkFolder.open(folder, card)
     has_gpu = accelerator.has_gpu()
     runtimes = inference.candidates(opened.kind, "float32", gpu=has_gpu if gpu is None else gpu)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -302,6 +303,27 @@ def test_a_search_finds_what_all_pairs_have_nearest(
     _, line = capsys.readouterr().out.splitlines()
     assert line.split()[0] == "0.000"
     assert line.split()[-1] == clip.name
+
+
+def test_a_search_finds_the_card_of_the_embeddings(
+    folders: Path,
+    corpus: Corpus,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The network has no card of its own; `--card` of the extraction was relative."""
+    clip = next(path for path in sorted(corpus.manifest.parent.glob("*.wav")))
+    shutil.copytree(folders / "network", tmp_path / "network")
+    (tmp_path / "network/network.json").rename(tmp_path / "my.json")
+    monkeypatch.chdir(tmp_path)
+    flags = ["--from-media", f"{folders}/dataset", "--network=network", "--card=my.json"]
+    flags += ["--splits=validation", "--output=embeddings"]
+    assert extract_embeddings.main(flags) == OK
+    monkeypatch.chdir("/")
+
+    assert read_document(f"{tmp_path}/embeddings", Features).card == f"{tmp_path}/my.json"
+    assert find(tmp_path, clip, capsys)
 
 
 def test_the_index_is_kept_until_the_embeddings_change(

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from features.contracts import folders
-from features.contracts.documents import Dataset, Features
+from features.contracts.documents import Dataset, EmbeddingsPlan, Features, InferenceRuntime
 from features.errors import ContractError, JobFailedError
-from pipelines import extract_features
+from pipelines import extract_embeddings, extract_features
 from pipelines.audit import repair
 from pipelines.audit.document import Audit, Damage, Problem
 
@@ -70,6 +70,27 @@ def test_embeddings_are_made_by_their_own_command() -> None:
         f"--run={features.run}",
         "--output=out",
     ]
+
+
+def test_embeddings_keep_their_precision_and_their_card(tmp_path: Path) -> None:
+    content = (SAMPLES / "features_of_embeddings.json").read_bytes()
+    features = Features.from_json(content, "")
+    runtime = InferenceRuntime("openvino", "2025.0", "int8", weights="0")
+    folders.write_document(
+        str(tmp_path), EmbeddingsPlan(front_end_fingerprint="0", runtime=runtime)
+    )
+
+    of_features = repair.extraction_command(features, str(tmp_path))
+    of_media = repair.extraction_command(
+        dataclasses.replace(features, run=None, network="/networks", card="yamnet"), str(tmp_path)
+    )
+
+    for module, *flags in (of_features, of_media):
+        assert module == "pipelines.extract_embeddings"
+        args = extract_embeddings._parser().parse_args(flags)
+        assert (args.card, args.precision) in {(None, "int8"), ("yamnet", "float32")}
+    assert "--precision=int8" in of_features
+    assert "--card=yamnet" in of_media
 
 
 def test_embeddings_of_other_features_are_refused(tmp_path: Path) -> None:

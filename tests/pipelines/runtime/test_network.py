@@ -11,7 +11,7 @@ from features.contracts.network_card import LabelsFile, NetworkOutputs
 from features.errors import InputError, JobFailedError
 from features.front_end.windows import stream_windows
 from pipelines.runtime.model import Patches
-from pipelines.runtime.network import CardNetwork, choose_network, find_runs, scale
+from pipelines.runtime.network import CardNetwork, choose_network, find_runs, load_network, scale
 from tests import networks
 from tests.networks import WINDOWS
 
@@ -110,6 +110,18 @@ def test_windows_that_do_not_fit_are_halved(
 
     for found, wanted in zip(results(load(folder), waveforms), expected, strict=True):
         np.testing.assert_allclose(found, wanted, atol=1e-6)
+
+
+def test_a_card_is_found_from_any_working_directory(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = (folder / "network.json").rename(folder / "my.json")
+    monkeypatch.chdir(folder)
+    _, place = choose_network(str(folder), "my.json")
+    monkeypatch.chdir("/")
+
+    assert place.card == str(card)
+    assert load_network(place).num_units == 16
 
 
 def test_logits_become_scores(folder: Path) -> None:
