@@ -128,7 +128,9 @@ class ScorePlan:
         if matched is not None:
             network["matched"] = sorted(matched.items())
         source = dataclasses.asdict(self.source)
-        if isinstance(self.source, MediaShard):
+        if isinstance(self.source, FeaturesShard):
+            del source["features"]  # nor does that of the records, only their checksum
+        else:
             source["videos"] = [video.content() for video in self.source.videos]
         return fingerprint([dataclasses.asdict(self.key), source, network])
 

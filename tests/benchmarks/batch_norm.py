@@ -2,8 +2,8 @@
 
 The peer is Keras 3 on TensorFlow, whose batch normalization is a dozen operations. Our code builds
 its networks too, with `keras` in place of `tf_keras`, in a separate process. The rest of the step
-is equal: loss, gradients, fused Adam, no XLA. If PyTorch is installed (it is not a dependency), the
-same ResNet-50 also trains in PyTorch, with channels last and fused Adam.
+is equal: loss, gradients, fused Adam, no XLA. If PyTorch is installed (it is not a dependency), all
+five networks also train in PyTorch, with channels last and fused Adam.
 
 All start from the same weights and must give the same logits, and the same loss after the steps.
 The benchmark compares CPU time on all cores, in bfloat16 unless the processor only emulates it.
@@ -31,7 +31,7 @@ from tests.benchmarks.measurement import (
     median_of,
     report,
 )
-from tests.benchmarks.steps import NUM_LABELS, batch, build, training_step
+from tests.benchmarks.steps import batch, build, training_step
 
 LEARNING_RATE, EPSILON = 1e-4, 1e-7
 # Relative differences between frameworks: of the logits of the first step (root mean square) and of
@@ -61,6 +61,22 @@ def kernels(shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
     ]
 
 
+def with_kernels(model: Any) -> Any:
+    """The model with the weights that every framework starts from."""
+    layers = [layer for layer in model.layers if hasattr(layer, "kernel")]
+    # In the order of construction; `model.layers` differs between versions of Keras.
+    layers.sort(
+        key=lambda layer: (
+            *(layer.name == "logits", len(layer.kernel.shape) == 2),
+            *(len(layer.name), layer.name),  # as they are numbered
+        )
+    )
+    shapes = [tuple(layer.kernel.shape) for layer in layers]
+    for layer, kernel in zip(layers, kernels(shapes), strict=True):
+        layer.kernel.assign(kernel)
+    return model
+
+
 def use_keras_3() -> None:
     """Replace tf-keras by Keras 3 for the code of the networks."""
     import training  # noqa: F401  (TensorFlow, quietly)
@@ -84,98 +100,34 @@ def build_in_tensorflow(case: Case) -> np.ndarray:
 
     import tf_keras  # isort: skip
 
-    model = build(case.network, case.precision)
-    layers = [layer for layer in model.layers if hasattr(layer, "kernel")]
-    # In the order of construction; `model.layers` differs between versions of Keras.
-    layers.sort(key=lambda layer: (layer.name == "logits", len(layer.name), layer.name))
-    shapes = [tuple(layer.kernel.shape) for layer in layers]
-    for layer, kernel in zip(layers, kernels(shapes), strict=True):
-        layer.kernel.assign(kernel)
+    model = with_kernels(build(case.network, case.precision))
     optimizer = tf_keras.optimizers.legacy.Adam(LEARNING_RATE, epsilon=EPSILON)
     step = training_step(model, optimizer, case.batch_size)
     _steps[case] = lambda: float(step()[0])
     return step()[1].numpy()
 
 
-def resnet50_in_pytorch() -> tuple[Any, list[Any]]:
-    """The ResNet-50 of `training.models.resnet`, and its convolutions in order of construction."""
-    import torch
-    from torch import nn
-    from torch.nn import functional
-
-    convolutions: list[nn.Conv2d] = []
-
-    class ConvBatchNorm(nn.Module):
-        def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1):
-            super().__init__()
-            self.conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
-            self.norm = nn.BatchNorm2d(outputs, eps=1e-3)
-            convolutions.append(self.conv)
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.norm(self.conv(x))
-
-    class Block(nn.Module):
-        def __init__(self, inputs: int, filters: int, stride: int):
-            super().__init__()
-            self.first = ConvBatchNorm(inputs, filters, 1, stride)
-            self.second = ConvBatchNorm(filters, filters, 3)
-            self.third = ConvBatchNorm(filters, 4 * filters, 1)
-            self.shortcut = (
-                ConvBatchNorm(inputs, 4 * filters, 1, stride)
-                if stride != 1 or inputs != 4 * filters
-                else nn.Identity()
-            )
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            y = functional.relu(self.second(functional.relu(self.first(x))))
-            return functional.relu(self.third(y) + self.shortcut(x))
-
-    class ResNet50(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.stem = ConvBatchNorm(1, 64, 7)
-            blocks, inputs = [], 64
-            for stage, (filters, num_blocks) in enumerate(((64, 3), (128, 4), (256, 6), (512, 3))):
-                for index in range(num_blocks):
-                    blocks.append(Block(inputs, filters, 2 if index == 0 and stage > 0 else 1))
-                    inputs = 4 * filters
-            self.blocks = nn.Sequential(*blocks)
-            self.logits = nn.Linear(inputs, NUM_LABELS)
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            x = functional.relu(self.stem(x))
-            # "same" in TensorFlow pads an even length only at its end.
-            x = functional.max_pool2d(functional.pad(x, (0, 1, 0, 1)), 3, 2)
-            return self.blocks(x).mean((2, 3))
-
-    return ResNet50(), convolutions
-
-
 def build_in_pytorch(case: Case) -> np.ndarray:
     """`build_in_tensorflow` with PyTorch."""
-    import torch
+    # Its LLVM cannot be in one process with that of TensorFlow; nothing here is compiled by it.
+    vars(sys)["modules"]["triton"] = None
+
+    import training  # noqa: F401  (TensorFlow, quietly)
+
+    import torch  # isort: skip
     from torch.nn import functional
 
+    from tests.benchmarks.pytorch import Network
+
     torch.set_num_threads(os.cpu_count() or 1)
-    network, convolutions = resnet50_in_pytorch()
-    model = network.to(memory_format=torch.channels_last)
-    shapes = [(*c.kernel_size, c.in_channels, c.out_channels) for c in convolutions]
-    shapes.append((model.logits.in_features, NUM_LABELS))
-    *of_convolutions, of_logits = (torch.from_numpy(kernel) for kernel in kernels(shapes))
-    with torch.no_grad():
-        for convolution, kernel in zip(convolutions, of_convolutions, strict=True):
-            convolution.weight.copy_(kernel.permute(3, 2, 0, 1))
-        model.logits.weight.copy_(of_logits.T)
-        model.logits.bias.zero_()
-    optimizer = torch.optim.Adam(model.parameters(), LEARNING_RATE, eps=EPSILON, fused=True)
+    network = Network(with_kernels(build(case.network, "float32")))
+    optimizer = torch.optim.Adam(network.parameters(), LEARNING_RATE, eps=EPSILON, fused=True)
     patches, label_ids = (torch.from_numpy(array) for array in batch(case.batch_size))
-    images = patches[:, None].to(memory_format=torch.channels_last)
 
     def step() -> tuple[torch.Tensor, torch.Tensor]:
         with torch.autocast("cpu", torch.bfloat16, enabled=case.precision == "bfloat16"):
-            pooled = model(images)
-        logits = model.logits(pooled.float())
+            embedding = network(patches)
+        logits = network.logits(embedding)
         total = functional.softplus(logits).sum() - logits.gather(1, label_ids).sum()
         loss = total / logits.numel()
         optimizer.zero_grad()
@@ -225,10 +177,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     precision = "bfloat16" if computes_bfloat16() else "float32"
     cases = [
         (Case("resnet50", precision, size), ["ours", "keras", "pytorch"]),
-        (Case("inception_v3", precision, size), ["ours", "keras"]),
+        (Case("inception_v3", precision, size), ["ours", "keras", "pytorch"]),
     ]
     if not quick and precision == "bfloat16":
         cases.insert(1, (Case("resnet50", "float32", size), ["ours", "keras", "pytorch"]))
+    if has_pytorch:
+        others = ("fully_connected", "alexnet", "vgg")
+        cases += [(Case(network, precision, size), ["ours", "pytorch"]) for network in others]
     rows, ratios = [], {}
     with ExitStack() as stack:
         names = ["ours", "keras", *(["pytorch"] if has_pytorch else [])]
