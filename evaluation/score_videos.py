@@ -142,8 +142,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args, options = launch.parse(_parser(), argv)
     job = _check(args, options)
     num_workers = process_pool.num_network_workers(args.workers, options, job.network.runtime)
-    done = f"{job.planned.split}/*/{SCORES}-*{shards.SIDECAR_SUFFIX}"
-    with progress_line("shards", len(job.keys), lambda: len(files.list_files(job.output, done))):
+    with progress_line("shards", len(job.keys), lambda: progress.find_done(job.output)):
         launch.run(
             functools.partial(_build, args=args, job=job, num_workers=num_workers),
             options,

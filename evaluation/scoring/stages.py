@@ -17,6 +17,7 @@ from evaluation.scoring.shard import (
 )
 from features.contracts import folders
 from features.contracts.documents import PatchShard, Scores, ScoringWork
+from features.contracts.progress import SHARDS_KEPT, SHARDS_WRITTEN
 from features.contracts.scores import SCORES, Account, add_counts, count_shard
 from features.contracts.sharding import ShardKey
 from features.contracts.shards import PATCHES, read_sidecar
@@ -119,13 +120,13 @@ def measure_result(result: ScoreResult) -> Counts:
     """What a shard adds to the counters of the runner; nothing but itself if it was kept."""
     sidecar, element = result.sidecar, result.key.path(SCORES)
     if result.cpu_seconds is None:
-        return Counts(element=element, sums={"shards_kept": 1})
+        return Counts(element=element, sums={SHARDS_KEPT: 1})
     missing = collections.Counter(video.outcome for video in sidecar.missing)
     cpu_ms = round(1e3 * result.cpu_seconds)
     return Counts(
         element=element,
         sums={
-            "shards_written": 1,
+            SHARDS_WRITTEN: 1,
             "videos_scored": sidecar.num_videos,
             **{f"videos_{outcome}": count for outcome, count in sorted(missing.items())},
             "patches": sidecar.num_patches,

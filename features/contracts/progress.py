@@ -18,10 +18,13 @@ from typing import ClassVar, Literal
 
 from features.contracts import folders
 from features.contracts.folders import MadeBy
+from features.contracts.shards import SIDECAR_SUFFIX
 from features.errors import ContractError
 from features.storage import files
 from features.typed_json import Document
 
+# Counters of shards that were made, and of those that were found finished.
+SHARDS_WRITTEN, SHARDS_KEPT = "shards_written", "shards_kept"
 FOLDER = "progress"
 _TALLIES = f"{FOLDER}/tally-*.json"
 # A tally is replaced at most so often.
@@ -38,7 +41,7 @@ class JobProgress(Document):
       document: file at the root of the folder that the job writes last.
       unit: what is counted.
       total: number of shards, or steps.
-      kind: of the files whose sidecars are counted; empty for steps.
+      kind: of the files of the shards; empty for steps.
       counts: of all earlier jobs since the folder was last finished.
     """
 
@@ -167,3 +170,26 @@ def add_counts(plan: JobProgress | None, tallies: Iterable[Tally]) -> collection
     for tally in tallies:
         counts.update(tally.counts)
     return counts
+
+
+def count_done(plan: JobProgress, tallies: Iterable[Tally], num_sidecars: int) -> int:
+    """Shards that are done, of as many that have a sidecar.
+
+    The others may have the sidecar of an earlier plan, which decides nothing before a worker reads
+    it. So those count that the workers have made or kept, or that earlier jobs have made since the
+    folder was last finished, which the workers are going to keep.
+    """
+    seen = add_counts(None, tallies)
+    earlier = plan.counts.get(SHARDS_WRITTEN, 0)
+    return min(num_sidecars, max(earlier, seen[SHARDS_WRITTEN] + seen[SHARDS_KEPT]))
+
+
+def find_done(folder: str) -> int:
+    """The same for a folder, by a listing and the tallies; 0 if its job has no plan yet."""
+    plan = None
+    with contextlib.suppress(ContractError):  # of an earlier version, before this job begins
+        plan = folders.find_document(folder, JobProgress)
+    if plan is None:
+        return 0
+    sidecars = files.list_files(folder, f"*/*/{plan.kind}-*{SIDECAR_SUFFIX}")
+    return count_done(plan, read_tallies(folder), len(sidecars))

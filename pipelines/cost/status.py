@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from features.contracts import folders, progress
 from features.contracts.documents import Dataset, Features, Run, Scores
 from features.contracts.leases import Lease, find_lease
-from features.contracts.progress import JobProgress, Tally
+from features.contracts.progress import SHARDS_WRITTEN, JobProgress, Tally
 from features.contracts.shards import SIDECAR_SUFFIX
 from features.errors import InputError
 from features.storage import files
@@ -31,7 +31,7 @@ _CHECKPOINT = re.compile(r"checkpoints/[^/]*-(\d+)\.index")
 _TALLY = re.compile(rf"{progress.FOLDER}/tally-[^/]*\.json")
 _NUM_LAST = 3
 # Names of counters; those of videos by outcome begin with `videos_`, and these are no rejects.
-_WRITTEN, _CPU_MS, _VIDEOS = "shards_written", "cpu_ms", "videos_"
+_CPU_MS, _VIDEOS = "cpu_ms", "videos_"
 _USED = {"videos_written", "videos_decoded", "videos_scored"}
 
 
@@ -48,7 +48,7 @@ class Status:
       job_is_running: whether its process exists; None if that cannot be seen from here.
       failure: why the last job failed; None if it did not say so.
       unit: what is counted: shards or steps; None if unknown.
-      done: number of finished ones.
+      done: number of finished ones, as in `progress.count_done`.
       total: number of planned ones; None if unknown.
       shards_per_hour: by all workers that have finished a shard; None if there are none.
       seconds_left: at this rate.
@@ -153,16 +153,17 @@ def _add_progress(
             status, unit=plan.unit, done=max(saved, default=0), total=plan.total
         )
     sidecar = re.compile(rf"[^/]+/[^/]+/{plan.kind}-\d+-of-\d+{re.escape(SIDECAR_SUFFIX)}")
-    done = sum(1 for name in names if sidecar.fullmatch(name))
+    num_sidecars = sum(1 for name in names if sidecar.fullmatch(name))
+    done = progress.count_done(plan, tallies, num_sidecars)
     left = max(0, plan.total - done)
     rate = sum(
-        tally.counts.get(_WRITTEN, 0) / tally.seconds for tally in tallies if tally.seconds > 0
+        tally.counts.get(SHARDS_WRITTEN, 0) / tally.seconds for tally in tallies if tally.seconds > 0
     )
     counts = progress.add_counts(plan, tallies)
     hours = hours_left = None
-    if counts[_WRITTEN]:
+    if counts[SHARDS_WRITTEN]:
         hours = counts[_CPU_MS] / 3.6e6
-        hours_left = hours / counts[_WRITTEN] * left
+        hours_left = hours / counts[SHARDS_WRITTEN] * left
     return dataclasses.replace(
         status,
         unit=plan.unit,

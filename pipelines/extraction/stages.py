@@ -18,7 +18,7 @@ from features.contracts import folders, labels, progress, sharding, shards
 from features.contracts.documents import Features
 from features.contracts.forgotten import read_forgotten
 from features.contracts.sharding import ShardKey
-from features.contracts.shards import PATCHES, RECORDS_SUFFIX, SIDECAR_SUFFIX
+from features.contracts.shards import PATCHES, RECORDS_SUFFIX
 from features.contracts.videos import VIDEO_FILES, Video, read_videos
 from features.errors import TooManyRejectsError
 from features.storage import files
@@ -98,8 +98,7 @@ def write_features(
             >> beam.Map(finish, AsDict(totals), AsSingleton(reject_counts), AsDict(indexes))
         )
 
-    finished = f"*/*/{PATCHES}-*{SIDECAR_SUFFIX}"
-    with progress_line("shards", len(keys), lambda: len(files.list_files(output, finished))):
+    with progress_line("shards", len(keys), lambda: progress.find_done(output)):
         launch.run(build, options, output, clear=clear, tidy=lambda: _tidy(output))
     _report(folders.read_document(output, Features), job.shown_output)
 

@@ -15,6 +15,7 @@ from features.contracts.documents import (
     PatchShard,
     Work,
 )
+from features.contracts.progress import SHARDS_KEPT, SHARDS_WRITTEN
 from features.contracts.shards import PATCHES
 from features.errors import JobFailedError, TooManyRejectsError
 from features.fingerprint import fingerprint
@@ -97,13 +98,13 @@ def measure_result(result: ShardResult) -> Counts:
     sidecar, element = result.sidecar, result.sidecar.key.path(PATCHES)
     cpu_seconds = sum(result.decoder_seconds.values()) + result.worker_seconds
     if not cpu_seconds:
-        return Counts(element=element, sums={"shards_kept": 1})
+        return Counts(element=element, sums={SHARDS_KEPT: 1})
     outcomes = collections.Counter(video.outcome for video in sidecar.videos)
     cpu_ms = round(1e3 * cpu_seconds)
     return Counts(
         element=element,
         sums={
-            "shards_written": 1,
+            SHARDS_WRITTEN: 1,
             "videos_written": sum(outcomes[outcome] for outcome in WRITTEN),
             **{
                 f"videos_{outcome}": count

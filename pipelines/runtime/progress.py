@@ -1,4 +1,4 @@
-"""Progress with remaining time, from a listing of the output folder, so for every runner."""
+"""Progress with remaining time, from the output folder, so for every runner."""
 
 import contextlib
 import threading
@@ -31,11 +31,12 @@ def progress_line(what: str, total: int, count_done: Callable[[], int]) -> Itera
 
 def _show(what: str, total: int, count_done: Callable[[], int], stop: threading.Event) -> None:
     line = StatusLine()
-    start, already_done = time.monotonic(), count_done()
+    start, already_done, done = time.monotonic(), count_done(), 0
     pause = line.every_seconds
     while not stop.wait(pause):
         listing = time.monotonic()
-        done, elapsed = count_done(), listing - start
+        # A job that has ended deletes what is counted.
+        done, elapsed = max(done, count_done()), listing - start
         # A listing of many files is slow, and costs money in an object store.
         pause = max(line.every_seconds, 20 * (time.monotonic() - listing))
         bar = "#" * (_BAR_COLUMNS * done // total)
