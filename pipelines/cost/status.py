@@ -157,7 +157,9 @@ def _add_progress(
     done = progress.count_done(plan, tallies, num_sidecars)
     left = max(0, plan.total - done)
     rate = sum(
-        tally.counts.get(SHARDS_WRITTEN, 0) / tally.seconds for tally in tallies if tally.seconds > 0
+        tally.counts.get(SHARDS_WRITTEN, 0) / tally.seconds
+        for tally in tallies
+        if tally.seconds > 0
     )
     counts = progress.add_counts(plan, tallies)
     hours = hours_left = None
