@@ -57,6 +57,7 @@ STAGES: dict[str, tuple[Command, ...]] = {
         Command("train", "training.train", "FEATURES -> RUN"),
         Command("sweep", "training.sweep", "train with several values of the options"),
         Command("convert", "training.convert", "export a RUN to TFLite or ONNX"),
+        Command("readme", "training.readme", "metrics and licence in the README of an export"),
     ),
     "Evaluate": (
         Command("score-videos", "evaluation.score_videos", "FEATURES + RUN -> SCORES"),

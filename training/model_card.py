@@ -1,7 +1,9 @@
 """What lies beside an export for those who did not train it: labels, model card and README."""
 
 import csv
+import dataclasses
 import io
+import re
 from collections.abc import Mapping
 
 from features.contracts.export import EMBEDDING, PATCHES, SCORES, WAVEFORM
@@ -19,6 +21,19 @@ _METRIC_NAMES = {
     "mean_average_precision": "mean average precision",
     "accuracy": "1-best accuracy",
 }
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """Metrics of a network.
+
+    Attributes:
+      dataset: what they were measured on.
+      values: metric -> value; empty if nothing was measured.
+    """
+
+    dataset: str
+    values: Mapping[str, int | float]
 
 
 def write_cards(
@@ -78,26 +93,18 @@ def render_readme(
       steps: mini-batches of the training.
       metrics: of run.json.
     """
-    measured = {
+    values = {
         _METRIC_NAMES[name]: value
         for key, value in metrics.items()
         if (name := key.removeprefix(_VALIDATION)) in _METRIC_NAMES and value is not None
     }
-    index = [
-        "model-index:",
-        f"- name: {recipe.name}",
-        "  results:",
-        "  - task: {type: audio-classification}",
-        "    dataset: {name: validation split, type: soundtracks}",
-        "    metrics:",
-        *(f"    - {{type: {name}, value: {value:.4g}}}" for name, value in measured.items()),
-    ]
+    measured = Measured("the validation subset", values)
     lines = [
         "---",
         "pipeline_tag: audio-classification",
         "tags: [audio, tensorflow, saved-model]",
         "license: other",
-        *(index if measured else []),
+        *(_index(recipe.name, measured) if values else []),
         "---",
         "",
         f"# {recipe.name}",
@@ -107,7 +114,7 @@ def render_readme(
         "",
         "## Metrics",
         "",
-        *(_metrics_table(measured)),
+        *_metrics_table(measured),
         "",
         "## Input",
         "",
@@ -130,11 +137,62 @@ def render_readme(
     return "\n".join(lines)
 
 
-def _metrics_table(measured: Mapping[str, int | float]) -> list[str]:
-    if not measured:
+def update_readme(readme: str, name: str, measured: Measured | None, licence: str | None) -> str:
+    """Replace the metrics and the licence of a README, and leave the rest as it is.
+
+    Args:
+      readme: the text.
+      name: of the network.
+      measured: metrics to write; None to leave those that are there.
+      licence: its identifier; None to leave the one that is there.
+
+    Raises:
+      ValueError: the text has no front matter or no section of metrics to write to.
+    """
+    parts = re.fullmatch(r"---\n(.*?)^---\n(.*)", readme, re.DOTALL | re.MULTILINE)
+    if parts is None:
+        raise ValueError("there is no front matter between two lines of ---; put it back")
+    front, body = parts.groups()
+    if licence is not None:
+        front = _replace_field(front, "license", [f"license: {licence}"])
+    if measured is not None:
+        front = _replace_field(front, "model-index", _index(name, measured))
+        section = "\n".join(["## Metrics", "", *_metrics_table(measured), "", ""])
+        body, found = re.subn(
+            r"^## Metrics\n.*?(?=^## |\Z)",
+            lambda _: section,
+            body,
+            count=1,
+            flags=re.DOTALL | re.MULTILINE,
+        )
+        if not found:
+            raise ValueError("there is no section `## Metrics`; put the heading back")
+    return f"---\n{front}---\n{body}"
+
+
+def _replace_field(front_matter: str, field: str, lines: list[str]) -> str:
+    others = re.sub(rf"^{field}:.*\n(?:[ -].*\n)*", "", front_matter, flags=re.MULTILINE)
+    return others + "\n".join(lines) + "\n"
+
+
+def _index(name: str, measured: Measured) -> list[str]:
+    """The `model-index` of Hugging Face's front matter."""
+    return [
+        "model-index:",
+        f"- name: {name}",
+        "  results:",
+        "  - task: {type: audio-classification}",
+        f'    dataset: {{name: "{measured.dataset}", type: soundtracks}}',
+        "    metrics:",
+        *(f"    - {{type: {name}, value: {value:.4g}}}" for name, value in measured.values.items()),
+    ]
+
+
+def _metrics_table(measured: Measured) -> list[str]:
+    if not measured.values:
         return ["None was measured: there was no validation split."]
-    rows = [f"| {name} | {value:.3f} |" for name, value in measured.items()]
-    return ["Of the validation subset:", "", "| metric | value |", "|---|---|", *rows]
+    rows = [f"| {name} | {value:.3f} |" for name, value in measured.values.items()]
+    return [f"Of {measured.dataset}:", "", "| metric | value |", "|---|---|", *rows]
 
 
 def _input(front_end: FrontEnd) -> str:

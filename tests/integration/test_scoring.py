@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import sklearn.metrics
 import tensorflow as tf
+import yaml
 
 from evaluation import evaluate, localise, quantise, score_videos, tag
 from evaluation.scoring.shard import read_vectors
@@ -28,7 +29,7 @@ from features.contracts.folders import read_document, write_document
 from features.contracts.labels import read_vocabulary
 from features.contracts.record import PatchRecord
 from features.contracts.shards import read_records, read_sidecar, write_sidecar
-from features.errors import FAILED, OK, InputError, JobFailedError
+from features.errors import FAILED, OK, ContractError, InputError, JobFailedError
 from features.storage import files
 from pipelines import (
     audit_features,
@@ -41,7 +42,7 @@ from pipelines.forgetting.scores import forget_scores
 from pipelines.runtime import inference
 from tests import s3
 from tests.conftest import TONES, Corpus, known_labels
-from training import train
+from training import readme, train
 
 SUBSET = ["--subset=2"]
 # Evaluation videos -> what they were taken from; the others have no origin.
@@ -152,6 +153,69 @@ def test_an_export_without_its_run_is_enough(folders: Path, tmp_path: Path) -> N
 
     ours, theirs = read(tmp_path / "scores"), read(folders / "scores")
     assert all((own == theirs[video_id]).all() for video_id, own in ours.items())
+
+
+def test_the_readme_of_an_export_gets_metrics_and_licence(folders: Path, tmp_path: Path) -> None:
+    shutil.copytree(folders / "run" / "export", tmp_path / "export")
+    path = tmp_path / "export" / "README.md"
+    before = path.read_text()
+    assert "\nlicense: other\n" in before
+    path.write_text(before.replace("---\n", "---\nlanguage: en\n", 1) + "\n## Limits\n\nOurs.\n")
+    flags = [f"{tmp_path}/export", "--report", f"{tmp_path}/report", "--licence=cc-by-4.0"]
+    metrics = report(folders / "scores", tmp_path / "report")
+
+    assert readme.main(flags) == OK
+    assert "d-prime" not in path.read_text()  # the AUC is 1
+    metrics = dataclasses.replace(
+        metrics, mean_ap=0.3141, mean_auc=0.875, d_prime=1.627, accuracy_1best=0.6
+    )
+    write_document(f"{tmp_path}/report", metrics)
+    assert readme.main(flags) == OK  # replaces what the first wrote
+
+    _, front, body = path.read_text().split("---\n", 2)
+    found = yaml.safe_load(front)
+    assert (found["license"], found["language"]) == ("cc-by-4.0", "en")
+    assert found["tags"] == ["audio", "tensorflow", "saved-model"]
+    (result,) = found["model-index"][0]["results"]
+    assert result["dataset"]["name"] == f"{metrics.num_videos} videos of the evaluation split"
+    values = {metric["type"]: metric["value"] for metric in result["metrics"]}
+    assert values == pytest.approx(
+        {"mean average precision": metrics.mean_ap, "AUC": metrics.mean_auc,
+         "d-prime": metrics.d_prime, "1-best accuracy": metrics.accuracy_1best},
+        rel=1e-3,
+    )  # fmt: skip
+    sections, others = body.split("\n## "), before.split("---\n", 2)[2].split("\n## ")
+    assert sections[1].startswith("Metrics\n\nOf 5 videos of the evaluation split:")
+    assert f"| mean average precision | {metrics.mean_ap:.3f} |" in sections[1]
+    assert [sections[0], *sections[2:]] == [others[0], *others[2:], "Limits\n\nOurs.\n"]
+
+
+def test_a_readme_that_cannot_be_written_is_refused(folders: Path, tmp_path: Path) -> None:
+    shutil.copytree(folders / "run" / "export", tmp_path / "export")
+    path = tmp_path / "export" / "README.md"
+    before = path.read_text()
+    with pytest.raises(InputError, match="nothing to write: give --report REPORT, --licence ID"):
+        readme.main([f"{tmp_path}/export"])
+    with pytest.raises(InputError, match="received 'Apache 2'; give an identifier"):
+        readme.main([f"{tmp_path}/export", "--licence=Apache 2"])
+    flags = [f"{tmp_path}/export", "--report", f"{tmp_path}/report"]
+    document = report(folders / "scores", tmp_path / "report")
+    fingerprints = {**document.fingerprints, "model": "other"}
+    write_document(f"{tmp_path}/report", dataclasses.replace(document, fingerprints=fingerprints))
+    with pytest.raises(ContractError, match=r"the model is 'other', expected .* of this network"):
+        readme.main(flags)
+    assert path.read_text() == before
+    write_document(f"{tmp_path}/report", document)
+    for text, problem in (
+        (before.replace("## Metrics", "## Numbers"), "no section `## Metrics`; put the heading"),
+        (before.removeprefix("---\n"), "no front matter between two lines of ---"),
+    ):
+        path.write_text(text)
+        with pytest.raises(InputError, match=problem):
+            readme.main(flags)
+    path.unlink()
+    with pytest.raises(InputError, match=r"README\.md is missing; an export of training.train has"):
+        readme.main(flags)
 
 
 def test_a_subset_reads_only_its_groups(folders: Path, tmp_path: Path) -> None:
