@@ -40,8 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", required=True, help="the HTML file to write")
     args = parser.parse_args(argv)
     source, scores = open_frame_scores(args.scores)
-    view = read_soundtrack(source, scores, args.video)
-    clip = read_clip(find_media(scores, [args.video]).get(args.video), view)
+    medium = find_media(scores, [args.video]).get(args.video)
+    view = read_soundtrack(source, scores, args.video, medium)
+    clip = read_clip(medium, view)
     files.write_bytes(files.absolute(args.output), render_soundtrack(view, clip).encode())
     terminal.report(f"{len(view.scores)} patches of {args.video}", {}, args.output)
     return OK

@@ -15,12 +15,11 @@ import numpy as np
 
 from evaluation.report.figure import SoundtrackView
 from evaluation.report.page import render_soundtrack
-from evaluation.report.soundtrack import Medium, read_clip, timeline
+from evaluation.report.soundtrack import Medium, decode_log_mel, read_clip, timeline
 from evaluation.scoring import media
 from features.errors import FAILED, OK, InputError, run_command
 from features.front_end.front_end import FrontEnd
 from features.sound.outcome import AudioError, Outcome
-from features.sound.waveform import RESAMPLER
 from features.storage import files
 from features.terminal import clock
 from pipelines.runtime.model import ExportedModel
@@ -33,7 +32,6 @@ no data set.
 """
 # Lines per file without --every: as many as fit on a screen.
 _MAX_LINES = 40
-_TIMEOUT_SECONDS = 900.0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -114,26 +112,25 @@ def render_page(tagged: Tagged, *, title: str, front_end: FrontEnd) -> str:
       front_end: of the network.
 
     Raises:
-      AudioError: the network takes samples, and the soundtrack is too short for a spectrogram.
+      NoSpectrogramError: the network takes samples, and the soundtrack is too short to show.
     """
-    stored, starts, params = tagged.stored, tagged.start_seconds, front_end.log_mel
-    if front_end.windows is not None:  # decoded again, for its spectrogram
-        front_end = FrontEnd(resampler=RESAMPLER)
-        shown = media.decode(tagged.uri, front_end, timeout_seconds=_TIMEOUT_SECONDS)
-        if not len(shown.stored):
-            raise AudioError(shown.outcome, shown.detail)
-        stored, starts, params = shown.stored, shown.start_seconds, front_end.log_mel
+    medium, params = Medium(tagged.uri), front_end.log_mel
+    if front_end.windows is None:
+        patches = front_end.storage.decode(tagged.stored)
+        log_mel = timeline(patches, tagged.start_seconds, params)
+    else:
+        log_mel, params = decode_log_mel(medium, tagged.patch_seconds)
     view = SoundtrackView(
         title=title,
         uri=tagged.uri,
-        params=dataclasses.replace(params, patch_seconds=tagged.patch_seconds),
-        log_mel=timeline(front_end.storage.decode(stored), starts, params),
+        params=params,
+        log_mel=log_mel,
         label_names=tagged.label_names,
         labels=(),  # unknown
         scores=tagged.scores,
         start_seconds=tagged.start_seconds,
     )
-    return render_soundtrack(view, read_clip(Medium(tagged.uri), view))
+    return render_soundtrack(view, read_clip(medium, view))
 
 
 def _top_labels(tagged: Tagged, rows: slice, top: int) -> str:

@@ -48,7 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     check_output(args.output)
     source, document = soundtrack.open_frame_scores(args.scores)
-    view = soundtrack.read_soundtrack(source, document, args.video)
+    medium = soundtrack.find_media(document, [args.video]).get(args.video)
+    view = soundtrack.read_soundtrack(source, document, args.video, medium)
     end = args.end if args.end is not None else soundtrack_figure(view).duration
     if not 0 <= args.start < end:
         raise InputError(f"--start, --end: received {args.start:g} and {end:g}; start must be less")

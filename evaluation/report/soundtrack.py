@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from evaluation.report.clip import SAMPLE_RATE_HZ, Clip, encode_clip
 from evaluation.report.figure import SoundtrackView
+from evaluation.scoring import media
 from evaluation.scoring.shard import read_vectors
 from features.contracts import folders, sharding
 from features.contracts.documents import Features, PatchShard, Scores
@@ -18,14 +19,22 @@ from features.contracts.labels import read_vocabulary
 from features.contracts.scores import FRAMES, PARQUET_SUFFIX, SCORES
 from features.contracts.shards import PATCHES, read_records, read_sidecar
 from features.contracts.videos import VIDEO_FILES
-from features.errors import InputError
+from features.errors import ContractError, InputError
+from features.front_end.front_end import FrontEnd
 from features.front_end.params import LogMelParams
 from features.sound.outcome import AudioError, Outcome
-from features.sound.waveform import read_waveform
+from features.sound.waveform import RESAMPLER, read_waveform
 from features.storage import files
 
 # Number of score files that are searched for the soundtrack of a report.
 _FILES_SEARCHED = 8
+
+
+_TIMEOUT_SECONDS = 900.0
+
+
+class NoSpectrogramError(ContractError):
+    """A medium that would have to be decoded for its spectrogram cannot be."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,19 +73,24 @@ def choose_soundtrack(scores_folder: str, scores: Scores) -> str:
     return best[2]
 
 
-def read_soundtrack(scores_folder: str, scores: Scores, video_id: str) -> SoundtrackView:
+def read_soundtrack(
+    scores_folder: str, scores: Scores, video_id: str, medium: Medium | None
+) -> SoundtrackView:
     """Read the spectrogram and the frame scores of a video.
 
     Args:
       scores_folder: SCORES, with frame scores of features.
       scores: `scores.json` of the folder.
       video_id: a video of the folder.
+      medium: of the video, which is decoded for its spectrogram if the features are embeddings of
+        media; None for a video that the data set does not have.
 
     Raises:
       InputError: the folder has no such video.
       ContractError: the scored features no longer exist.
+      NoSpectrogramError: see `decode_log_mel`.
     """
-    features_folder, features = _log_mel_features(scores)
+    features_folder, features = _shown_features(scores)
     front_end = features.front_end
     for group, num_shards in scores.num_shards.items():
         key = sharding.shard_of(video_id, scores.split, num_shards, group)
@@ -87,21 +101,25 @@ def read_soundtrack(scores_folder: str, scores: Scores, video_id: str) -> Soundt
         table = table.sort_by("start_seconds")  # patches of training videos are permuted
         shard = files.join(features_folder, key.path(PATCHES))
         records = [record for record in read_records(shard) if record.video_id == video_id]
-        stored = np.stack(
-            [np.frombuffer(record.patch, front_end.storage.dtype) for record in records]
-        )
+        if front_end.embedding is None:
+            params = front_end.log_mel
+            patches = b"".join(record.patch for record in records)
+            stored = np.frombuffer(patches, front_end.storage.dtype)
+            log_mel = timeline(
+                front_end.storage.decode(stored).reshape(-1, *params.patch_shape),
+                np.array([record.start_seconds for record in records]),
+                params,
+            )
+        else:
+            log_mel, params = decode_log_mel(medium, front_end.patch_seconds)
         values = read_vectors(table["scores"])
         num_labels = values.shape[1]
         videos = read_sidecar(shard, PatchShard).videos
         return SoundtrackView(
             title=video_id,
             uri=next(video.uri for video in videos if video.id == video_id),
-            params=front_end.log_mel,
-            log_mel=timeline(
-                front_end.storage.decode(stored).reshape(-1, *front_end.log_mel.patch_shape),
-                np.array([record.start_seconds for record in records]),
-                front_end.log_mel,
-            ),
+            params=params,
+            log_mel=log_mel,
             label_names=read_vocabulary(scores_folder).names[:num_labels],
             labels=[label for label in records[0].labels if label < num_labels],
             scores=values,
@@ -119,10 +137,11 @@ def _features_of(scores: Scores) -> str:
     return scores.features
 
 
-def _log_mel_features(scores: Scores) -> tuple[str, Features]:
-    """Find the log-mel features that were scored, or whose embeddings were scored.
+def _shown_features(scores: Scores) -> tuple[str, Features]:
+    """Find the features that were scored, or whose embeddings were scored.
 
-    The shards of embeddings have the same videos as the shards of their features.
+    They are log-mel patches, or embeddings of media. The shards of embeddings have the same videos
+    as the shards of their features.
     """
     folder = _features_of(scores)
     features = folders.read_document(folder, Features)
@@ -145,6 +164,38 @@ def _log_mel_features(scores: Scores) -> tuple[str, Features]:
             cure="extract and score their embeddings to see them",
         )
     return folder, features
+
+
+def decode_log_mel(medium: Medium | None, patch_seconds: float) -> tuple[np.ndarray, LogMelParams]:
+    """Decode a medium to the spectrogram to show for a network that takes something else.
+
+    Args:
+      medium: None for a video that the data set does not have.
+      patch_seconds: length of the sound of a score.
+
+    Returns:
+      `timeline`, and the parameters for the view.
+
+    Raises:
+      NoSpectrogramError: the medium is missing, damaged, or too short.
+    """
+    if medium is None:
+        raise NoSpectrogramError("the data set no longer has it, so there is no spectrogram")
+    front_end = FrontEnd(resampler=RESAMPLER)
+    decoded = media.decode(
+        medium.uri,
+        front_end,
+        start_seconds=medium.start or 0.0,
+        end_seconds=medium.end,
+        timeout_seconds=_TIMEOUT_SECONDS,
+    )
+    if not len(decoded.stored):
+        raise NoSpectrogramError(
+            f"{medium.uri} has no spectrogram: {decoded.outcome}: {decoded.detail}"
+        )
+    params = front_end.log_mel
+    log_mel = timeline(front_end.storage.decode(decoded.stored), decoded.start_seconds, params)
+    return log_mel, dataclasses.replace(params, patch_seconds=patch_seconds)
 
 
 def timeline(patches: np.ndarray, start_seconds: np.ndarray, params: LogMelParams) -> np.ndarray:

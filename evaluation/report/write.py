@@ -42,10 +42,15 @@ class Pages:
 
     def read_soundtrack(
         self, video_id: str, media: Mapping[str, soundtrack.Medium]
-    ) -> tuple[SoundtrackView, Clip | None]:
-        """Read a soundtrack and its sound."""
-        view = soundtrack.read_soundtrack(self.scores_folder, self.scores, video_id)
-        return view, soundtrack.read_clip(media.get(video_id), view)
+    ) -> tuple[SoundtrackView, Clip | None] | None:
+        """Read a soundtrack and its sound; None, and a message on stderr, if it cannot be shown."""
+        medium = media.get(video_id)
+        try:
+            view = soundtrack.read_soundtrack(self.scores_folder, self.scores, video_id, medium)
+        except soundtrack.NoSpectrogramError as error:
+            print(f"{video_id}: {error}; no page shows it", file=sys.stderr)
+            return None
+        return view, soundtrack.read_clip(medium, view)
 
 
 def write(pages: Pages, metrics: Metrics) -> None:
@@ -73,10 +78,12 @@ def write(pages: Pages, metrics: Metrics) -> None:
             media = soundtrack.find_media(pages.scores, {*shown, video_id})
             main_soundtrack = pages.read_soundtrack(video_id, media)
             for example in sorted(shown):
-                # An id may have any characters; its fingerprint is a valid file name.
-                links[example] = f"{SOUNDTRACKS_FOLDER}/{fingerprint(example)}.html"
-                page = render_soundtrack(*pages.read_soundtrack(example, media))
-                files.write_bytes(files.join(pages.output, links[example]), page.encode())
+                found = pages.read_soundtrack(example, media)
+                if found is not None:
+                    # An id may have any characters; its fingerprint is a valid file name.
+                    links[example] = f"{SOUNDTRACKS_FOLDER}/{fingerprint(example)}.html"
+                    page = render_soundtrack(*found).encode()
+                    files.write_bytes(files.join(pages.output, links[example]), page)
         except ContractError as error:
             print(f"the report shows no soundtrack: {error}", file=sys.stderr)
     report = render_report(

@@ -16,6 +16,8 @@ import soxr
 import tensorflow as tf
 
 from evaluation import embed, evaluate, score_videos, search, tag
+from evaluation.report import write
+from evaluation.report.soundtrack import Medium
 from features.contracts import leases, shards
 from features.contracts.documents import Dataset, Features, Metrics, Scores
 from features.contracts.folders import read_document
@@ -28,6 +30,7 @@ from pipelines.extraction.patches import Mode, Settings, ShardPlan, extract_shar
 from pipelines.runtime.network import choose_network
 from tests import networks
 from tests.conftest import Corpus
+from training import train
 
 RATE = networks.WINDOWS.sample_rate_hz
 HOP = networks.WINDOWS.hop_seconds
@@ -218,6 +221,35 @@ def test_scores_have_the_labels_of_the_network(folders: Path, tmp_path: Path) ->
     report = ["--scores", f"{tmp_path}/scores", "--output", f"{tmp_path}/report"]
     assert evaluate.main(report) == OK
     assert read_document(f"{tmp_path}/report", Metrics).num_classes_evaluated == 2
+
+
+def test_the_pages_of_a_probe_show_the_media(
+    folders: Path, corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The embeddings of media have no spectrogram: it is decoded again."""
+    embeddings = ["--features", f"{folders}/embeddings"]
+    probe = ["--set=num_layers=0", "--steps=3", "--batch-size=16", "--output", f"{tmp_path}/run"]
+    assert train.main(["fully_connected", *embeddings, *probe]) == OK
+    scoring = ["--run", f"{tmp_path}/run", "--frame-scores", "--output", f"{tmp_path}/scores"]
+    assert score_videos.main([*embeddings, *scoring]) == OK
+    scores = ["--scores", f"{tmp_path}/scores"]
+    assert evaluate.main([*scores, "--output", f"{tmp_path}/report", "--examples=1"]) == OK
+    assert "data:audio/webm;base64," in (tmp_path / "report/report.html").read_text()
+    assert list(tmp_path.glob("report/soundtracks/*.html"))
+
+    (clip, *_) = (path for path in sorted(corpus.manifest.parent.glob("clip-0[035]*.wav")))
+    document = read_document(f"{tmp_path}/scores", Scores)
+    pages = write.Pages(f"{tmp_path}/report", f"{tmp_path}/scores", document, None, 1)
+    shown = pages.read_soundtrack(clip.name, {clip.name: Medium(str(clip))})
+    assert shown is not None
+    view, _ = shown
+    seconds = soundfile.info(clip).duration
+    assert len(view.log_mel) == 96 * int(seconds / 0.96)
+    assert np.isfinite(view.log_mel).all()
+    np.testing.assert_allclose(view.start_seconds, HOP * np.arange(len(view.scores)))
+    capsys.readouterr()
+    assert pages.read_soundtrack(clip.name, {}) is None
+    assert "no longer has it, so there is no spectrogram; no page" in capsys.readouterr().err
 
 
 def test_tagging_with_a_card(
