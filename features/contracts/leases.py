@@ -280,11 +280,10 @@ def hold(
     holder = Holder(folder, lease)
     try:
         yield holder
-    except BaseException:
-        holder.require_held()  # the loss interrupts the block
-        raise
     finally:
         holder.release()
+        # In place of the interrupt of the block, which the block may also have made a result of.
+        holder.require_held()
 
 
 def _acquire(folder: str, lease: Lease, *, wait: bool) -> bool:

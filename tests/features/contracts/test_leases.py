@@ -19,7 +19,7 @@ import pytest
 from features.code_version import code_version
 from features.contracts import leases
 from features.contracts.leases import Lease
-from features.errors import FOLDER_TAKEN, FolderTakenError
+from features.errors import FOLDER_TAKEN, INTERRUPTED, OK, FolderTakenError
 from features.storage import files
 from tests import emulator
 
@@ -200,6 +200,23 @@ def test_a_job_whose_lease_is_taken_over_is_stopped(folder: str, handler: Any) -
     lease = leases.find_lease(folder)
     assert lease is not None
     assert lease.owner == "other"
+
+
+def test_a_job_that_returns_when_it_is_interrupted_has_lost_its_lease_too(tmp_path: Path) -> None:
+    """As the supervisor of a training cluster, which lets its processes save."""
+
+    def lose() -> int:
+        with leases.hold(str(tmp_path), expiry_seconds=0.6):
+            write(str(tmp_path), make_lease().to_json())
+            try:
+                time.sleep(60)
+            except KeyboardInterrupt:
+                return INTERRUPTED
+        return OK
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with pytest.raises(FolderTakenError, match="did not renew"):
+        lose()
 
 
 def test_a_job_of_another_version_that_takes_over_is_seen(tmp_path: Path) -> None:
