@@ -168,7 +168,8 @@ def open_corpus(folder: str, features: Features) -> Corpus:
       features: its `features.json`.
 
     Raises:
-      InputError: usearch is not installed, or the folder has no embedding.
+      InputError: usearch is not installed, or the folder has no embedding, or neither an index nor
+        room for one.
       JobFailedError: a shard is missing or damaged.
     """
     place, wanted = files.join(folder, _FOLDER), settings()
@@ -176,6 +177,13 @@ def open_corpus(folder: str, features: Features) -> Corpus:
     if not features.num_patches:
         raise InputError(f"--embeddings {folder} has no embedding: all of its videos are rejects")
     if not _is_current(place, features, wanted):
+        try:
+            folders.check_writable(folder)
+        except InputError as error:
+            raise InputError(
+                f"--embeddings {folder} has no index of its embeddings, which a search by a user "
+                f"who may write there leaves for all others: {error}"
+            ) from error
         # Two searches would write the same files, and another job other embeddings.
         with leases.hold(folder, wait=True):
             features = folders.read_document(folder, Features)

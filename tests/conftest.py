@@ -1,10 +1,12 @@
 """A small corpus of real media files, shared by the tests of the jobs."""
 
 import collections
+import contextlib
 import csv
 import dataclasses
 import os
 import sys
+import tempfile
 import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -33,6 +35,7 @@ TONES = {"Low": 220.0, "Middle": 880.0, "High": 3520.0}
 # By index: every label is with and without in each split.
 _SPLITS = {0: "evaluation", 3: "evaluation", 5: "evaluation", 8: "evaluation", 11: "evaluation"}
 _SPLITS |= {6: "validation", 12: "validation"}
+_NOBODY = 65534
 
 
 class FilesAndClusters(LoadFileScheduling):
@@ -111,6 +114,22 @@ def make_corpus(folder: Path, num_soundtracks: int) -> Corpus:
     with manifest.open("w", newline="") as file:
         csv.writer(file).writerows([("id", "uri", "labels", "split"), *rows])
     return Corpus(manifest, num_soundtracks, 2)
+
+
+@contextlib.contextmanager
+def closed_folder() -> Iterator[str]:
+    """A folder that may only be read, also where the tests run as root: as nobody in the block."""
+    folder = Path(tempfile.mkdtemp())  # the parents of tmp_path may be closed to others
+    folder.chmod(0o555)
+    is_root = os.geteuid() == 0
+    if is_root:
+        os.seteuid(_NOBODY)
+    try:
+        yield str(folder)
+    finally:
+        if is_root:
+            os.seteuid(0)
+        folder.rmdir()
 
 
 @pytest.fixture(scope="session", autouse=True)

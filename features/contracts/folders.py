@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from features.errors import ContractError, InputError
+from features.errors import ContractError, InputError, StoreRefusalError
 from features.storage import files
 from features.typed_json import Document
 
@@ -148,13 +148,45 @@ def check_writable(folder: str) -> None:
 
     Raises:
       InputError: it cannot.
+      StoreRefusalError: the store refuses this process, whatever the folder.
     """
     probe = files.join(folder, ".write-probe")
     try:
         files.write_bytes(probe, b"")
         files.delete(probe)
+    except StoreRefusalError:
+        raise  # its message has the cure
     except (OSError, ValueError) as error:
-        raise InputError(f"--output {folder} cannot be written: {error}") from error
+        raise InputError(
+            f"{folder} cannot be written: {error}; {cure_of_writing(folder, error)}"
+        ) from error
+
+
+def cure_of_writing(folder: str, error: Exception) -> str:
+    """What to do about an error of writing into a folder."""
+    text = str(error).lower()
+    if isinstance(error, ValueError) or "filesystem" in text:
+        return (
+            "use a local path, gs://BUCKET/FOLDER, s3://BUCKET/FOLDER or az://CONTAINER/FOLDER; "
+            "other stores need an extra of apache-beam"
+        )
+    if folder.startswith("gs://"):
+        return (
+            "make sure that the bucket exists and that your account may create, get and delete "
+            "objects in it (role roles/storage.objectAdmin)"
+        )
+    if "://" in folder:
+        return (
+            "make sure that the bucket exists, and that the credentials of the environment may "
+            "list it and get, put and delete its objects; docs/stores.md lists the variables"
+        )
+    if isinstance(error, PermissionError) or "read-only" in text:
+        return f"let this user write there (`id`, `ls -ld {folder}`), or choose another folder"
+    if "no space" in text or "quota" in text:
+        return "make room, or choose a folder on a larger disk"
+    if isinstance(error, NotADirectoryError | FileExistsError):
+        return "a part of the path is a file; choose another folder"
+    return "choose a folder that this user may write"
 
 
 def require_equal(field: str, *, expected: Any, received: Any, where: str, cure: str) -> None:

@@ -18,6 +18,7 @@ def folder(flag: str, path: str) -> Finding:
       flag: that names the folder, for the finding.
       path: of the folder.
     """
+    from features.contracts import folders
     from features.storage import files
 
     name = f"{flag} {path}"
@@ -36,7 +37,8 @@ def folder(flag: str, path: str) -> Finding:
         received = files.read_bytes(file)
         files.delete(file)
     except Exception as error:  # noqa: BLE001 - every store has errors of its own
-        return problem(name, f"{type(error).__name__}: {error}", _cure(place, error))
+        cure = folders.cure_of_writing(place, error)
+        return problem(name, f"{type(error).__name__}: {error}", cure)
     finally:
         for created in absent:
             if created.is_dir() and not any(created.iterdir()):
@@ -55,32 +57,6 @@ def _absent_folders(place: str) -> list[Path]:
     if "://" in place:
         return []
     return [path for path in (Path(place), *Path(place).parents) if not path.exists()]
-
-
-def _cure(place: str, error: Exception) -> str:
-    text = str(error).lower()
-    if isinstance(error, ValueError) or "filesystem" in text:
-        return (
-            "use a local path, gs://BUCKET/FOLDER, s3://BUCKET/FOLDER or az://CONTAINER/FOLDER; "
-            "other stores need an extra of apache-beam"
-        )
-    if place.startswith("gs://"):
-        return (
-            "make sure that the bucket exists and that your account may create, get and delete "
-            "objects in it (role roles/storage.objectAdmin)"
-        )
-    if "://" in place:
-        return (
-            "make sure that the bucket exists, and that the credentials of the environment may "
-            "list it and get, put and delete its objects; docs/stores.md lists the variables"
-        )
-    if isinstance(error, PermissionError) or "read-only" in text:
-        return f"let this user write there (`id`, `ls -ld {place}`), or choose another folder"
-    if "no space" in text or "quota" in text:
-        return "make room, or choose a folder on a larger disk"
-    if isinstance(error, NotADirectoryError | FileExistsError):
-        return "a part of the path is a file; choose another folder"
-    return "choose a folder that this user may write"
 
 
 def credentials(*, emulated: bool) -> Finding:

@@ -1,6 +1,7 @@
 """The nearest videos of a corpus, against the distances of all pairs."""
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +9,9 @@ import pytest
 from evaluation import neighbours
 from evaluation.neighbours import Corpus, Neighbour
 from evaluation.search import describe
+from features.contracts.documents import Features
 from features.errors import InputError
+from tests.conftest import closed_folder
 
 UNITS = 8
 
@@ -78,3 +81,14 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "usearch", None)
     with pytest.raises(InputError, match="pip install usearch"):
         neighbours.settings()
+
+
+def test_a_folder_without_an_index_that_cannot_be_written() -> None:
+    name = "features_of_embeddings.json"
+    stored = (Path(__file__).parents[1] / "features/contracts/documents" / name).read_bytes()
+    features = Features.from_json(stored, name)
+    with (
+        closed_folder() as folder,
+        pytest.raises(InputError, match=r"has no index .*Permission denied.*`ls -ld"),
+    ):
+        neighbours.open_corpus(folder, features)

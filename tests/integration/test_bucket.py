@@ -214,7 +214,7 @@ def test_a_folder_that_may_only_be_read(amazon: s3.Emulator) -> None:
     before = amazon.objects("")
     amazon.refuse(403, "AccessDenied", "Access Denied", pattern="^PUT")
     try:
-        with pytest.raises(InputError, match=f"--output {S3}/denied cannot be written.*Denied"):
+        with pytest.raises(InputError, match=f"{S3}/denied cannot be written.*Denied"):
             extract_features.main(["--dataset", f"{S3}/dataset", "--output", f"{S3}/denied"])
     finally:
         amazon.refuse(0)

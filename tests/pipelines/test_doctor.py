@@ -25,9 +25,9 @@ from pipelines.checks import installation, stores
 from pipelines.corpus.encoding import MediaFormat
 from pipelines.runtime import machine, runners
 from pipelines.runtime.finding import Finding, Level, examine, ok
+from tests.conftest import closed_folder
 
 ROOT = Path(__file__).parents[2]
-NOBODY = 65534
 
 
 def diagnose(
@@ -264,28 +264,10 @@ def test_temporary_files_elsewhere_than_asked(
 # Folders and credentials
 
 
-@contextmanager
-def powerless() -> Iterator[None]:
-    """As a user who is not root, where the tests run as root."""
-    root = os.geteuid() == 0
-    if root:
-        os.seteuid(NOBODY)
-    try:
-        yield
-    finally:
-        if root:
-            os.seteuid(0)
-
-
 def test_folders_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    closed = Path(tempfile.mkdtemp())  # the parents of tmp_path may be closed to others
-    closed.chmod(0o555)
-    try:
-        with powerless():
-            assert_problem(stores.folder("--output", str(closed)), "Permission denied", "ls -ld")
-    finally:
-        closed.rmdir()
+    with closed_folder() as closed:
+        assert_problem(stores.folder("--output", closed), "Permission denied", "ls -ld")
     below_file = str(tmp_path / "file/out")
     assert_problem(stores.folder("--output", below_file), "Not a directory", "is a file")
     assert_problem(stores.folder("--output", "/dev/full"), "File exists", "is a file")
