@@ -40,6 +40,11 @@ _CREDENTIALS = {
     S3Store: ("AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_", "AWS_SKIP_"),
     AzureStore: ("AZURE_STORAGE_", "AZURE_CLIENT_ID", "AZURE_USE_AZURE_CLI", "AZURE_SKIP_"),
 }
+# The address of a store that is not in the cloud.
+_ENDPOINTS = {
+    S3Store: ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
+    AzureStore: ("AZURE_STORAGE_ENDPOINT",),
+}
 _LOGIN = {
     S3Store: '`eval "$(aws configure export-credentials --format env)"`, or AWS_SKIP_SIGNATURE='
     "true for a public bucket",
@@ -265,7 +270,9 @@ def _store(scheme: str, bucket: str, patience_seconds: float) -> Any:
         "client_options": {
             "timeout": timedelta(seconds=_REQUEST_SECONDS),
             "connect_timeout": timedelta(seconds=_CONNECT_SECONDS),
-            "allow_http": _endpoint().startswith("http://"),
+            "allow_http": any(
+                os.environ.get(name, "").startswith("http://") for name in _ENDPOINTS[kind]
+            ),
         },
         "retry_config": {
             "max_retries": 10_000,  # the time decides
@@ -282,12 +289,6 @@ def _store(scheme: str, bucket: str, patience_seconds: float) -> Any:
     if container:
         return AzureStore(container, account_name=host.partition(".")[0], **options)
     return AzureStore(bucket, **options)
-
-
-def _endpoint() -> str:
-    """The address of a store that is not in the cloud; empty for one that is."""
-    names = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT", "AZURE_STORAGE_ENDPOINT")
-    return next((os.environ[name] for name in names if name in os.environ), "")
 
 
 def _require_credentials(kind: type, bucket: str) -> None:

@@ -43,8 +43,7 @@ def _copy_command(scheme: str, place: str, name: str, *, is_written: bool) -> st
                 f"az storage blob upload-batch --source {name} --destination {container} "
                 f"--destination-path {path}"
             )
-        return (
-            f"az storage blob download-batch --source {container} --pattern '{path}/*' "
-            f"--destination . && mv {path} {name}"
-        )
+        download = f"az storage blob download-batch --source {container} --pattern '{path}/*' "
+        # It makes the folders of the names.
+        return f"{download}--destination ." + (f" && mv {path} {name}" if path != name else "")
     return f"wget --recursive --no-parent {scheme}://{place}/"

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from features.errors import InputError, StoreRefusalError
 from features.sound.medium import open_medium
 from features.sound.outcome import AudioError
 from features.storage import cloud_objects, files, tensorflow_paths
-from tests import azurite, emulator, s3
+from tests import azurite, emulator, s3, web
 
 GOOGLE = f"gs://{emulator.BUCKET}/folder"
 S3 = f"s3://{s3.BUCKET}/folder"
@@ -386,6 +387,24 @@ class TestAzure:
         cloud_objects._store.cache_clear()
 
 
+def test_two_stores_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """One of them without TLS."""
+    with web.start(monkeypatch, str(tmp_path)) as host:
+        for name, value in {
+            "AWS_ENDPOINT_URL": "https://minio",
+            "AZURE_STORAGE_ENDPOINT": f"{host.url}/account",
+            "AZURE_STORAGE_ACCOUNT_NAME": "account",
+            "AZURE_STORAGE_ACCOUNT_KEY": azurite.KEY,
+        }.items():
+            monkeypatch.setenv(name, value)
+        cloud_objects._store.cache_clear()
+        headers = {"ETag": '"1"', "Last-Modified": "Thu, 01 Jan 2026 00:00:00 GMT"}
+        host.answers = [(200, headers, b"content")]
+        assert files.read_bytes("az://container/file") == b"content"
+        assert [path for path, _ in host.requests] == ["/account/container/file"]
+    cloud_objects._store.cache_clear()
+
+
 class TestTensorFlow:
     @pytest.mark.parametrize("folder", ["relative", "/absolute", "gs://bucket/folder"])
     def test_opens(self, folder: str) -> None:
@@ -401,6 +420,12 @@ class TestTensorFlow:
                 False,
                 "`az storage blob download-batch --source c --pattern 'a/features/*' "
                 "--destination . && mv a/features features`",
+            ),
+            (
+                "az://c/features",
+                False,
+                "`az storage blob download-batch --source c --pattern 'features/*' "
+                "--destination .`",
             ),
             (
                 "abfss://c@account.dfs.core.windows.net/a/run",
