@@ -14,10 +14,13 @@ import sklearn.metrics
 import tensorflow as tf
 import yaml
 
+from evaluation import embed as embed_media
 from evaluation import evaluate, localise, quantise, score_videos, tag
+from evaluation.scoring import calibration, media
 from evaluation.scoring.shard import read_vectors
 from features.contracts import sharding
 from features.contracts.documents import (
+    EmbeddingsPlan,
     Features,
     InferenceRuntime,
     Metrics,
@@ -291,7 +294,11 @@ def test_a_folder_keeps_its_runtime(
 
 
 def test_int8_is_calibrated_checked_and_applied(
-    folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folders: Path,
+    corpus: Corpus,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     shutil.copytree(folders / "run", tmp_path / "run")
     (tmp_path / "features").symlink_to(folders / "features")
@@ -314,7 +321,8 @@ def test_int8_is_calibrated_checked_and_applied(
     expected = sklearn.metrics.average_precision_score(truth[:, classes], scores[:, classes])
     assert checked.map_float32 == pytest.approx(expected, abs=1e-6)
 
-    runtime = score(tmp_path, tmp_path / "scores", "--precision=int8").runtime
+    kept = ["--frame-scores", "--embeddings"]
+    runtime = score(tmp_path, tmp_path / "scores", "--precision=int8", *kept).runtime
 
     assert runtime is not None
     assert (runtime.name, runtime.precision) == ("openvino", "int8")
@@ -331,6 +339,10 @@ def test_int8_is_calibrated_checked_and_applied(
         assert score_videos.main(remote) == OK
     for video_id, scores in read(tmp_path / "remote").items():
         np.testing.assert_array_equal(scores, own[video_id])
+    medium = corpus.manifest.parent / next(iter(own))
+    check_embeddings_in_int8(tmp_path, runtime)
+    check_media_in_int8(tmp_path, medium, runtime)
+    check_tags_in_int8(tmp_path, medium, monkeypatch, capsys)
 
     write_bytes = files.write_bytes
 
@@ -344,6 +356,69 @@ def test_int8_is_calibrated_checked_and_applied(
         quantise.main([*flags, "--seed=1"])
     with pytest.raises(InputError, match="has no int8 network"):
         score(tmp_path, tmp_path / "others", "--precision=int8")
+
+
+def test_a_seed_draws_the_patches_of_calibration(folders: Path) -> None:
+    train = read_document(f"{folders}/features", Features).splits["train"]
+    assert sum(train.num_shards.values()) > 1
+
+    def draw(seed: int, limit: int = 2) -> list[PatchRecord]:
+        return calibration.draw_records(
+            f"{folders}/features", "train", train.num_shards, limit, seed
+        )
+
+    draws = [draw(seed) for seed in range(8)]
+    assert [draw(seed) for seed in range(8)] == draws
+    assert any(other != draws[0] for other in draws)
+    assert {len(drawn) for drawn in draws} == {2}
+    num_patches = sum(group.num_patches for group in train.groups.values())
+    assert len(draw(0, limit=10**6)) == num_patches
+
+
+def check_embeddings_in_int8(root: Path, runtime: InferenceRuntime) -> None:
+    """Those of `extract_embeddings` are those that were written with the scores."""
+    flags = ["--features", f"{root}/features", "--run", f"{root}/run"]
+    flags += ["--output", f"{root}/embeddings"]
+    assert extract_embeddings.main([*flags, "--precision=int8"]) == OK
+    assert read_document(f"{root}/embeddings", EmbeddingsPlan).runtime == runtime
+    expected = read(root / "scores", "embeddings", "embedding")
+    found: dict[str, dict[float, np.ndarray]] = {video_id: {} for video_id in expected}
+    for path in root.glob("embeddings/evaluation/*/patches-*.tfrecord"):
+        for record in read_records(str(path.with_suffix(""))):
+            embedding = np.frombuffer(record.patch, np.float16)
+            found[record.video_id][record.start_seconds] = embedding
+    for video_id, own in found.items():
+        embeddings = np.stack([own[start] for start in sorted(own)])
+        np.testing.assert_array_equal(embeddings, expected[video_id].astype(np.float16))
+    with pytest.raises(InputError, match=r"has shards by openvino .* in int8 of weights"):
+        extract_embeddings.main(flags)
+
+
+def check_media_in_int8(root: Path, medium: Path, runtime: InferenceRuntime) -> None:
+    """Those of `embed` are those that were written with the scores, and name their runtime."""
+    path = root / "embeddings.parquet"
+    flags = ["--run", f"{root}/run", "--precision=int8", "--output", str(path), str(medium)]
+    assert embed_media.main(flags) == OK
+    table = pq.read_table(path)
+    assert table.schema.metadata[embed_media.RUNTIME].decode() == str(runtime)
+    assert "in int8 of weights" in str(runtime)
+    expected = read(root / "scores", "embeddings", "embedding")[medium.name]
+    np.testing.assert_allclose(np.stack(table["embedding"].to_numpy()), expected, atol=1e-5)
+
+
+def check_tags_in_int8(
+    root: Path, medium: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loaded = []
+    load_any = media.load_any
+    capsys.readouterr()
+    with monkeypatch.context() as patch:
+        patch.setattr(media, "load_any", lambda *args: loaded.append(load_any(*args)) or loaded[0])
+        flags = ["--run", f"{root}/run", "--precision=int8", "--top=1", str(medium)]
+        assert tag.main(flags) == OK
+    assert loaded[0].runtime.precision == "int8"
+    scores = read(root / "scores", "frames")[medium.name].mean(axis=0)
+    assert f"{scores.max():.2f}" in capsys.readouterr().out.splitlines()[1]
 
 
 def test_a_shard_without_sidecar_is_scored_again_and_no_other(
