@@ -71,6 +71,7 @@ def test_nothing_is_wrong_here_and_nothing_is_left(
     checks = [line.split(":")[0].split()[1:] for line in text.splitlines() if line[0] != " "]
     assert ["checksums"] in checks
     assert ["memory"] in checks
+    assert ["GPU"] in checks
     assert max(map(len, text.replace(str(tmp_path), "").splitlines())) <= 80
 
 
@@ -428,7 +429,10 @@ def test_dataflow_without_what_it_requires(
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "/no/such/key.json")
     monkeypatch.delenv("CLOUDSDK_COMPUTE_REGION", raising=False)
 
-    code = doctor.main(["--runner=DataflowRunner", "--temp_location=gs:bucket/tmp", "--json"])
+    without_driver = "--dataflow_service_options=worker_accelerator=type:nvidia-l4;count:1"
+    flags = ["--runner=DataflowRunner", "--temp_location=gs:bucket/tmp", without_driver]
+
+    code = doctor.main([*flags, "--json"])
 
     findings = json.loads(capsys.readouterr().out)["findings"]
     found = {finding["check"]: finding for finding in findings}
@@ -440,7 +444,8 @@ def test_dataflow_without_what_it_requires(
     assert missing["cure"] == "--project=PROJECT --region=REGION --temp_location=gs://BUCKET/tmp"
     assert "--sdk_container_image=IMAGE" in found["Dataflow workers"]["cure"]
     assert "/no/such/key.json was not found" in found["credentials"]["found"]
-    assert "memory" not in found  # that of this machine does not count
+    assert "no driver" in found["Dataflow GPU"]["found"]
+    assert not {"memory", "GPU"} & found.keys()  # those of this machine do not count
 
 
 # The doctor itself
