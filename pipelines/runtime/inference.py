@@ -1,9 +1,9 @@
 """Networks on inference runtimes: rows of float32 in, outputs by name out.
 
-OpenVINO runs every kind of file where it is installed, because it needs less CPU time than the
-runtimes that the files were made for, and it alone has bfloat16 and int8. Without it, float32 runs
-on the file's own runtime. The last bits of outputs depend on the runtime, so its `InferenceRuntime`
-is part of every plan.
+OpenVINO runs every kind of file where it is installed, because it needs less CPU time for
+convolutions than the runtimes that the files were made for (for dense layers alone, TensorFlow
+needs less), and it alone has bfloat16 and int8. Without it, float32 runs on the file's own runtime.
+The last bits of outputs depend on the runtime, so its `InferenceRuntime` is part of every plan.
 """
 
 import contextlib
