@@ -172,8 +172,25 @@ def load(
     with local_copy(path) as local:
         try:
             return _load(local, runtime, signature, batched)
-        except (RuntimeError, ValueError, OSError) as error:
+        except _UnfitError as error:
             raise InputError(f"{path}: {runtime.name} cannot load it: {error}") from error
+        except Exception as error:  # each runtime has its own
+            raise InputError(
+                f"{path}: {runtime.name} cannot load it: {type(error).__name__}: {error}; copy its "
+                "files again, since they may be damaged, or give another one (in a card under file)"
+            ) from error
+
+
+class _UnfitError(ValueError):
+    """A runtime or a network that is not what it has to be; the message has the cure."""
+
+
+def _require_one_input(count: int) -> None:
+    if count != 1:
+        raise _UnfitError(
+            f"it has {count} inputs, and the jobs give one, a batch of patches or samples; convert "
+            "the network with its other inputs as constants, and name that under file of the card"
+        )
 
 
 def _load(path: str, runtime: InferenceRuntime, signature: str | None, batched: bool) -> Network:
@@ -257,7 +274,7 @@ class _TensorFlow:
         import tensorflow as tf
 
         if runtime.device == "gpu" and not tf.config.list_physical_devices("GPU"):
-            raise ValueError(
+            raise _UnfitError(
                 "the job was planned for a GPU, and TensorFlow finds none on this machine: it has "
                 f"no GPU, no driver ({accelerator.DRIVER} on Dataflow) or no CUDA; "
                 f"{accelerator.CUDA_CURE}"
@@ -269,11 +286,20 @@ class _TensorFlow:
         signatures = self._model.signatures
         name = signature or "serving_default"
         if name == CALL and callable(self._model):
-            (self._apply,) = self._model.__call__.concrete_functions
+            functions = self._model.__call__.concrete_functions
+            if len(functions) != 1:
+                raise _UnfitError(
+                    f"it can be called in {len(functions)} ways, and the jobs need one; give "
+                    f"signature of the card one of: {', '.join(signatures)}"
+                )
+            (self._apply,) = functions
         elif name in signatures:
             self._apply = signatures[name]
         else:
-            raise ValueError(f"it has no signature {name}, but: {', '.join(signatures)}")
+            raise _UnfitError(
+                f"it has no signature {name}, but: {', '.join(signatures)}; correct signature of "
+                "the card"
+            )
         self.runtime = runtime
         self.outputs: Shapes = {
             output: tuple(spec.shape.as_list())
@@ -319,6 +345,7 @@ class _TfLite:
         self, path: str, runtime: InferenceRuntime, signature: str | None, batched: bool
     ) -> None:
         self._interpreter = interpreter = _tflite_interpreter(path)
+        _require_one_input(len(interpreter.get_input_details()))
         if interpreter.get_signature_list():
             runner = interpreter.get_signature_runner(signature)
             (name,) = runner.get_input_details()
@@ -363,7 +390,9 @@ class _OnnxRuntime:
         self._session = onnxruntime.InferenceSession(
             path, options, providers=["CPUExecutionProvider"]
         )
-        (self._input,) = (node.name for node in self._session.get_inputs())
+        inputs = self._session.get_inputs()
+        _require_one_input(len(inputs))
+        self._input = inputs[0].name
         self.runtime = runtime
         self.outputs: Shapes = {
             node.name: tuple(length if isinstance(length, int) else None for length in node.shape)
@@ -393,8 +422,7 @@ class _OpenVino:
         openvino = import_openvino()
         core = openvino.Core()
         model = core.read_model(path)
-        if len(model.inputs) != 1:
-            raise ValueError(f"it has {len(model.inputs)} inputs, expected one")
+        _require_one_input(len(model.inputs))
         names = [min(output.get_names()) for output in model.outputs]
         if path.endswith(".tflite"):
             names = _signature_names(path, signature, names)
@@ -460,8 +488,9 @@ def _signature_names(path: str, signature: str | None, tensors: list[str]) -> li
     details = interpreter.get_signature_runner(signature).get_output_details()
     names = {detail["name"]: name for name, detail in details.items()}
     if names.keys() != set(tensors):
-        raise ValueError(
-            "OpenVINO reads the first graph of the file, which is of another signature"
+        raise _UnfitError(
+            "OpenVINO reads the first graph of the file, which is of another signature; convert "
+            "the network with this signature alone"
         )
     return [names[tensor] for tensor in tensors]
 

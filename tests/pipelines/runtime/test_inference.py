@@ -2,6 +2,7 @@
 
 import importlib.util
 import logging
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -166,9 +167,28 @@ def test_another_version_or_a_damaged_network_is_refused(
     with pytest.raises(InputError, match=r"planned for openvino 2020.1 in float32, and this machi"):
         inference.load(networks["onnx"], "onnx", planned)
     (tmp_path / "broken.tflite").write_bytes(b"TFL3" * 9)
-    for runtime in inference.candidates("tflite", "float32"):
-        with pytest.raises(InputError, match=r"broken.tflite: .* cannot load it"):
-            inference.load(f"{tmp_path}/broken.tflite", "tflite", runtime)
+    (tmp_path / "broken.onnx").write_bytes(Path(networks["onnx"]).read_bytes()[:-50])
+    shutil.copytree(networks["saved_model"], tmp_path / "broken")
+    (weights,) = (tmp_path / "broken/variables").glob("*.data-*")
+    weights.write_bytes(weights.read_bytes()[:-50])
+    kinds: dict[str, inference.Kind] = {".tflite": "tflite", ".onnx": "onnx", "": "saved_model"}
+    for suffix, kind in kinds.items():
+        for runtime in inference.candidates(kind, "float32"):
+            with pytest.raises(InputError, match=rf"(?s)broken{suffix}: .* cannot load it.*copy its"):
+                inference.load(f"{tmp_path}/broken{suffix}", kind, runtime)
+
+
+def test_two_inputs_are_refused(tmp_path: Path) -> None:
+    specs = [tf.TensorSpec([None, 4], tf.float32, name) for name in ("left", "right")]
+    add = tf.function(lambda left, right: left + right, input_signature=specs)
+    tf2onnx.convert.from_function(add, specs, output_path=f"{tmp_path}/two.onnx")
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([add.get_concrete_function()], add)
+    (tmp_path / "two.tflite").write_bytes(converter.convert())
+    kinds: tuple[inference.Kind, ...] = ("onnx", "tflite")
+    for kind in kinds:
+        for runtime in inference.candidates(kind, "float32"):
+            with pytest.raises(InputError, match=r"it has 2 inputs, .* under file of the card"):
+                inference.load(f"{tmp_path}/two.{kind}", kind, runtime)
 
 
 def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
