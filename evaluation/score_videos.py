@@ -331,8 +331,13 @@ def _choose_network(
     if args.from_media is None:
         raise InputError("--network: takes media; give --from-media in place of --features")
     require_float32(args.precision)
-    loaded, place = choose_network(folder, args.card, gpu=accelerator.workers_have_gpu(options))
     present = folders.find_document(output, ScoresPlan)
+    loaded, place = choose_network(
+        folder,
+        args.card,
+        present.runtime if present else None,
+        gpu=accelerator.workers_have_gpu(options),
+    )
     if present is not None and present.runtime != place.runtime:
         raise InputError(
             f"--output {output} has shards by {present.runtime}, and this command would use "

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from features.contracts import folders, forgotten
-from features.contracts.documents import EmbeddingsPlan, Features, FeaturesRequest, Run
+from features.contracts.documents import EmbeddingsPlan, Features, FeaturesRequest, PatchesPlan, Run
 from features.contracts.export import find_export, fingerprint_weights
 from features.errors import OK, InputError, run_command
 from features.front_end.front_end import Embedding, FrontEnd, PatchStorage
@@ -138,8 +138,12 @@ def _embed_media(args: argparse.Namespace, options: PipelineOptions) -> None:
     network_flags.require_float32(args.precision)
     sampled_splits = choose_sampled_splits(args)
     media = choose_media(args.from_media, args)
+    present = folders.find_document(files.absolute(args.output), PatchesPlan)
     network, place = choose_network(
-        files.absolute(args.network), args.card, gpu=accelerator.workers_have_gpu(options)
+        files.absolute(args.network),
+        args.card,
+        present.runtime if present and not args.force else None,
+        gpu=accelerator.workers_have_gpu(options),
     )
     if not network.num_units:
         raise InputError(

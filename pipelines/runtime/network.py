@@ -257,13 +257,18 @@ def find_runs(batch: Patches, hop_seconds: float) -> list[slice]:
 
 
 def choose_network(
-    folder: str, card: str | None, *, gpu: bool | None = None
+    folder: str,
+    card: str | None,
+    present: InferenceRuntime | None = None,
+    *,
+    gpu: bool | None = None,
 ) -> tuple[CardNetwork, NetworkPlace]:
     """Load the network of a folder on the first runtime that runs it.
 
     Args:
       folder: of the network.
       card: as in `NetworkPlace`; a relative path is made absolute.
+      present: what the shards that are in the output folder were made with; it comes first.
       gpu: whether the machines that apply it have a GPU; None for this machine.
 
     Returns:
@@ -285,6 +290,8 @@ def choose_network(
     if opened.kind == "saved_model":
         # OpenVINO reads one signature, and not the operations of StableHLO in published networks.
         runtimes = tuple(each for each in runtimes if each.name == "tensorflow")
+    # Also where a better one has been installed since; the caller refuses any other.
+    runtimes = tuple(sorted(runtimes, key=lambda runtime: runtime != present))
     for runtime in runtimes:
         place = NetworkPlace(folder, card, opened.fingerprint, runtime)
         device = runtime.device if has_gpu else "cpu"

@@ -1,5 +1,6 @@
 """Jobs with a network that was not trained here, from media to embeddings and scores."""
 
+import dataclasses
 import hashlib
 import json
 import shutil
@@ -19,14 +20,22 @@ from evaluation import embed, evaluate, score_videos, search, tag
 from evaluation.report import write
 from evaluation.report.soundtrack import Medium
 from features.contracts import leases, shards
-from features.contracts.documents import Dataset, Features, Metrics, Scores
-from features.contracts.folders import read_document
+from features.contracts.documents import (
+    Dataset,
+    Features,
+    Metrics,
+    PatchesPlan,
+    Scores,
+    ScoresPlan,
+)
+from features.contracts.folders import read_document, write_document
 from features.contracts.labels import read_vocabulary
 from features.contracts.sharding import ShardKey
 from features.contracts.videos import Video
 from features.errors import FAILED, OK, InputError
 from pipelines import audit_features, extract_embeddings, prepare_dataset
 from pipelines.extraction.patches import Mode, Settings, ShardPlan, extract_shard
+from pipelines.runtime import inference
 from pipelines.runtime.network import choose_network
 from tests import networks
 from tests.conftest import Corpus
@@ -68,6 +77,10 @@ def digests(folder: Path, pattern: str = "patches-*") -> dict[str, str]:
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob(pattern))
     }
+
+
+def times(folder: Path, pattern: str) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in folder.rglob(pattern)}
 
 
 def waveform_of(path: Path) -> np.ndarray:
@@ -427,6 +440,39 @@ def test_scoring_refuses_what_the_network_cannot(folders: Path, tmp_path: Path) 
         score_videos.main([*media, "--network", str(tmp_path)])
     with pytest.raises(InputError, match="computes in float32"):
         score_videos.main([*media, "--network", f"{folders}/network", "--precision=int8"])
+
+
+def test_a_folder_keeps_its_runtime(
+    folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TFLite that was begun in LiteRT goes on there where OpenVINO has been installed since."""
+    network = tmp_path / "network"
+    windows = dataclasses.replace(networks.WINDOWS, window_samples=4096, frames_itself=False)
+    networks.save(network, windows)  # the Fourier transform of LiteRT takes powers of two
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(network), signature_keys=["windows"])
+    (network / "network.tflite").write_bytes(converter.convert())
+    networks.rewrite_card(network, file="network.tflite")
+    flags = ["--from-media", f"{folders}/dataset", "--network", str(network)]
+    score = [*flags, "--output", f"{tmp_path}/scores"]
+    extract = [*flags, "--output", f"{tmp_path}/embeddings", "--splits=evaluation"]
+    with monkeypatch.context() as patch:
+        patch.setattr(inference, "_is_installed", lambda name: name != "openvino")
+        assert (score_videos.main(score), extract_embeddings.main(extract)) == (OK, OK)
+    begun = read_document(f"{tmp_path}/scores", Scores).runtime
+    assert begun is not None
+    assert begun.name == "ai-edge-litert"
+    assert choose_network(str(network), None)[1].runtime.name == "openvino"
+    before = digests(tmp_path, "*-of-*"), times(tmp_path, "*-of-*")
+
+    assert (score_videos.main(score), extract_embeddings.main(extract)) == (OK, OK)
+
+    assert (digests(tmp_path, "*-of-*"), times(tmp_path, "*-of-*")) == before
+    assert read_document(f"{tmp_path}/scores", Scores).runtime == begun
+    assert read_document(f"{tmp_path}/embeddings", PatchesPlan).runtime == begun
+    other = dataclasses.replace(begun, version="0.1")
+    write_document(f"{tmp_path}/scores", ScoresPlan(runtime=other))
+    with pytest.raises(InputError, match=r"has shards by ai-edge-litert 0\.1 .*, and this command"):
+        score_videos.main(score)
 
 
 def test_another_network_is_refused(folders: Path, tmp_path: Path) -> None:
