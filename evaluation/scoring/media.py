@@ -127,7 +127,7 @@ def listen(
     """Decode a media file and apply a network to all patches, in order of time.
 
     Raises:
-      AudioError: the file has no patch.
+      AudioError: the file has no patch, or the network gives values that are not finite.
     """
     decoded = decode(uri, model.front_end, timeout_seconds=timeout_seconds)
     if not len(decoded.stored):
@@ -135,7 +135,10 @@ def listen(
     video = np.zeros(len(decoded.stored), np.int64)
     patches = Patches(video, decoded.start_seconds, decoded.stored)
     batches = [outputs for _, outputs in model.score([patches])]
-    return decoded, Outputs(
+    outputs = Outputs(
         scores=np.concatenate([batch.scores for batch in batches]),
         embedding=np.concatenate([batch.embedding for batch in batches]),
     )
+    if not outputs.are_finite().all():
+        raise AudioError(Outcome.NONFINITE_OUTPUTS, "the network gives NaN or infinity")
+    return decoded, outputs

@@ -257,6 +257,13 @@ class _Roster:
             self.labels.append(labels)
         return number
 
+    def reject(self, videos: np.ndarray, outcome: Outcome) -> None:
+        """Move videos, bool [videos], to the missing ones, after all patches were read."""
+        self.missing += [(self.ids[number], str(outcome)) for number in np.flatnonzero(videos)]
+        kept = np.flatnonzero(~videos)
+        self.ids = [self.ids[number] for number in kept]
+        self.labels = [self.labels[number] for number in kept]
+
 
 def _stored_patches(
     key: ShardKey, source: FeaturesShard, front_end: FrontEnd, roster: _Roster
@@ -305,16 +312,20 @@ def _score(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Score all patches of a shard and write the outputs that are kept for every patch.
 
+    A video for which the network gives NaN or infinity is moved to the missing ones of the roster.
+
     Returns:
       Number of patches, int64 [videos]; sum of the scores, float64 [videos, labels].
     """
     num_patches = np.zeros(plan.source.num_videos, np.int64)
     sums = np.zeros((plan.source.num_videos, model.num_labels))
+    is_finite = np.ones(plan.source.num_videos, bool)
     network = plan.network
     with contextlib.ExitStack() as stack:
         frames = _PatchFile(stack, files.join(output, plan.key.path(FRAMES)), "scores")
         embeddings = _PatchFile(stack, files.join(output, plan.key.path(EMBEDDINGS)), "embedding")
         for batch, outputs in model.score(chunks):
+            is_finite[batch.video[~outputs.are_finite()]] = False
             for number in np.unique(batch.video):
                 own = batch.video == number
                 num_patches[number] += np.count_nonzero(own)
@@ -323,8 +334,13 @@ def _score(
                 frames.write(roster.ids, batch, vectors(outputs.scores, network.dtype))
             if network.embeddings:
                 embeddings.write(roster.ids, batch, vectors(outputs.embedding, network.dtype))
-    num_videos = len(roster.ids)
-    return num_patches[:num_videos], sums[:num_videos]
+    is_finite = is_finite[: len(roster.ids)]
+    num_patches, sums = num_patches[: len(roster.ids)], sums[: len(roster.ids)]
+    if not is_finite.all():
+        roster.reject(~is_finite, Outcome.NONFINITE_OUTPUTS)
+        frames.keep(roster.ids)
+        embeddings.keep(roster.ids)
+    return num_patches[is_finite], sums[is_finite]
 
 
 class _PatchFile:
@@ -349,6 +365,18 @@ class _PatchFile:
             writer = pq.ParquetWriter(file, table.schema)
             self._writer = self._stack.enter_context(writer)
         self._writer.write_table(table)
+
+    def keep(self, ids: Sequence[str]) -> None:
+        """Remove the rows of all other videos from the closed file."""
+        if self._writer is None:
+            return
+        with files.open_read(self._path) as file:
+            table = pq.read_table(file, filters=[("video_id", "in", list(ids))])
+        if len(table):
+            with files.atomic_write(self._path) as file:
+                pq.write_table(table, file)
+        else:
+            files.delete(self._path)
 
 
 def vectors(values: np.ndarray, dtype: str) -> pa.Array:

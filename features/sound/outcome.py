@@ -18,6 +18,7 @@ class Outcome(enum.StrEnum):
     UNSUPPORTED_CODEC = "unsupported_codec"  # FFmpeg has no decoder for the audio stream
     NO_AUDIO_STREAM = "no_audio_stream"
     NONFINITE_SAMPLES = "nonfinite_samples"  # NaN, infinity, or samples beyond any full scale
+    NONFINITE_OUTPUTS = "nonfinite_outputs"  # a network gives NaN or more than its type can hold
     TOO_SHORT = "too_short"  # decoded to its end, and shorter than one patch
     TIMEOUT = "timeout"  # not decoded within the time limit
     DECODER_CRASHED = "decoder_crashed"  # a signal ended the process that decoded it

@@ -133,9 +133,11 @@ def _embed(
 
     largest = np.finfo(front_end.storage.dtype).max
     for _, outputs in model.score(chunks()):  # which reads ahead in another thread
-        if not np.abs(outputs.embedding).max() <= largest:  # also true of NaN
+        wrong = ~(np.abs(outputs.embedding).max(axis=1) <= largest)  # also of NaN
+        if wrong.any():
             raise JobFailedError(
-                f"the network gives embeddings beyond {largest:g}, which "
+                f"video {pending[int(wrong.argmax())].video_id}: the network gives embeddings of "
+                f"NaN or beyond {largest:g}, which "
                 f"{front_end.storage.dtype} cannot hold; is it trained?"
             )
         stored = front_end.storage.encode(outputs.embedding)

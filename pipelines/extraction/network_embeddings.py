@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from features.errors import JobFailedError
 from features.front_end.front_end import FrontEnd
+from features.sound.outcome import AudioError, Outcome
 from pipelines.runtime.model import Patches
 from pipelines.runtime.network import CardNetwork
 
@@ -27,7 +27,7 @@ def embed_windows(
       Embeddings in their stored form, [windows, units], of all windows in order.
 
     Raises:
-      JobFailedError: the network gives embeddings that cannot be stored.
+      AudioError: the network gives embeddings that cannot be stored.
     """
     largest = np.finfo(front_end.storage.dtype).max
     starts = (np.array(indices) * network.front_end.patch_hop_seconds).astype(np.float32)
@@ -37,9 +37,10 @@ def embed_windows(
         for first in range(0, len(patches), _WINDOWS_AT_ONCE)
     )
     for _, outputs in network.score(chunks):
-        if not np.abs(outputs.embedding).max() <= largest:
-            raise JobFailedError(
-                f"the network gives embeddings beyond {largest:g}, which "
-                f"{front_end.storage.dtype} cannot hold"
+        if not np.abs(outputs.embedding).max() <= largest:  # also true of NaN
+            raise AudioError(
+                Outcome.NONFINITE_OUTPUTS,
+                f"the network gives embeddings of NaN or beyond {largest:g}, which "
+                f"{front_end.storage.dtype} cannot hold",
             )
         yield front_end.storage.encode(outputs.embedding)

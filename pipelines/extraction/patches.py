@@ -284,6 +284,13 @@ class _Extracted:
     cpu_seconds: float | None = None
     labels: tuple[int, ...] = ()
 
+    def rejected(self, error: AudioError) -> "_Extracted":
+        """The same, after a network has refused the soundtrack."""
+        video = dataclasses.replace(
+            self.video, outcome=error.outcome, detail=error.detail, num_patches=0, drawn_from=None
+        )
+        return dataclasses.replace(self, video=video, places=())
+
 
 def _keep_videos(plan: ShardPlan, present: PatchShard, mode: Mode) -> dict[str, ExtractedVideo]:
     """The videos of the plan, by id, whose outcome in the present sidecar is still valid."""
@@ -422,9 +429,14 @@ def _extract(
     for video, decoded, windows in prefetch(_decode_windows(videos, plan, mode, network.front_end)):
         start = len(spool)
         indices = [index for index, _ in decoded.places]
-        with _name_video(video):
-            for embeddings in embed_windows(windows, indices, network, settings.front_end):
-                spool.append(embeddings)
+        try:
+            with _name_video(video):
+                for embeddings in embed_windows(windows, indices, network, settings.front_end):
+                    spool.append(embeddings)
+        except AudioError as error:
+            spool.truncate(start)
+            extracted[video.id] = decoded.rejected(error)
+            continue
         places = list(zip(indices, range(start, len(spool)), strict=True))
         extracted[video.id] = dataclasses.replace(decoded, places=places)
     return extracted

@@ -69,6 +69,10 @@ class Outputs:
     scores: np.ndarray
     embedding: np.ndarray
 
+    def are_finite(self) -> np.ndarray:
+        """Bool [patches], whether no value of a patch is NaN or infinite."""
+        return np.isfinite(self.scores).all(axis=1) & np.isfinite(self.embedding).all(axis=1)
+
 
 class ExportedModel:
     """A SavedModel of `training.train`, which includes its labels and its front end."""
@@ -98,7 +102,7 @@ class ExportedModel:
           chunks: of any sizes; made by another thread, a batch ahead.
 
         Yields:
-          Batches of patches in their order, and their outputs.
+          Batches of patches in their order, and their outputs, which may be NaN or infinite.
         """
         for batch, patches in prefetch(self._decode(chunks)):
             outputs = self._network(patches)

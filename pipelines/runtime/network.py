@@ -99,11 +99,11 @@ class CardNetwork:
           chunks: of any sizes; made by another thread, a batch ahead.
 
         Yields:
-          Batches of patches in their order, and their outputs.
+          Batches of patches in their order, and their outputs, which may be NaN.
 
         Raises:
-          JobFailedError: the network gave something else than when it was loaded, such as NaN; or
-            the memory of the GPU has no room for a single window.
+          JobFailedError: the network gave something else than when it was loaded, such as scores
+            above 1; or the memory of the GPU has no room for a single window.
         """
         for batch in prefetch(batches_of(chunks, self._limit.rows)):
             try:
@@ -140,10 +140,11 @@ class CardNetwork:
         scores = embedding = np.zeros((num_patches, 0), np.float32)
         if named.scores is not None:
             scores = _read(found, "scores", named.scores, num_patches)
-            if scores.min() < -_ROUNDING or scores.max() > 1 + _ROUNDING:
+            # Comparisons with NaN are false.
+            if (scores < -_ROUNDING).any() or (scores > 1 + _ROUNDING).any():
                 raise _WrongOutputError(
-                    f"outputs.scores: {named.scores!r} has values from {scores.min():g} to "
-                    f"{scores.max():g}, not from 0 to 1; name it under outputs.logits"
+                    f"outputs.scores: {named.scores!r} has values from {np.nanmin(scores):g} to "
+                    f"{np.nanmax(scores):g}, not from 0 to 1; name it under outputs.logits"
                 )
             scores = scores.clip(0.0, 1.0)
         if named.logits is not None:
@@ -157,29 +158,43 @@ class CardNetwork:
         return Outputs(scores=scores, embedding=embedding)
 
     def _try(self) -> Outputs:
-        """Apply the network to a little noise, as if it were a soundtrack.
+        """Apply the network to a little noise and to silence, as if they were soundtracks.
 
         Raises:
-          InputError: it refuses the noise, or what it gives is impossible.
+          InputError: it refuses them, or what it gives is impossible.
         """
         shape = (min(_NUM_TRIED, self._limit.rows), *self.front_end.patch_shape)
         noise = np.random.default_rng(0).normal(0.0, 0.01, shape).astype(np.float32)
-        starts = np.arange(len(noise)) * self.front_end.patch_hop_seconds
+        is_log_mel = self.front_end.windows is None
+        silence = np.full_like(noise, self.front_end.log_mel.min_log_mel if is_log_mel else 0.0)
+        tried = self._try_on(noise, "noise")
+        self._try_on(silence, "silence")
+        return tried
+
+    def _try_on(self, values: np.ndarray, kind: str) -> Outputs:
+        starts = np.arange(len(values)) * self.front_end.patch_hop_seconds
         batch = Patches(
-            video=np.zeros(len(noise), np.int64),
+            video=np.zeros(len(values), np.int64),
             start_seconds=starts.astype(np.float32),
-            stored=self.front_end.storage.encode(noise),
+            stored=self.front_end.storage.encode(values),
         )
         try:
-            return self._apply(batch)
+            outputs = self._apply(batch)
         except _WrongOutputError as error:
             raise InputError(f"--network {self.folder.path}: {error}") from error
         except Exception as error:  # each runtime has its own
             raise InputError(
                 f"--network {self.folder.path}: {self.runtime} does not take what its card says, "
-                f"{list(shape)} values of float32: {error}; correct waveform or patches of the "
-                "card, or convert the network with operations of its runtime"
+                f"{list(values.shape)} values of float32: {error}; correct waveform or patches of "
+                "the card, or convert the network with operations of its runtime"
             ) from error
+        if not outputs.are_finite().all():
+            raise InputError(
+                f"--network {self.folder.path}: its outputs for {kind} are not finite; compare "
+                "waveform.full_scale of the card with what the network takes, or convert the "
+                "network so that it does not divide by the level of the sound"
+            )
+        return outputs
 
 
 class _WrongOutputError(ValueError):
@@ -196,6 +211,7 @@ def _concatenate(pieces: list[Outputs]) -> Outputs:
 
 
 def _read(found: Mapping[str, np.ndarray], role: str, name: str, num_patches: int) -> np.ndarray:
+    """An output by its name, [patches, values]; NaN in place of infinite values."""
     position = _POSITION.fullmatch(name)
     if name not in found and position and int(position[1]) < len(found):
         name = list(found)[int(position[1])]
@@ -209,12 +225,8 @@ def _read(found: Mapping[str, np.ndarray], role: str, name: str, num_patches: in
             f"outputs.{role}: {name!r} has the shape {list(array.shape)} for {num_patches} windows "
             "or patches; name an output of [windows, values], and compare the card's window and hop"
         )
-    if not np.isfinite(array).all():
-        raise _WrongOutputError(
-            f"outputs.{role}: {name!r} has values that are not finite; compare waveform.full_scale "
-            "of the card with what the network takes"
-        )
-    return array.astype(np.float32, copy=False)
+    # An infinite value is as wrong as NaN, but would become a score by `clip` or an activation.
+    return np.where(np.isfinite(array), array, np.nan).astype(np.float32, copy=False)
 
 
 def scale(windows: np.ndarray, full_scale: float, peak: float | None) -> np.ndarray:

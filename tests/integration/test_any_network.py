@@ -38,7 +38,7 @@ from pipelines.extraction.patches import Mode, Settings, ShardPlan, extract_shar
 from pipelines.runtime import inference
 from pipelines.runtime.network import choose_network
 from tests import networks
-from tests.conftest import Corpus
+from tests.conftest import Corpus, known_labels
 from training import train
 
 RATE = networks.WINDOWS.sample_rate_hz
@@ -184,6 +184,47 @@ def test_the_start_of_a_truncated_soundtrack_is_embedded_if_asked_for(
     # The last window of the part is filled up.
     for start in sorted(found["cut"])[:-1]:
         np.testing.assert_array_equal(found["cut"][start], found["whole"][start])
+
+
+def test_a_network_that_gives_nan_for_a_video_costs_no_other(
+    folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    waveform = dataclasses.replace(networks.WINDOWS, frames_itself=False)
+    networks.save(tmp_path / "network", waveform)
+    module = networks.Spectral(waveform)
+    plain, spec = module.windows, tf.TensorSpec([None, waveform.window_samples], tf.float32)
+    module.windows = tf.function(
+        lambda windows: plain(tf.where(windows > 0.9, np.nan, windows)), input_signature=[spec]
+    )
+    tf.saved_model.save(module, f"{tmp_path}/network", signatures={"windows": module.windows})
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, (3, 2 * RATE)).astype(np.float32)
+    noise[1, RATE] = 0.95
+    lines = ["id,uri,labels,split"]
+    for name, samples in zip("abc", noise, strict=True):
+        soundfile.write(tmp_path / f"{name}.wav", samples, RATE, subtype="FLOAT")
+        lines.append(f"{name},{name}.wav,Low,evaluation")
+    (tmp_path / "manifest.csv").write_text("\n".join(lines))
+    manifest = ["--manifest", f"{tmp_path}/manifest.csv", known_labels(tmp_path / "manifest.csv")]
+    assert prepare_dataset.main([*manifest, "--output", f"{tmp_path}/dataset"]) == OK
+
+    document = extract(tmp_path, tmp_path / "embeddings")
+    media = ["--from-media", f"{tmp_path}/dataset", "--network", f"{tmp_path}/network"]
+    flags = [*media, "--output", f"{tmp_path}/scores", "--frame-scores", "--embeddings"]
+    assert score_videos.main(flags) == OK
+
+    assert (document.num_written, document.rejects) == (2, {"nonfinite_outputs": 1})
+    assert read(tmp_path / "embeddings").keys() == {"a", "c"}
+    scores = read_document(f"{tmp_path}/scores", Scores)
+    assert (scores.num_videos, scores.missing) == (2, {"nonfinite_outputs": 1})
+    for kind in ("scores", "frames", "embeddings"):
+        (path,) = tmp_path.glob(f"scores/*/*/{kind}-*.parquet")
+        assert set(pq.read_table(path)["video_id"].to_pylist()) == {"a", "c"}
+    capsys.readouterr()
+    files = [f"{tmp_path}/b.wav", f"{tmp_path}/c.wav"]
+    assert tag.main([*files, "--network", f"{tmp_path}/network"]) == FAILED
+    told = capsys.readouterr()
+    assert "b.wav: nonfinite_outputs: the network gives NaN" in told.err
+    assert files[1] in told.out
 
 
 def test_the_audit_finds_nothing_and_names_the_command(folders: Path, tmp_path: Path) -> None:

@@ -219,10 +219,53 @@ def test_a_tflite_with_unknown_operations_is_refused(folder: Path) -> None:
         load(folder)
 
 
-def test_nan_ends_the_job_with_the_output(folder: Path) -> None:
+def test_nan_is_told_from_the_outputs_of_other_windows(folder: Path) -> None:
     network = load(folder)
-    (chunk, *_) = patches_of(network, [noise(9_000)])
+    (chunk, *_) = patches_of(network, [noise(9_000), noise(9_000)])
     chunk.stored[1, 5] = np.nan
 
-    with pytest.raises(JobFailedError, match="'scores' has values that are not finite"):
-        list(network.score([chunk]))
+    ((batch, outputs),) = network.score([chunk])
+
+    has_sample = (batch.video == 0) & (batch.start_seconds <= WINDOWS.hop_seconds)
+    assert has_sample.sum() == 2
+    np.testing.assert_array_equal(outputs.are_finite(), ~has_sample)
+
+
+@pytest.mark.parametrize(("divisor", "kind"), [("level", "silence"), ("zero", "noise")])
+def test_nan_at_load_is_refused(folder: Path, tmp_path: Path, divisor: str, kind: str) -> None:
+    """Also of a network that divides by the level of the sound."""
+    waveform = dataclasses.replace(WINDOWS, frames_itself=False)
+    networks.rewrite_card(folder, waveform=waveform, signature="windows", file="divides")
+    module = networks.Spectral(waveform)
+    plain, spec = module.windows, tf.TensorSpec([None, WINDOWS.window_samples], tf.float32)
+    module.windows = tf.function(
+        lambda windows: plain(
+            windows / (tf.reduce_max(tf.abs(windows)) if divisor == "level" else 0.0)
+        ),
+        input_signature=[spec],
+    )
+    tf.saved_model.save(module, f"{tmp_path}/divides", signatures={"windows": module.windows})
+
+    with pytest.raises(InputError, match=f"its outputs for {kind} are not finite"):
+        load(folder)
+
+
+def test_scores_above_one_end_the_job(folder: Path, tmp_path: Path) -> None:
+    """Of a network that gives the level of the sound, which is low when it is loaded."""
+    networks.rewrite_card(
+        folder,
+        waveform=dataclasses.replace(WINDOWS, frames_itself=False),
+        signature="serving_default",
+        file="level",
+        outputs=NetworkOutputs(scores="output_0"),
+    )
+    module = tf.Module()
+    module.level = tf.function(
+        lambda windows: tf.repeat(4 * tf.reduce_max(tf.abs(windows), 1, keepdims=True), 3, 1),
+        input_signature=[tf.TensorSpec([None, WINDOWS.window_samples], tf.float32)],
+    )
+    tf.saved_model.save(module, f"{tmp_path}/level", signatures=module.level)
+    network = load(folder)
+
+    with pytest.raises(JobFailedError, match=r"level: outputs.scores: .* not from 0 to 1; name"):
+        list(network.score(patches_of(network, [noise(9_000)])))
