@@ -121,6 +121,7 @@ class _Job:
       vocabulary: of the scores.
       source: the FEATURES or DATASET folder.
       output: the SCORES folder.
+      hop_seconds: from the start of a patch to that of the next.
       started_at: seconds since the epoch.
     """
 
@@ -129,6 +130,7 @@ class _Job:
     vocabulary: labels.Vocabulary
     source: str
     output: str
+    hop_seconds: float
     started_at: float = dataclasses.field(default_factory=time.time)
 
     @property
@@ -174,12 +176,13 @@ def _build(pipeline: beam.Pipeline, args: argparse.Namespace, job: _Job, num_wor
             forgotten.read_forgotten(job.output),
         )
     score = functools.partial(stages.score, output=job.output)
+    measure = functools.partial(stages.measure_result, hop_seconds=job.hop_seconds)
     account = (
         pipeline
         | "Shards" >> beam.Create(job.keys)
         | "Plans" >> plan
         | "ScoreShard" >> process_pool.MapOnWorkers(score, num_workers)
-        | "Counters" >> CountElements("score", stages.measure_result, tallies=True)
+        | "Counters" >> CountElements("score", measure, tallies=True)
         | "CountShard" >> beam.Map(stages.count_result)
         | "AddAccounts" >> beam.CombineGlobally(add_accounts)
     )
@@ -287,7 +290,8 @@ def _check(args: argparse.Namespace, options: PipelineOptions) -> _Job:
         missing={},
         work=present.work if present else None,
     )
-    return _Job(planned, network, vocabulary, source, output)
+    hop_seconds = chosen.front_end.patch_hop_seconds
+    return _Job(planned, network, vocabulary, source, output, hop_seconds)
 
 
 def _choose_run(

@@ -18,6 +18,7 @@ from features.errors import OK, ContractError, InputError, JobFailedError, run_c
 from features.storage import files
 from pipelines.extraction import indexing
 from pipelines.runtime import launch
+from pipelines.runtime.counters import CountElements, Counts
 from pipelines.runtime.membership import JoinJob
 
 _DESCRIPTION = """\
@@ -54,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             | "Spread" >> beam.Reshuffle()
             | JoinJob()
             | "Pad" >> beam.Map(pad, folder)
+            | "Counters" >> CountElements("index", measure_shard)
             | "Index" >> indexing.WriteIndexes(folder)
         )
         _ = (
@@ -86,6 +88,12 @@ def pad(key: ShardKey, folder: str) -> PatchShard:
         sidecar = shards.pad_shard(path, sidecar)
         shards.write_sidecar(path, sidecar)
     return sidecar
+
+
+def measure_shard(sidecar: PatchShard) -> Counts:
+    """What a shard adds to the counters of the runner."""
+    sums = {"shards": 1, "patches": sidecar.num_patches, "bytes": sidecar.num_bytes}
+    return Counts(element=sidecar.key.path(PATCHES), sums=sums)
 
 
 def finish(features: Features, indexes: indexing.Indexes, folder: str) -> None:

@@ -24,7 +24,7 @@ from features.contracts.shards import PATCHES, read_sidecar
 from features.contracts.videos import Video, read_videos
 from features.errors import JobFailedError
 from features.storage import files
-from pipelines.runtime.counters import Counts
+from pipelines.runtime.counters import Counts, cpu_values
 from pipelines.runtime.failure import fail, name_place
 from pipelines.runtime.rejects import list_rejects
 
@@ -116,13 +116,17 @@ def score(plan: ScorePlan, output: str) -> ScoreResult:
         return score_shard(plan, output)
 
 
-def measure_result(result: ScoreResult) -> Counts:
-    """What a shard adds to the counters of the runner; nothing but itself if it was kept."""
+def measure_result(result: ScoreResult, hop_seconds: float) -> Counts:
+    """What a shard adds to the counters of the runner; nothing but itself if it was kept.
+
+    Args:
+      result: of the shard.
+      hop_seconds: from the start of a patch to that of the next.
+    """
     sidecar, element = result.sidecar, result.key.path(SCORES)
     if result.cpu_seconds is None:
         return Counts(element=element, sums={SHARDS_KEPT: 1})
     missing = collections.Counter(video.outcome for video in sidecar.missing)
-    cpu_ms = round(1e3 * result.cpu_seconds)
     return Counts(
         element=element,
         sums={
@@ -130,9 +134,9 @@ def measure_result(result: ScoreResult) -> Counts:
             "videos_scored": sidecar.num_videos,
             **{f"videos_{outcome}": count for outcome, count in sorted(missing.items())},
             "patches": sidecar.num_patches,
-            "cpu_ms": cpu_ms,
+            "cpu_ms": round(1e3 * result.cpu_seconds),
         },
-        values={"shard_cpu_ms": cpu_ms},
+        values=cpu_values(result.cpu_seconds, sidecar.num_patches * hop_seconds),
     )
 
 

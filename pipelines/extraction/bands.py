@@ -29,6 +29,7 @@ from features.contracts.documents import BandStatistics
 from features.contracts.folders import MadeBy
 from features.front_end.front_end import FrontEnd
 from features.storage import files
+from pipelines.runtime.counters import CountElements, Counts
 from pipelines.runtime.membership import JoinJob
 from pipelines.runtime.transform_graph import write_graph
 
@@ -81,6 +82,7 @@ class ComputeBandStatistics(beam.PTransform):
             | "Spread" >> beam.Reshuffle()
             | JoinJob()
             | "Read" >> beam.FlatMap(read_patches, num_per_shard, self.job.front_end)
+            | "Counters" >> CountElements("bands", measure_batch)
         )
         num_patches = (
             batches
@@ -136,6 +138,11 @@ def read_patches(path: str, number: int, front_end: FrontEnd) -> Iterator[pa.Rec
             offsets = np.linspace(0, len(values), len(batch) + 1).astype(np.int32)
             patches = pa.ListArray.from_arrays(offsets, values)
             yield pa.RecordBatch.from_arrays([patches], schema=_SCHEMA)
+
+
+def measure_batch(batch: pa.RecordBatch) -> Counts:
+    """What a batch of patches adds to the counters of the runner."""
+    return Counts(sums={"batches": 1, "patches": batch.num_rows})
 
 
 def _finish(job: BandsJob, num_patches: int, graph: str) -> None:

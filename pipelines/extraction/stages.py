@@ -72,11 +72,13 @@ def write_features(
         shards.remove_leftovers(output, keys, kinds=(PATCHES,))
         labels.copy_vocabulary(job.source, output)
 
+    measure = functools.partial(measure_result, hop_seconds=job.request.front_end.patch_hop_seconds)
+
     def build(pipeline: beam.Pipeline) -> None:
         results = (
             pipeline
             | "Extract" >> shards_transform
-            | "Counters" >> CountElements("extract", measure_result, tallies=True)
+            | "Counters" >> CountElements("extract", measure, tallies=True)
         )
         totals = (
             results | "Count" >> beam.FlatMap(count_result) | "AddCounts" >> beam.CombinePerKey(sum)

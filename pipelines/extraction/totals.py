@@ -24,7 +24,7 @@ from features.sound.outcome import WRITTEN
 from features.storage import files
 from pipelines.extraction import indexing
 from pipelines.extraction.patches import ShardResult
-from pipelines.runtime.counters import Counts
+from pipelines.runtime.counters import Counts, cpu_values
 from pipelines.runtime.failure import fail
 
 # Begins the names of the numbers of shards by decoder.
@@ -93,14 +93,24 @@ def count_result(result: ShardResult) -> Iterator[tuple[tuple[str, str], int]]:
     yield from itertools.chain(count_shard(result.sidecar), work)
 
 
-def measure_result(result: ShardResult) -> Counts:
-    """What a shard adds to the counters of the runner; nothing but itself if it was kept."""
+def measure_result(result: ShardResult, hop_seconds: float) -> Counts:
+    """What a shard adds to the counters of the runner; nothing but itself if it was kept.
+
+    Args:
+      result: of the shard.
+      hop_seconds: from the start of a patch to that of the next.
+    """
     sidecar, element = result.sidecar, result.sidecar.key.path(PATCHES)
     cpu_seconds = sum(result.decoder_seconds.values()) + result.worker_seconds
     if not cpu_seconds:
         return Counts(element=element, sums={SHARDS_KEPT: 1})
     outcomes = collections.Counter(video.outcome for video in sidecar.videos)
-    cpu_ms = round(1e3 * cpu_seconds)
+    decoded = result.decoder_seconds
+    num_patches = sum(
+        video.num_patches if video.drawn_from is None else video.drawn_from
+        for video in sidecar.videos
+        if not decoded or video.id in decoded
+    )
     return Counts(
         element=element,
         sums={
@@ -111,12 +121,12 @@ def measure_result(result: ShardResult) -> Counts:
                 for outcome, count in sorted(outcomes.items())
                 if outcome not in WRITTEN
             },
-            "videos_decoded": len(result.decoder_seconds),
+            "videos_decoded": len(decoded),
             "patches": sidecar.num_patches,
             "bytes": sidecar.num_bytes,
-            "cpu_ms": cpu_ms,
+            "cpu_ms": round(1e3 * cpu_seconds),
         },
-        values={"shard_cpu_ms": cpu_ms},
+        values=cpu_values(cpu_seconds, num_patches * hop_seconds),
     )
 
 

@@ -28,6 +28,7 @@ from features.sound.outcome import Outcome
 from features.storage import files
 from pipelines.forgetting.shards import Found, find_videos
 from pipelines.runtime import launch
+from pipelines.runtime.counters import CountElements, Counts
 from pipelines.runtime.failure import name_place
 from pipelines.runtime.process_pool import MapOnWorkers
 
@@ -81,7 +82,8 @@ def forget_in_scores(
             | "Shards" >> beam.Create(keys)
             | "Spread" >> beam.Reshuffle()
             | "ForgetVideos" >> MapOnWorkers(forget, num_workers)
-            | "CountShard" >> beam.Map(count_shard)
+            | "Counters" >> CountElements("forget", _measure)
+            | "CountShard" >> beam.MapTuple(lambda _, sidecar: count_shard(sidecar))
             | "AddAccounts" >> beam.CombineGlobally(add_accounts)
         )
         _ = (
@@ -104,9 +106,17 @@ def _finish(scores: Scores, account: Account, folder: str) -> None:
     forgotten.end_removal(folder)
 
 
-def _forget(key: ShardKey, folder: str, ids: frozenset[str]) -> ScoreShard:
+def _forget(key: ShardKey, folder: str, ids: frozenset[str]) -> tuple[ShardKey, ScoreShard]:
     with name_place(f"shard {key.path(SCORES)}"):
-        return forget_scores(key, folder, ids)
+        return key, forget_scores(key, folder, ids)
+
+
+def _measure(shard: tuple[ShardKey, ScoreShard]) -> Counts:
+    """What a shard adds to the counters of the runner."""
+    key, sidecar = shard
+    num_forgotten = sum(video.outcome == Outcome.FORGOTTEN for video in sidecar.missing)
+    sums = {"shards": 1, "videos": sidecar.num_videos, "videos_forgotten": num_forgotten}
+    return Counts(element=key.path(SCORES), sums=sums)
 
 
 def forget_scores(key: ShardKey, folder: str, ids: frozenset[str]) -> ScoreShard:

@@ -33,6 +33,19 @@ class Counts:
     element: str = ""
 
 
+def cpu_values(cpu_seconds: float, audio_seconds: float) -> dict[str, int]:
+    """The distributions of the CPU time of a shard.
+
+    Args:
+      cpu_seconds: of the work on the shard.
+      audio_seconds: length of the sound that was worked on; none gives no time per hour of it.
+    """
+    values = {"shard_cpu_ms": round(1e3 * cpu_seconds)}
+    if audio_seconds:
+        values["cpu_ms_per_audio_hour"] = round(3.6e6 * cpu_seconds / audio_seconds)
+    return values
+
+
 @dataclasses.dataclass(eq=False)
 class CountElements(beam.PTransform):
     """Passes elements on, counts each on the runner, and writes a line about it to the log.

@@ -1,7 +1,10 @@
 """Scoring of features, media, subsets and files, in float32 and float16; and uses of the scores."""
 
+import contextlib
 import dataclasses
+import io
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -481,8 +484,10 @@ def forgotten(folders: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "ids.txt").write_text("\n".join(ids))
     with pytest.raises(InputError, match=f"is made of {root}/features, which would bring 'clip-00"):
         remove(root, "--scores", f"{root}/scores")
-    remove(root, "--features", f"{root}/features", f"{root}/embeddings",
-           "--scores", f"{root}/scores", f"{root}/of_media")  # fmt: skip
+    with contextlib.redirect_stderr(io.StringIO()) as log:
+        remove(root, "--features", f"{root}/features", f"{root}/embeddings", "--verbose",
+               "--scores", f"{root}/scores", f"{root}/of_media")  # fmt: skip
+    (root / "log").write_text(log.getvalue())
     return root
 
 
@@ -527,9 +532,16 @@ def test_forgotten_videos_leave_the_scores(folders: Path, forgotten: Path, name:
     assert document.num_videos_expected == 6
     assert document.missing == {"forgotten": 2, "not_found": 1}
     assert report(forgotten / name, forgotten / f"report_{name}").num_missing == 3
+    lines = re.findall(r" forget (\S+): .*, videos (\d+), ", (forgotten / "log").read_text())
+    assert sum(int(videos) for _, videos in lines) == 2 * 3  # of both folders
+    assert {path for path, _ in lines} == {
+        key.path("scores") for key in sharding.keys("evaluation", document.num_shards)
+    }
 
 
-def test_scoring_again_does_not_bring_them_back(folders: Path, forgotten: Path) -> None:
+def test_scoring_again_does_not_bring_them_back(
+    folders: Path, forgotten: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     paths = list((forgotten / "of_media").glob("evaluation/*/*"))
     before = {path: path.stat().st_mtime_ns for path in paths}
 
@@ -541,8 +553,16 @@ def test_scoring_again_does_not_bring_them_back(folders: Path, forgotten: Path) 
         score(folders, forgotten / "scores", "--frame-scores", "--embeddings")
     flags = ["--features", f"{forgotten}/features", "--run", f"{folders}/run"]
     output = forgotten / "scored_again"
-    assert score_videos.main([*flags, "--frame-scores", "--output", str(output)]) == OK
-    assert read_document(str(output), Scores).missing == {"forgotten": 2, "not_found": 1}
+    log = ["--verbose", "--log-format=json"]
+    assert score_videos.main([*flags, *log, "--frame-scores", "--output", str(output)]) == OK
+    document = read_document(str(output), Scores)
+    assert document.missing == {"forgotten": 2, "not_found": 1}
+    text = capsys.readouterr().err
+    rates = [json.loads(line) for line in text.splitlines() if "cpu_ms_per_audio_hour" in line]
+    assert sum(line["patches"] for line in rates) == document.num_patches
+    for line in rates:
+        hours = 0.96 * line["patches"] / 3600
+        assert line["cpu_ms_per_audio_hour"] * hours == pytest.approx(line["cpu_ms"], abs=1)
     assert read(output).keys() == read(forgotten / "scores").keys()
 
 

@@ -1,6 +1,7 @@
 """The statistics of the bands against NumPy, the graph against their formula."""
 
 import dataclasses
+import json
 import shutil
 from pathlib import Path
 
@@ -49,12 +50,17 @@ def test_statistics_and_graph(features: Path) -> None:
     np.testing.assert_array_equal(layer({bands.LOG_MEL: patches[:7]})[bands.LOG_MEL], expected)
 
 
-def test_a_sample_is_some_patches_of_every_shard(features: Path) -> None:
-    band_statistics.main(["--features", str(features), "--patches=4"])
+def test_a_sample_is_some_patches_of_every_shard(
+    features: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = ["--verbose", "--log-format=json"]
+    band_statistics.main(["--features", str(features), "--patches=4", *log])
 
     num_shards = len(list(features.glob("train/*/*.tfrecord")))
     statistics = folders.read_document(str(features), BandStatistics)
     assert statistics.num_patches <= 4 + num_shards
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("{")]
+    assert sum(json.loads(line)["patches"] for line in lines) == statistics.num_patches
 
 
 def test_features_without_training_patches_are_refused(features: Path, tmp_path: Path) -> None:

@@ -13,8 +13,13 @@ import pytest
 from apache_beam.metrics import MetricsFilter
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipelines import audit_features, extract_features, prepare_dataset
+from features.contracts.documents import ExtractedVideo, PatchShard
+from features.contracts.sharding import ShardKey
+from features.sound.outcome import Outcome
+from pipelines import audit_features, extract_features, index_features, prepare_dataset
 from pipelines.corpus.encoding import write_media
+from pipelines.extraction.patches import ShardResult
+from pipelines.extraction.totals import measure_result
 from pipelines.runtime import process_pool
 from pipelines.runtime.counters import CountElements, Counts
 from pipelines.runtime.decoder import DecoderProcess
@@ -37,6 +42,32 @@ def _loggers() -> Iterator[None]:
 
 def logged(text: str) -> list[dict]:
     return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+
+
+def test_the_time_of_an_hour_of_sound_is_of_the_soundtracks_that_were_decoded() -> None:
+    def video(name: str, num_patches: int, drawn_from: int | None = None) -> ExtractedVideo:
+        return ExtractedVideo(
+            id=name,
+            uri=name,
+            outcome=Outcome.OK,
+            detail="",
+            num_patches=num_patches,
+            drawn_from=drawn_from,
+            source="",
+        )
+
+    def rate(*decoded: str) -> int | None:
+        videos = (video("kept", 500), video("sampled", 9, 50), video("whole", 50))
+        key = ShardKey("train", "all", 0, 1)
+        sidecar = PatchShard(
+            plan="", key=key, num_videos=3, num_patches=559, num_bytes=1, sha256="", videos=videos
+        )
+        result = ShardResult(sidecar, dict.fromkeys(decoded, 1.0), worker_seconds=0.5)
+        return measure_result(result, hop_seconds=0.5).values.get("cpu_ms_per_audio_hour")
+
+    assert rate("sampled", "whole") == 2500 * 3600 / 50
+    assert rate("rejected") is None
+    assert rate() == 500 * 3600 / 300  # nothing to decode, as when embeddings are made of patches
 
 
 def measure(number: int) -> Counts:
@@ -111,11 +142,21 @@ def test_lines_of_the_log_add_up_to_the_json_of_the_folders(
     shards = {line["element"] for line in lines if line["stage"] == "extract"}
     assert len(shards) == total["shards_written"]
     assert {line["severity"] for line in lines} == {"INFO"}
+    rates = [line for line in lines if "cpu_ms_per_audio_hour" in line]
+    assert sum(line["patches"] for line in rates) == 33
+    for line in rates:
+        hours = 0.96 * line["patches"] / 3600
+        assert line["cpu_ms_per_audio_hour"] * hours == pytest.approx(line["cpu_ms"], abs=1)
 
     extract_features.main(extract)  # nothing is left to do
     kept = [line for line in logged(capsys.readouterr().err) if line["stage"] == "extract"]
     assert {line["element"] for line in kept} == shards
     assert all("patches" not in line and line["shards_kept"] == 1 for line in kept)
+
+    index_features.main(["--features", output, *log])
+    indexed = logged(capsys.readouterr().err)
+    assert {line["element"] for line in indexed} == shards
+    assert sum(line["bytes"] for line in indexed) == total["bytes"]
 
     audit_features.main(["--features", output, "--verbose"])
     text = capsys.readouterr().err
