@@ -5,6 +5,7 @@ python -m pipelines.audit_features --features features --repair
 """
 
 import argparse
+import contextlib
 import dataclasses
 import importlib
 from collections.abc import Sequence
@@ -55,15 +56,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.repair and args.no_wait:
         raise InputError("--no-wait: --repair extracts what the audit finds; leave out one of them")
     folder = files.absolute(args.features)
-    features = folders.read_document(folder, Features)
-    audit = _audit(folder, features, options)
-    print(summary.describe(audit, features, args.features, args.timeout_seconds))
-    if args.repair and audit.damages:
-        _, runner_flags = _parser().parse_known_args(argv)
-        repaired = _repair(folder, features, audit, args.timeout_seconds, runner_flags)
-        audit = _audit(folder, repaired, options)
-        print(summary.describe(audit, repaired, args.features, args.timeout_seconds))
-        print(summary.describe_repair(features, repaired))
+    with contextlib.ExitStack() as stack:
+        if args.repair and not args.dry_run:
+            # Else a job that begins after the audit would lose the shards that it has made.
+            stack.enter_context(launch.hold_lease(folder, options))
+        features = folders.read_document(folder, Features)
+        audit = _audit(folder, features, options)
+        print(summary.describe(audit, features, args.features, args.timeout_seconds))
+        if args.repair and audit.damages:
+            _, runner_flags = _parser().parse_known_args(argv)
+            repaired = _repair(folder, features, audit, args.timeout_seconds, runner_flags)
+            audit = _audit(folder, repaired, options)
+            print(summary.describe(audit, repaired, args.features, args.timeout_seconds))
+            print(summary.describe_repair(features, repaired))
     return OK if audit.clean else FAILED
 
 

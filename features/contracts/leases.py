@@ -68,6 +68,7 @@ class Lease(Document):
       owner: random name of the job.
       beat: number of renewals.
       expiry_seconds: time without renewal after which the job counts as dead.
+      queue_seconds: more time, until the first worker of a submitted job renews the lease.
       command: of the job.
       code: version of the code of the job.
       host: name of the machine of the command.
@@ -87,6 +88,12 @@ class Lease(Document):
     process: LocalProcess | None
     started: str
     renewed: str
+    queue_seconds: float = 0.0
+
+    @property
+    def dead_after_seconds(self) -> float:
+        """Time without renewal after which another job takes the lease over."""
+        return self.expiry_seconds + self.queue_seconds
 
     @property
     def beat_seconds(self) -> float:
@@ -95,7 +102,7 @@ class Lease(Document):
 
     def renew(self) -> "Lease":
         """The next lease of the same owner."""
-        return dataclasses.replace(self, beat=self.beat + 1, renewed=_now())
+        return dataclasses.replace(self, beat=self.beat + 1, renewed=_now(), queue_seconds=0.0)
 
     def is_running(self) -> bool | None:
         """Whether the process exists; None if that cannot be seen from here."""
@@ -146,10 +153,17 @@ class Holder:
         """Variables of processes that work for this one, so that they need no lease."""
         return {_VARIABLE: self.owner}
 
-    def leave_to_workers(self) -> None:
-        """Let the workers renew the lease from now on."""
+    def leave_to_workers(self, queue_seconds: float) -> None:
+        """Let the workers renew the lease from now on.
+
+        Args:
+          queue_seconds: until the first of them has started.
+        """
         self._is_left = True
         self._stop.set()
+        self._thread.join()
+        with contextlib.suppress(OSError):  # then it expires early
+            self._replace(dataclasses.replace(self._lease.renew(), queue_seconds=queue_seconds))
 
     def release(self) -> None:
         """Delete the lease, unless it is left to the workers or lost."""
@@ -314,7 +328,7 @@ def _acquire(folder: str, lease: Lease, *, wait: bool) -> bool:
         if found.owner != owner:
             owner = found.owner
             _say(found, folder, running=running)
-        if running is False or time.monotonic() - changed_at > found.expiry_seconds:
+        if running is False or time.monotonic() - changed_at > found.dead_after_seconds:
             expected = content
         else:
             time.sleep(found.beat_seconds / _LOOKS_PER_BEAT)
@@ -327,7 +341,8 @@ def _say(lease: Lease, folder: str, *, running: bool | None) -> None:
     elif running:
         text = f"waiting for {lease}"
     else:
-        text = f"looking for up to {duration(lease.expiry_seconds)} whether {lease} is still alive"
+        limit = duration(lease.dead_after_seconds)
+        text = f"looking for up to {limit} whether {lease} is still alive"
     print(f"{folder}: {text}", file=sys.stderr)
 
 

@@ -203,6 +203,12 @@ def _advise(status: Status, plan: JobProgress | None) -> str:
         return f"the job has died: {again}; it resumes where it stopped"
     if status.job_is_running:
         return "wait for the job, which runs on this machine"
+    if lease.queue_seconds:
+        return (
+            f"wait for the first worker of the job, for up to {duration(lease.queue_seconds)} from "
+            f"{lease.renewed} by the clock of its command; if the job was cancelled, delete "
+            f"{files.join(status.folder, Lease.FILE)} and {again}"
+        )
     return (
         f"wait, if the lease is still renewed: last at {lease.renewed} by the job's clock, every "
         f"{duration(lease.beat_seconds)}; else {again}"

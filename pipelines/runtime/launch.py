@@ -11,6 +11,7 @@ graph for Dataflow, and `--no-wait` leaves a job that was submitted to Dataflow.
 
 import argparse
 import contextlib
+import contextvars
 import errno
 import logging
 import os
@@ -50,6 +51,13 @@ _TEMPORARY = "transform_temp-"
 _ERRORS = (InputError, JobFailedError, TooManyRejectsError, FolderTakenError)
 # Runners whose workers end with the command.
 _LOCAL_RUNNERS = ("fnapirunner", "directrunner", "bundlebasedrunner", "prismrunner")
+# Until the first worker of a job on Dataflow has begun: FlexRS starts jobs within 6 hours, and
+# others within minutes, unless the project has no quota left.
+_FLEXRS_QUEUE_SECONDS, _QUEUE_SECONDS = 7 * 3600.0, 1800.0
+# Of the block that runs, in which a job needs no other lease.
+_holder: contextvars.ContextVar[leases.Holder | None] = contextvars.ContextVar(
+    "holder", default=None
+)
 # Last line of a runner's error that wraps an interrupt: the name of the type, or what Beam makes of
 # an exception without arguments. Paths in the text of other errors do not match.
 _INTERRUPT = re.compile(r"(RuntimeError: )?KeyboardInterrupt( \[while running '.*'\])?")
@@ -210,8 +218,7 @@ def run(
         if is_dry:
             _run_dry(_build_pipeline(build, options), options)
         else:
-            folders.check_writable(output)
-            with _hold_lease(output, options) as lease:
+            with hold_lease(output, options) as lease:
                 try:
                     if temp_dir is not None:
                         files.delete_folders(output, _TEMPORARY)
@@ -225,7 +232,7 @@ def run(
                     raise
                 finally:
                     if is_detached and lease is not None:
-                        lease.leave_to_workers()
+                        lease.leave_to_workers(_queue_seconds(options))
     finally:
         if temp_dir is not None and not is_detached:
             files.delete_folder(temp_dir)
@@ -234,15 +241,34 @@ def run(
 
 
 @contextlib.contextmanager
-def _hold_lease(output: str, options: PipelineOptions) -> Iterator[leases.Holder | None]:
-    """Hold the lease of the output, which the workers of a cluster renew too."""
+def hold_lease(output: str, options: PipelineOptions) -> Iterator[leases.Holder | None]:
+    """Hold the lease of a folder, for one job or for a block of several jobs that write it.
+
+    The workers of a cluster renew it too.
+
+    Raises:
+      InputError: the folder cannot be written.
+      FolderTakenError: another job writes the folder.
+    """
     runner = runners.kind_of(options.view_as(StandardOptions).runner)
     on_cluster = runner not in _LOCAL_RUNNERS
     lease = options.view_as(LeaseOptions)
-    with leases.hold(output, wait=lease.wait_for_lease, on_cluster=on_cluster) as holder:
+    with contextlib.ExitStack() as stack:
+        holder = _holder.get()
+        if holder is None or holder.folder != output:
+            folders.check_writable(output)
+            holder = stack.enter_context(
+                leases.hold(output, wait=lease.wait_for_lease, on_cluster=on_cluster)
+            )
+            stack.callback(_holder.reset, _holder.set(holder))
         lease.leased_folder = output
         lease.lease_owner = holder.owner if holder is not None and on_cluster else ""
         yield holder
+
+
+def _queue_seconds(options: PipelineOptions) -> float:
+    is_flexible = bool(options.view_as(GoogleCloudOptions).flexrs_goal)
+    return _FLEXRS_QUEUE_SECONDS if is_flexible else _QUEUE_SECONDS
 
 
 def _is_dataflow(options: PipelineOptions) -> bool:

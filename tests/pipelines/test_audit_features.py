@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 import soxr
 
-from features.contracts import folders, record, tfrecord
+from features.contracts import folders, leases, record, tfrecord
 from features.contracts.documents import Features
 from features.contracts.sharding import ShardKey
 from features.errors import InputError, JobFailedError
 from pipelines import audit_features, extract_features, prepare_dataset
+from pipelines.audit import repair
 from pipelines.audit.document import Audit
 from pipelines.audit.shard import ShardRules, examine_shard
 from pipelines.corpus import encoding
@@ -337,8 +338,21 @@ def test_whole_shard_of_another_run(features: Path) -> None:
 
 
 def test_repair_extracts_only_what_is_damaged(
-    features: Path, capsys: pytest.CaptureFixture[str]
+    features: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    owners = set()
+
+    def note_owner(work: Callable) -> Callable:
+        def noting(*arguments: Any) -> Any:
+            lease = leases.find_lease(str(features))
+            assert lease is not None
+            owners.add(lease.owner)
+            return work(*arguments)
+
+        return noting
+
+    for module, name in ((repair, "remove_shards"), (folders, "write_document")):
+        monkeypatch.setattr(module, name, note_owner(getattr(module, name)))
     before = state_of(features)
     root = features / Features.FILE
     # As if the extraction had been run by its command, and not by this test.
@@ -353,6 +367,8 @@ def test_repair_extracts_only_what_is_damaged(
 
     assert code == 0
     assert audit.clean
+    assert len(owners) == 1  # of the audits, the removal, the extraction and the last document
+    assert leases.find_lease(str(features)) is None
     assert json.loads(root.read_text())["made_by"] == document["made_by"]
     after = state_of(features)
     damaged = {path.with_suffix(suffix) for path in shards for suffix in (".tfrecord", ".json")}

@@ -165,6 +165,8 @@ def test_a_job_elsewhere_is_known_by_its_lease(tmp_path: Path) -> None:
         elsewhere = look(tmp_path)
         assert elsewhere.job_is_running is None
         assert "still renewed: last at" in elsewhere.next
+        holder.leave_to_workers(queue_seconds=1800.0)
+    assert "first worker of the job, for up to 30 min 00 s" in look(tmp_path).next
 
 
 @pytest.mark.parametrize(

@@ -252,7 +252,7 @@ def test_workers_renew_what_their_command_left(folder: str) -> None:
     with leases.hold(folder, expiry_seconds=0.6, on_cluster=True) as holder:
         assert holder is not None
         workers = [leases.Member(folder, holder.owner) for _ in range(3)]
-        holder.leave_to_workers()
+        holder.leave_to_workers(queue_seconds=0.0)
     left = leases.find_lease(folder)
     with pytest.raises(FolderTakenError), leases.hold(folder):
         pass
@@ -268,6 +268,20 @@ def test_workers_renew_what_their_command_left(folder: str) -> None:
     for worker in workers:
         with pytest.raises(FolderTakenError):
             worker.require_held()
+
+
+def test_a_job_that_waits_for_its_workers_keeps_its_folder(folder: str) -> None:
+    with leases.hold(folder, expiry_seconds=0.6, on_cluster=True) as holder:
+        assert holder is not None
+        holder.leave_to_workers(queue_seconds=60.0)
+    worker = threading.Timer(1.2, lambda: leases.Member(folder, holder.owner))
+    worker.start()
+    with pytest.raises(FolderTakenError), leases.hold(folder):
+        pass
+    renewed = leases.find_lease(folder)
+    assert renewed is not None
+    assert (renewed.owner, renewed.dead_after_seconds) == (holder.owner, 0.6)
+    assert not worker.is_alive()
 
 
 def test_a_lease_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
