@@ -194,6 +194,16 @@ def _check_waveform(waveform: WaveformInput, where: str) -> None:
         )
 
 
+def _require_unique(ids: Sequence[str], lines: Sequence[int], path: str) -> None:
+    first: dict[str, int] = {}
+    for label, line in zip(ids, lines, strict=True):
+        if first.setdefault(label, line) != line:
+            raise InputError(
+                f"{path}: lines {first[label]} and {line} have the same label {label!r}; make them "
+                "differ, or name a column of ids that differ under labels.id_column of the card"
+            )
+
+
 @dataclasses.dataclass(frozen=True)
 class NetworkFolder:
     """The files of a network and its card. `open` makes one that is checked.
@@ -267,7 +277,7 @@ class NetworkFolder:
         """The labels of the scores, with counts of zero; none for a network without scores.
 
         Raises:
-          InputError: the file is no such table.
+          InputError: the file is no such table, or has an id twice.
         """
         ids, names = self._read_labels()
         return Vocabulary(tuple(ids), tuple(names), np.zeros(len(ids), np.int64), 1)
@@ -277,11 +287,23 @@ class NetworkFolder:
         if labels is None:
             return (), ()
         path = files.join(self.folder, labels.file)
-        text = files.read_bytes(path).decode("utf-8-sig")
+        content = files.read_bytes(path)
+        try:
+            text = content.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            line = 1 + content.count(b"\n", 0, error.start)
+            raise InputError(
+                f"{path}: line {line} is not UTF-8: {error}; save the file as UTF-8"
+            ) from error
         if not path.endswith(".csv"):
             names = text.splitlines()
+            _require_unique(names, range(1, len(names) + 1), path)
             return names, names
-        rows = list(csv.DictReader(io.StringIO(text)))
+        reader = csv.DictReader(io.StringIO(text))
+        lines, rows = [], []
+        for row in reader:
+            lines.append(reader.line_num)
+            rows.append(row)
         columns = list(rows[0]) if rows else []
         wanted = labels.name_column or (columns[0] if columns else "")
         for column in (wanted, labels.id_column or wanted):
@@ -290,14 +312,17 @@ class NetworkFolder:
                     f"{path} has no column {column!r}, which the card names under labels; it has "
                     f"{', '.join(columns) or 'no rows'}"
                 )
-        names = [row[wanted] for row in rows]
-        return [row[labels.id_column or wanted] for row in rows], names
+        ids = [row[labels.id_column or wanted] for row in rows]
+        _require_unique(ids, lines, path)
+        return ids, [row[wanted] for row in rows]
 
     @functools.cached_property
     def fingerprint(self) -> str:
         """Of the weights and of the fields of the card that decide what comes out."""
         paths = [self.path]
-        if self.kind == "saved_model":
+        if self.kind == "onnx":  # its weights may lie beside it
+            paths = files.list_files(files.parent(self.path), f"{self.path.rpartition('/')[2]}*")
+        elif self.kind == "saved_model":
             paths = [
                 files.join(self.path, SAVED_MODEL),
                 *files.list_files(self.path, "variables/variables.data-*"),

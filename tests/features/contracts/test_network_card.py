@@ -148,6 +148,28 @@ def test_a_column_that_is_not_there_is_named(tmp_path: Path) -> None:
         _ = NetworkFolder.open(folder).vocabulary
 
 
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("labels.txt", "Dog\nLöwe\n".encode("latin-1"), "line 2 is not UTF-8.*save the file as"),
+        ("labels.txt", b"Dog\nCat\nDog\n", "lines 1 and 3 have the same label 'Dog'; make them"),
+        ("labels.csv", b'id,name\n7,"Dog,\nbig"\n8,Cat\n7,Cat\n', "lines 3 and 5 .* label '7'"),
+    ],
+)
+def test_labels_that_are_no_text_or_not_unique_are_refused(
+    tmp_path: Path, file: str, content: bytes, message: str
+) -> None:
+    is_table = file.endswith(".csv")
+    labels = LabelsFile(
+        file=file, id_column="id" if is_table else None, name_column="name" if is_table else None
+    )
+    folder = folder_of(tmp_path, dataclasses.replace(CARD, labels=labels))
+    (tmp_path / file).write_bytes(content)
+
+    with pytest.raises(InputError, match=f"{file}: {message}"):
+        _ = NetworkFolder.open(folder).vocabulary
+
+
 def test_the_fingerprint_is_of_what_decides_the_outputs(tmp_path: Path) -> None:
     first = NetworkFolder.open(folder_of(tmp_path)).fingerprint
 
@@ -158,3 +180,10 @@ def test_the_fingerprint_is_of_what_decides_the_outputs(tmp_path: Path) -> None:
     folder = folder_of(tmp_path)
     (tmp_path / "network.onnx").write_bytes(b"other weights")
     assert NetworkFolder.open(folder).fingerprint != first
+    (tmp_path / "network.onnx").write_bytes(b"weights")
+    found = {NetworkFolder.open(folder).fingerprint}
+    for external in (b"weights in another file", b"others"):
+        (tmp_path / "network.onnx.data").write_bytes(external)
+        found.add(NetworkFolder.open(folder).fingerprint)
+    assert first in found
+    assert len(found) == 3
