@@ -38,6 +38,8 @@ _SCHEMA = pa.schema([("video_id", pa.string()), ("start_seconds", pa.float32())]
 _EXPANSION_SEARCH = 256
 # Neighbours of each query vector, for each wanted video, in the first search and then in the next.
 _GROWTH = 4
+# Pairs of a query vector and a neighbour in a search, of some 50 bytes each.
+_MAX_PAIRS = 1 << 22
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -263,6 +265,9 @@ def find_neighbours(
 ) -> list[Neighbour]:
     """Find the videos that are nearest to any vector of a query, the nearest first.
 
+    Memory is bounded: a video is left out if other videos have the nearest `_MAX_PAIRS` pairs, an
+    equal number for each query vector.
+
     Args:
       corpus: to search.
       values: [vectors, units] of the query.
@@ -272,9 +277,11 @@ def find_neighbours(
     lengths = np.linalg.norm(values.astype(np.float32), axis=1, keepdims=True)
     # The index converts queries to float16, which cannot hold every embedding.
     unit = values / np.where(lengths > 0, lengths, 1)
-    num_vectors, wanted = len(corpus.index), count
+    count = min(count, len(corpus.videos))
+    most = min(len(corpus.index), max(count, _MAX_PAIRS // len(values)))
+    wanted = count
     while True:
-        wanted = min(_GROWTH * wanted, num_vectors)
+        wanted = min(_GROWTH * wanted, most)
         keys, distances, num_found = _search(corpus.index, unit, wanted)
         query, place = np.nonzero(np.arange(keys.shape[1]) < num_found[:, np.newaxis])
         row, distance = keys[query, place].astype(np.int64), distances[query, place]
@@ -283,7 +290,7 @@ def find_neighbours(
         best = order[np.sort(firsts)[:count]]
         # Videos beyond the last neighbour of each query vector are farther than that neighbour.
         seen = np.where(num_found == wanted, distances[:, -1], np.inf).min()
-        if wanted == num_vectors or (len(best) == count and distance[best[-1]] <= seen):
+        if wanted == most or (len(best) == count and distance[best[-1]] <= seen):
             break
     return [
         Neighbour(

@@ -57,6 +57,30 @@ def test_a_video_that_fills_the_first_search_hides_no_other(count: int) -> None:
         assert each.distance == pytest.approx(pair, abs=2e-3)
 
 
+def test_a_search_does_not_grow_to_the_corpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither for more videos than there are, nor for one that is far from the query."""
+    sizes, search = [], neighbours._search
+
+    def spy(index: object, values: np.ndarray, count: int) -> tuple:
+        sizes.append(count)
+        return search(index, values, count)
+
+    monkeypatch.setattr(neighbours, "_search", spy)
+    rng = np.random.default_rng(5)
+    query = rng.normal(size=(2, UNITS))
+    values, video = rng.normal(size=(3000, UNITS)), np.arange(3000) % 3
+    found = neighbours.find_neighbours(corpus_of(values, video), query, np.zeros(2), 1000)
+    assert len(found) == 3
+    assert max(sizes) <= 48
+
+    monkeypatch.setattr(neighbours, "_MAX_PAIRS", 400)
+    values[:-1] = query[0] + 0.02 * rng.normal(size=(2999, UNITS))
+    values[-1], video[:-1], video[-1] = -query[0], 0, 1
+    (near,) = neighbours.find_neighbours(corpus_of(values, video), query[:1], np.zeros(1), 2)
+    assert near.video_id == "video 0"
+    assert max(sizes) == 400
+
+
 def test_large_and_silent_vectors() -> None:
     values = np.zeros((3, UNITS))
     values[1, 0] = 6e4
