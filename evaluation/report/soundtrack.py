@@ -14,10 +14,10 @@ from evaluation.report.figure import SoundtrackView
 from evaluation.scoring import media
 from evaluation.scoring.shard import read_vectors
 from features.contracts import folders, sharding
-from features.contracts.documents import Features, PatchShard, Scores
+from features.contracts.documents import Features, Scores
 from features.contracts.labels import read_vocabulary
 from features.contracts.scores import FRAMES, PARQUET_SUFFIX, SCORES
-from features.contracts.shards import PATCHES, read_records, read_sidecar
+from features.contracts.shards import PATCHES, read_records
 from features.contracts.videos import VIDEO_FILES
 from features.errors import ContractError, InputError
 from features.front_end.front_end import FrontEnd
@@ -53,13 +53,12 @@ def open_frame_scores(folder: str) -> tuple[str, Scores]:
       The absolute path, and `scores.json`.
 
     Raises:
-      InputError: the folder has no scores of patches, or was not made from features.
+      InputError: the folder has no scores of patches.
     """
     source = files.absolute(folder)
     scores = folders.read_document(source, Scores)
     if not scores.frame_scores:
         raise InputError(f"--scores {source}: no frame scores; score with --frame-scores first")
-    _features_of(scores)
     return source, scores
 
 
@@ -79,19 +78,17 @@ def read_soundtrack(
     """Read the spectrogram and the frame scores of a video.
 
     Args:
-      scores_folder: SCORES, with frame scores of features.
+      scores_folder: SCORES, with frame scores.
       scores: `scores.json` of the folder.
       video_id: a video of the folder.
-      medium: of the video, which is decoded for its spectrogram if the features are embeddings of
-        media; None for a video that the data set does not have.
+      medium: of the video, which is decoded for its spectrogram if media or embeddings of media
+        were scored; None for a video that the data set does not have.
 
     Raises:
       InputError: the folder has no such video.
       ContractError: the scored features no longer exist.
       NoSpectrogramError: see `decode_log_mel`.
     """
-    features_folder, features = _shown_features(scores)
-    front_end = features.front_end
     for group, num_shards in scores.num_shards.items():
         key = sharding.shard_of(video_id, scores.split, num_shards, group)
         path = files.join(scores_folder, key.path(FRAMES)) + PARQUET_SUFFIX
@@ -99,51 +96,51 @@ def read_soundtrack(
         if len(table) == 0:
             continue
         table = table.sort_by("start_seconds")  # patches of training videos are permuted
-        shard = files.join(features_folder, key.path(PATCHES))
-        records = [record for record in read_records(shard) if record.video_id == video_id]
-        if front_end.embedding is None:
-            params = front_end.log_mel
-            patches = b"".join(record.patch for record in records)
-            stored = np.frombuffer(patches, front_end.storage.dtype)
-            log_mel = timeline(
-                front_end.storage.decode(stored).reshape(-1, *params.patch_shape),
-                np.array([record.start_seconds for record in records]),
-                params,
-            )
-        else:
-            log_mel, params = decode_log_mel(medium, front_end.patch_seconds)
+        path = files.join(scores_folder, key.path(SCORES)) + PARQUET_SUFFIX
+        scored = _read(path, columns=["labels"], filters=[("video_id", "==", video_id)])
+        (labels,) = scored["labels"].to_pylist()
         values = read_vectors(table["scores"])
         num_labels = values.shape[1]
-        videos = read_sidecar(shard, PatchShard).videos
+        log_mel, params = _read_log_mel(scores, key, video_id, medium)
         return SoundtrackView(
             title=video_id,
-            uri=next(video.uri for video in videos if video.id == video_id),
+            uri=medium.uri if medium else video_id,
             params=params,
             log_mel=log_mel,
             label_names=read_vocabulary(scores_folder).names[:num_labels],
-            labels=[label for label in records[0].labels if label < num_labels],
+            labels=[label for label in labels if label < num_labels],
             scores=values,
             start_seconds=table["start_seconds"].to_numpy(),
         )
     raise InputError(f"{scores_folder} has no frame scores of the video {video_id!r}")
 
 
-def _features_of(scores: Scores) -> str:
+def _read_log_mel(
+    scores: Scores, key: sharding.ShardKey, video_id: str, medium: Medium | None
+) -> tuple[np.ndarray, LogMelParams]:
+    """Read the spectrogram of a video of a shard from features; else decode its medium."""
     if scores.features is None:
-        raise InputError(
-            "--scores: these scores were not made from features, so there is no spectrogram to "
-            "show; run `python -m evaluation.tag --html` on the media file"
-        )
-    return scores.features
+        assert scores.patch_seconds is not None  # only scores of a network have frame scores
+        return decode_log_mel(medium, scores.patch_seconds)
+    features_folder, features = _shown_features(scores, scores.features)
+    front_end, params = features.front_end, features.front_end.log_mel
+    if front_end.embedding is not None:
+        return decode_log_mel(medium, front_end.patch_seconds)
+    shard = files.join(features_folder, key.path(PATCHES))
+    records = [record for record in read_records(shard) if record.video_id == video_id]
+    patches = b"".join(record.patch for record in records)
+    stored = np.frombuffer(patches, front_end.storage.dtype)
+    starts = np.array([record.start_seconds for record in records])
+    decoded = front_end.storage.decode(stored).reshape(-1, *params.patch_shape)
+    return timeline(decoded, starts, params), params
 
 
-def _shown_features(scores: Scores) -> tuple[str, Features]:
+def _shown_features(scores: Scores, folder: str) -> tuple[str, Features]:
     """Find the features that were scored, or whose embeddings were scored.
 
     They are log-mel patches, or embeddings of media. The shards of embeddings have the same videos
     as the shards of their features.
     """
-    folder = _features_of(scores)
     features = folders.read_document(folder, Features)
     split = features.splits.get(scores.split)
     folders.require_equal(
@@ -227,8 +224,8 @@ def find_media(scores: Scores, video_ids: Collection[str]) -> Mapping[str, Mediu
     Returns:
       Id -> medium; without the videos that the data set no longer has.
     """
-    dataset = folders.read_document(_features_of(scores), Features).dataset
-    return find_media_in(dataset, video_ids)
+    assert scores.dataset is not None  # only scores of a network have frame scores
+    return find_media_in(scores.dataset, video_ids)
 
 
 def find_media_in(dataset: str, video_ids: Collection[str]) -> Mapping[str, Medium]:

@@ -72,7 +72,7 @@ def write(pages: Pages, metrics: Metrics) -> None:
         if row[kind] is not None
     }
     main_soundtrack, links = None, {}
-    if pages.scores.frame_scores and pages.scores.features is not None:
+    if pages.scores.frame_scores:
         video_id = pages.video_id or soundtrack.choose_soundtrack(pages.scores_folder, pages.scores)
         try:
             media = soundtrack.find_media(pages.scores, {*shown, video_id})

@@ -9,16 +9,18 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
+import sklearn.metrics
 import soundfile
 import soxr
 import tensorflow as tf
 
-from evaluation import embed, evaluate, score_videos, search, tag
+from evaluation import embed, evaluate, localise, score_videos, search, soundtrack, tag
 from evaluation.report import write
-from evaluation.report.soundtrack import Medium
+from evaluation.report.soundtrack import Medium, NoSpectrogramError, read_soundtrack
 from features.contracts import leases, shards
 from features.contracts.documents import (
     Dataset,
@@ -240,16 +242,24 @@ def test_the_audit_finds_nothing_and_names_the_command(folders: Path, tmp_path: 
     assert digests(tmp_path / "damaged") == digests(folders / "embeddings")
 
 
-def test_scores_have_the_labels_of_the_network(folders: Path, tmp_path: Path) -> None:
-    """The network knows two of the three labels of the videos, by name, and one of its own."""
+@pytest.fixture(scope="module")
+def scores(folders: Path) -> Path:
+    assert score_videos.main(scoring(folders)) == OK
+    return folders / "scores"
+
+
+def scoring(folders: Path) -> list[str]:
     flags = ["--from-media", f"{folders}/dataset", "--network", f"{folders}/network"]
-    flags += ["--output", f"{tmp_path}/scores", "--frame-scores", "--embeddings"]
-    assert score_videos.main(flags) == OK
-    document = read_document(f"{tmp_path}/scores", Scores)
-    tables = [pq.read_table(path) for path in sorted(tmp_path.glob("scores/*/*/scores-*.parquet"))]
+    return [*flags, "--output", f"{folders}/scores", "--frame-scores", "--embeddings"]
+
+
+def test_scores_have_the_labels_of_the_network(folders: Path, scores: Path, tmp_path: Path) -> None:
+    """The network knows two of the three labels of the videos, by name, and one of its own."""
+    document = read_document(str(scores), Scores)
+    tables = [pq.read_table(path) for path in sorted(scores.glob("*/*/scores-*.parquet"))]
     rows = {row["video_id"]: row for table in tables for row in table.to_pylist()}
     own = read_vocabulary(f"{folders}/dataset")
-    vocabulary = read_vocabulary(f"{tmp_path}/scores")
+    vocabulary = read_vocabulary(str(scores))
     direct = tf.saved_model.load(f"{folders}/network").signatures["waveform"]
 
     assert vocabulary.names == networks.LABELS
@@ -269,12 +279,65 @@ def test_scores_have_the_labels_of_the_network(folders: Path, tmp_path: Path) ->
             expected = direct(waveform=tf.constant(waveform_of(path)))["scores"].numpy()
             np.testing.assert_allclose(row["scores"], expected.mean(axis=0), atol=1e-3)
 
-    before = digests(tmp_path / "scores", "scores-*")
-    assert score_videos.main([*flags, "--workers=2"]) == OK
-    assert digests(tmp_path / "scores", "scores-*") == before
-    report = ["--scores", f"{tmp_path}/scores", "--output", f"{tmp_path}/report"]
+    before = digests(scores, "scores-*")
+    assert score_videos.main([*scoring(folders), "--workers=2"]) == OK
+    assert digests(scores, "scores-*") == before
+    report = ["--scores", str(scores), "--output", f"{tmp_path}/report", "--examples=1"]
     assert evaluate.main(report) == OK
     assert read_document(f"{tmp_path}/report", Metrics).num_classes_evaluated == 2
+    assert "data:audio/webm;base64," in (tmp_path / "report/report.html").read_text()
+    assert list(tmp_path.glob("report/soundtracks/*.html"))
+
+
+def test_the_page_of_scores_of_media_shows_the_medium(
+    folders: Path, scores: Path, corpus: Corpus, tmp_path: Path
+) -> None:
+    (clip, *_) = (path for path in sorted(corpus.manifest.parent.glob("clip-0[035]*.wav")))
+    flags = ["--scores", str(scores), "--video", clip.name, "--output", f"{tmp_path}/page.html"]
+    assert soundtrack.main(flags) == OK
+    page = (tmp_path / "page.html").read_text()
+    assert "data:audio/webm;base64," in page
+    assert str(clip) in page
+
+    medium = Medium(str(clip))
+    view = read_soundtrack(str(scores), read_document(str(scores), Scores), clip.name, medium)
+    assert len(view.log_mel) == 96 * int(soundfile.info(clip).duration / 0.96)
+    assert np.isfinite(view.log_mel).all()
+    np.testing.assert_allclose(view.start_seconds, HOP * np.arange(len(view.scores)))
+    manifest = pyarrow.csv.read_csv(corpus.manifest).to_pylist()
+    wanted = next(row["labels"].split(";") for row in manifest if row["id"] == clip.name)
+    assert {networks.LABELS[label] for label in view.labels} == set(wanted) & set(networks.LABELS)
+    with pytest.raises(NoSpectrogramError, match="the data set no longer has it"):
+        read_soundtrack(str(scores), read_document(str(scores), Scores), clip.name, None)
+
+
+def test_windows_that_overlap_are_localised(scores: Path, tmp_path: Path) -> None:
+    """A window is active if half of it overlaps the event, which is longer."""
+    rows, truth, values = [], [], []
+    window = networks.WINDOWS.window_samples / RATE
+    for table in map(pq.read_table, scores.glob("*/*/frames-*.parquet")):
+        for row in table.to_pylist():
+            start = row["start_seconds"]
+            times = start + (np.arange(1000) + 0.5) / 1000 * window
+            truth.append(np.mean((times >= 0.3) & (times < 1.1)) > 0.5)
+            values.append(row["scores"])
+        rows += [
+            {"id": video_id, "label": label, "start": 0.3, "end": 1.1}
+            for video_id in set(table["video_id"].to_pylist())
+            for label in read_vocabulary(str(scores)).ids
+        ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "events.parquet")
+    flags = ["--scores", str(scores), "--events", f"{tmp_path}/events.parquet"]
+
+    assert localise.main([*flags, "--output", f"{tmp_path}/out"]) == OK
+
+    found = pq.read_table(tmp_path / "out" / "per_class.parquet")["ap"].to_pylist()
+    assert 0 < np.mean(truth) < 1
+    expected = [
+        sklearn.metrics.average_precision_score(truth, np.array(values)[:, label])
+        for label in range(len(networks.LABELS))
+    ]
+    np.testing.assert_allclose(found, expected, atol=1e-9)
 
 
 def test_the_pages_of_a_probe_show_the_media(

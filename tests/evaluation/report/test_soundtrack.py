@@ -1,6 +1,5 @@
 """What the page of a soundtrack is read from."""
 
-import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -32,14 +31,9 @@ def test_no_patches_make_an_empty_spectrogram() -> None:
     assert log_mel.shape == (0, 64)
 
 
-def test_scores_without_features_cannot_be_shown(tmp_path: Path) -> None:
+def test_scores_without_frame_scores_cannot_be_shown(tmp_path: Path) -> None:
     folder = write_folder(tmp_path, *make_scores(20, 3))
     with pytest.raises(InputError, match="no frame scores; score with --frame-scores first"):
-        open_frame_scores(folder)
-
-    scores = folders.read_document(folder, Scores)
-    folders.write_document(folder, dataclasses.replace(scores, frame_scores=True))
-    with pytest.raises(InputError, match=r"not made from features.* evaluation\.tag --html"):
         open_frame_scores(folder)
 
 
