@@ -34,7 +34,7 @@ from features.sound.packets import (
     decode_run,
     read_packets,
 )
-from features.sound.waveform import LENGTH_TOLERANCE_SECONDS, QUALITY, require_whole
+from features.sound.waveform import LENGTH_TOLERANCE_SECONDS, QUALITY, check_rate, require_whole
 
 # Containers whose timestamps are exact after a seek, and which declare their length.
 _SEEKABLE = {"mov,mp4,m4a,3gp,3g2,mj2", "wav", "flac"}
@@ -94,7 +94,12 @@ class ExcerptRequest:
     end_seconds: float | None = None
 
     def plan(self, rate: int, whole: int) -> "_Plan":
-        """The windows of the excerpts in a soundtrack of `whole` samples at a rate."""
+        """The windows of the excerpts in a soundtrack of `whole` samples at a rate.
+
+        Raises:
+          AudioError: no recording has this rate.
+        """
+        check_rate(rate)
         first = round(self.start_seconds * rate)
         end = None if self.end_seconds is None else round(self.end_seconds * rate)
         length = max(0, (whole if end is None else min(whole, end)) - first)
@@ -262,7 +267,7 @@ def _seekable_seconds(
 
 def _probe_rate(container: av.container.InputContainer, stream: av.AudioStream) -> int:
     """The sample rate that the decoder gives."""
-    frames = next(decode_frames(container, stream, count=1), None)
+    frames = next(decode_frames(container, stream, 1, 1), None)
     if frames is None:
         raise DecodeWholeError("no sound")
     return frames[0].sample_rate

@@ -256,18 +256,22 @@ def decode_packet(context: av.AudioCodecContext, packet: av.Packet) -> list[av.A
 
 
 def decode_frames(
-    container: av.container.InputContainer, stream: av.AudioStream, count: int
+    container: av.container.InputContainer,
+    stream: av.AudioStream,
+    least_frames: int,
+    least_samples: int,
 ) -> Iterator[list[av.AudioFrame]]:
     """Decode packet by packet, so that a bad packet costs only its own samples.
 
     Yields:
-      At least `count` frames at a time, fewer at the end or before an error.
+      At least `least_frames` frames or `least_samples` samples at a time, fewer at the end or
+        before an error. A packet of PCM may have any length.
 
     Raises:
       AudioError: too many packets are bad. Of fewer than 20 packets any may be bad but not all;
         the length of what they gave is checked by the caller.
     """
-    num_packets, num_frames = 0, 0
+    num_packets, num_frames, num_samples = 0, 0, 0
     errors: list[str] = []
     frames: list[av.AudioFrame] = []
     failure: Exception | None = None
@@ -275,7 +279,7 @@ def decode_frames(
         for packet in container.demux(stream):
             num_packets += packet.size > 0  # the last packet is empty and flushes the decoder
             try:
-                frames += packet.decode()
+                decoded = packet.decode()
             except av.error.EOFError:
                 break  # the decoder has been flushed
             except (av.error.DecoderNotFoundError, av.error.PatchWelcomeError):
@@ -283,10 +287,14 @@ def decode_frames(
             except av.error.FFmpegError as error:
                 # Not InvalidDataError alone: decoders have their own error codes.
                 errors.append(str(error))
-            if len(frames) >= count:
+                continue
+            frames += decoded
+            for frame in decoded:
+                num_samples += frame.samples
+            if len(frames) >= least_frames or num_samples >= least_samples:
                 num_frames += len(frames)
                 yield frames
-                frames = []
+                frames, num_samples = [], 0
     except av.error.FFmpegError as error:
         failure = error  # some of its classes are ValueErrors too
     except _PYAV_ERRORS as error:

@@ -21,7 +21,7 @@ class Outcome(enum.StrEnum):
     NONFINITE_OUTPUTS = "nonfinite_outputs"  # a network gives NaN or more than its type can hold
     TOO_SHORT = "too_short"  # decoded to its end, and shorter than one patch
     TIMEOUT = "timeout"  # not decoded within the time limit
-    DECODER_CRASHED = "decoder_crashed"  # a signal ended the process that decoded it
+    DECODER_CRASHED = "decoder_crashed"  # the process that decoded it ended or ran out of memory
     FORGOTTEN = "forgotten"  # not decoded, since `pipelines.forget` removed it
 
 

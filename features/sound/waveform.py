@@ -25,7 +25,8 @@ QUALITY = "HQ"
 # Part of the front end's fingerprint: LQ and QQ shift log-mel by 2.9, other libraries by 0.3.
 RESAMPLER = f"soxr {soxr.__libsoxr_version__.split('-')[0]} {QUALITY}"
 
-# Frames that are checked together: 128 KB of AAC, which are still in the second-level cache.
+# Frames that are checked together, unless they are long: 128 KB of AAC, which are still in the
+# second-level cache.
 _FRAMES_PER_CHECK = 16
 # Samples per channel decoded before they are averaged: 0.7 s at 48 kHz. Of stereo they take 256 KB,
 # which are still in the second-level cache when they are read again.
@@ -75,7 +76,7 @@ def _mono_pieces(
     stream = choose_audio_stream(container)
     fifo, layout = av.AudioFifo(), None
     clock = MediumClock(container)
-    for frames in decode_frames(container, stream, _FRAMES_PER_CHECK):
+    for frames in decode_frames(container, stream, _FRAMES_PER_CHECK, _PIECE_SAMPLES):
         # Nearly all frames continue those before them. They are checked together, because the
         # checks of a frame of AAC take as long as a tenth of its decoding.
         layouts = {(f.format.name, f.sample_rate, f.layout.nb_channels) for f in frames}
@@ -84,15 +85,15 @@ def _mono_pieces(
         else:
             for frame in frames:
                 changed = _layout(frame) != layout
+                if changed:
+                    check_rate(frame.sample_rate)  # before its silence
                 late = clock.lateness(frame.time)
                 if changed or abs(late) > TOLERANCE_SECONDS:
                     if fifo.samples:
                         yield average_channels(fifo.read())
                     if silence := clock.catch_up(late):
-                        num_samples = round(silence * frame.sample_rate)
-                        yield frame.sample_rate, np.zeros(num_samples, np.float32)
+                        yield from _silence(frame.sample_rate, silence)
                 if changed:
-                    _check_rate(frame.sample_rate)
                     fifo, layout = av.AudioFifo(), _layout(frame)
                 clock.seconds += frame.samples / frame.sample_rate
                 _write(fifo, [frame])
@@ -107,7 +108,19 @@ def _layout(frame: av.AudioFrame) -> tuple[str, int, int]:
     return frame.format.name, frame.sample_rate, frame.layout.nb_channels
 
 
-def _check_rate(rate: int) -> None:
+def _silence(rate: int, seconds: float) -> Iterator[tuple[int, np.ndarray]]:
+    """Silence in blocks: ten minutes of it at the highest rate would be 7 GB."""
+    num_samples = round(seconds * rate)
+    for first in range(0, num_samples, _BLOCK_SAMPLES):
+        yield rate, np.zeros(min(_BLOCK_SAMPLES, num_samples - first), np.float32)
+
+
+def check_rate(rate: int) -> None:
+    """Refuse a sample rate that no recording has.
+
+    Raises:
+      AudioError: with `Outcome.CORRUPT`.
+    """
     if not _MIN_RATE_HZ <= rate <= _MAX_RATE_HZ:
         raise AudioError(Outcome.CORRUPT, f"a sample rate of {rate} Hz")
 

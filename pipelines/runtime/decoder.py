@@ -182,6 +182,8 @@ def _answer(connection: Connection) -> None:
         raise
     except (AudioError, OSError) as error:
         answer = error
+    except MemoryError as error:  # what a file asks for is no bug
+        answer = AudioError(Outcome.DECODER_CRASHED, f"out of memory: {error}")
     except Exception:  # noqa: BLE001 - a bug, for the parent to raise
         answer = traceback.format_exc()
     finally:

@@ -5,7 +5,9 @@ import json
 import os
 import shutil
 import struct
+import tracemalloc
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -16,9 +18,10 @@ import soundfile
 from features.contracts import folders, record, tfrecord
 from features.contracts.documents import Features
 from features.front_end.front_end import FrontEnd
+from features.sound.medium import choose_audio_stream, decode_frames, open_medium
 from features.sound.outcome import AudioError, Outcome
 from features.sound.soundtrack import PatchSample
-from features.sound.waveform import RESAMPLER
+from features.sound.waveform import RESAMPLER, read_waveform
 from pipelines import extract_features, prepare_dataset
 from pipelines.corpus.encoding import write_media
 from pipelines.runtime.decoder import decoder_process
@@ -210,6 +213,24 @@ def three_seconds_late(path: Path) -> None:
     mux(path, video=True, starts=(3.0,))
 
 
+def mux_late(path: Path, *, rate: int, seconds: int) -> None:
+    """A track of 64 samples that starts late, beside one that starts at once."""
+    with av.open(str(path), "w", format="matroska") as container:
+        late, other = (
+            container.add_stream("pcm_s16le", rate=r, layout="mono") for r in (rate, RATE)
+        )
+        for stream, start in ((other, 0), (late, seconds)):
+            frame = av.AudioFrame.from_ndarray(np.ones((1, 64), np.int16), "s16", "mono")
+            frame.sample_rate, frame.time_base = stream.rate, Fraction(1, stream.rate)
+            frame.pts = start * stream.rate
+            container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+
+
+def late_at_500_megahertz(path: Path) -> None:
+    mux_late(path, rate=500_000_000, seconds=500)
+
+
 def timestamps_with_a_gap(path: Path) -> None:
     mux(path, codec="libopus", gap=(2.0, 4.0), format="webm")
 
@@ -252,6 +273,7 @@ PLANTED: dict[Callable[[Path], None], tuple[Outcome, int | None]] = {
     not_a_number: (Outcome.NONFINITE_SAMPLES, 0),
     infinity: (Outcome.NONFINITE_SAMPLES, 0),
     three_seconds_late: (Outcome.OK, 8),
+    late_at_500_megahertz: (Outcome.CORRUPT, 0),
     timestamps_with_a_gap: (Outcome.OK, 7),
     fifty_milliseconds: (Outcome.TOO_SHORT, 0),
     folder: (Outcome.UNREADABLE, 0),
@@ -359,3 +381,34 @@ def test_patches_are_on_the_clock_of_the_medium(jobs: tuple[Path, Path]) -> None
     # Sound from 0 to 2 s and from 4 to 7 s: patches 3 and 4 (2.88 to 4.8 s) are half and half.
     gap = silent("timestamps_with_a_gap")
     assert gap == [False, False, False, True, False, False, False]
+
+
+def test_silence_at_the_highest_rate_needs_little_memory(tmp_path: Path) -> None:
+    path = tmp_path / "late.mkv"
+    mux_late(path, rate=3_000_000, seconds=20)  # 240 MB
+
+    tracemalloc.start()
+    num_samples = sum(map(len, read_waveform(str(path), sample_rate_hz=16_000)))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert num_samples == 20 * 16_000
+    assert peak < 60e6
+
+
+def test_frames_of_any_length_are_few_at_a_time(tmp_path: Path) -> None:
+    path = tmp_path / "long.mkv"
+    expected = np.random.default_rng(2).integers(-9_999, 9_999, (12, 50_000), np.int16)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=16_000, layout="mono")
+        for packet in expected:
+            frame = av.AudioFrame.from_ndarray(packet[None], "s16", "mono")
+            frame.sample_rate = 16_000
+            container.mux(stream.encode(frame))
+
+    with open_medium(str(path)) as (source, _):
+        frames = list(decode_frames(source, choose_audio_stream(source), 16, 70_000))
+    samples = np.concatenate(list(read_waveform(str(path), sample_rate_hz=16_000)))
+
+    assert [len(some) for some in frames] == [2] * 6
+    np.testing.assert_array_equal(samples * 2**15, expected.ravel())

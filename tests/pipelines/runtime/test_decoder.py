@@ -1,6 +1,7 @@
 """A decoder that crashes or hangs costs the file that it was decoding, and nothing else."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from pipelines.runtime.decoder import DecoderProcess, decoder_process
 from pipelines.runtime.spool import PatchSpool
 
 FRONT_END = FrontEnd(resampler=RESAMPLER)
+PAGE_BYTES = resource.getpagesize()
 
 
 @pytest.fixture
@@ -116,6 +118,21 @@ def test_a_bug_is_raised_with_its_traceback(child: DecoderProcess, wav: str) -> 
         pytest.raises(RuntimeError, match=r"(?s)while decoding .*Traceback.*AttributeError"),
     ):
         list(child.decode(wav, no_front_end, spool, timeout_seconds=60.0))
+
+
+def test_too_little_memory_is_the_fault_of_the_file(
+    child: DecoderProcess, wav: str, tmp_path: Path
+) -> None:
+    soundfile.write(tmp_path / "long.wav", np.zeros(16_000 * 120, np.int16), 16_000)
+    assert len(decode(child, wav)) == 5  # with all imports
+    memory = int(Path(f"/proc/{child._process.pid}/statm").read_text().split()[0]) * PAGE_BYTES
+    resource.prlimit(child._process.pid, resource.RLIMIT_AS, (memory, memory))
+
+    with pytest.raises(AudioError) as error:
+        decode(child, str(tmp_path / "long.wav"))
+
+    assert error.value.outcome is Outcome.DECODER_CRASHED
+    assert "out of memory" in error.value.detail
 
 
 def test_a_full_disk_is_no_fault_of_the_file(child: DecoderProcess, wav: str) -> None:
