@@ -7,7 +7,7 @@ import argparse
 from collections.abc import Sequence
 
 from features import terminal
-from features.contracts import folders
+from features.contracts import folders, progress
 from features.contracts.documents import Dataset
 from features.contracts.labels import FILE_NAME, Vocabulary, read_vocabulary
 from features.contracts.videos import VIDEO_FILES
@@ -160,6 +160,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         options,
         output,
         clear=lambda: _clear(output),
+        tidy=lambda: progress.end(output),
         temp_dir=job.temp_dir,
     )
     document = folders.read_document(output, Dataset)
@@ -257,7 +258,8 @@ def _known_vocabulary(args: argparse.Namespace, label_names: str | None) -> Voca
 
 
 def _clear(output: str) -> None:
-    """Remove what the job is going to write."""
+    """Remove what the job is going to write, and say which job it is."""
+    progress.begin(output, folders.DATASET, total=0)  # it has no shards
     # The root JSON goes first: from here on the folder is unfinished. Nothing is removed that the
     # job did not write: media may be in the same folder.
     files.delete(files.join(output, folders.DATASET))

@@ -17,7 +17,8 @@ from features.errors import InputError, JobFailedError
 from features.storage import files
 from features.typed_json import Document
 
-_ASIDE = "forgetting.json"
+# Name of the root document while videos are removed.
+ASIDE = "forgetting.json"
 _Root = TypeVar("_Root", bound=Document)
 
 
@@ -65,15 +66,26 @@ def require_forgotten(source: str, ids: Collection[str], output: str) -> None:
         )
 
 
+def find_aside(folder: str, document: type[_Root]) -> _Root | None:
+    """The root document of a folder whose removal is not complete; None if there is none.
+
+    Raises:
+      ContractError: the file is of another kind of folder, or not valid.
+    """
+    path = files.join(folder, ASIDE)
+    return document.from_json(files.read_bytes(path), path) if files.exists(path) else None
+
+
 def find_root(folder: str, document: type[_Root]) -> _Root:
     """The root document of a folder that is finished, or of which a removal was killed.
 
     Raises:
       ContractError: the folder is missing, unfinished for another reason, or not valid.
     """
-    path = files.join(folder, _ASIDE)
-    if folders.find_document(folder, document) is None and files.exists(path):
-        return document.from_json(files.read_bytes(path), path)
+    if folders.find_document(folder, document) is None:
+        aside = find_aside(folder, document)
+        if aside is not None:
+            return aside
     return folders.read_document(folder, document)
 
 
@@ -92,10 +104,10 @@ def begin_removal(folder: str, root: Document, ids: Collection[str]) -> None:
     present = folders.find_document(folder, Forgotten)
     videos = {**dict.fromkeys(ids, now), **({} if present is None else present.videos)}
     folders.write_document(folder, Forgotten(videos=dict(sorted(videos.items()))))
-    files.write_bytes(files.join(folder, _ASIDE), root.to_json())
+    files.write_bytes(files.join(folder, ASIDE), root.to_json())
     files.delete(files.join(folder, root.FILE))
 
 
 def end_removal(folder: str) -> None:
     """Drop what a removal set aside: it is complete, or another job makes the folder now."""
-    files.delete(files.join(folder, _ASIDE))
+    files.delete(files.join(folder, ASIDE))

@@ -4,16 +4,18 @@ One listing of the folder and a few small files: the document at its root, `leas
 tallies that workers leave. No sidecar is read.
 """
 
+import contextlib
 import dataclasses
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from features.contracts import folders, progress
+from features.contracts import folders, forgotten, progress
 from features.contracts.documents import Dataset, Features, Run, Scores
+from features.contracts.forgotten import Forgotten
 from features.contracts.leases import Lease, find_lease
 from features.contracts.progress import SHARDS_WRITTEN, JobProgress, Tally
 from features.contracts.shards import SIDECAR_SUFFIX
-from features.errors import InputError
+from features.errors import ContractError, InputError
 from features.storage import files
 from features.terminal import duration
 from features.typed_json import Document
@@ -89,7 +91,8 @@ def read_status(folder: str, prices: Prices) -> Status:
     lease = find_lease(folder) if Lease.FILE in names else None
     plan = folders.find_document(folder, JobProgress) if JobProgress.FILE in names else None
     failure = folders.find_document(folder, Failure) if Failure.FILE in names else None
-    kind = _find_kind(folder, names, plan, lease)
+    removal = _find_removal(folder) if plan is None and forgotten.ASIDE in names else None
+    kind = _find_kind(folder, names, plan, lease, removal)
     root, following = _KINDS[kind]
     status = Status(
         folder=folder,
@@ -105,16 +108,29 @@ def read_status(folder: str, prices: Prices) -> Status:
     tallies = progress.read_tallies(
         folder, (files.join(folder, name) for name in sorted(names) if _TALLY.fullmatch(name))
     )
-    status = dataclasses.replace(status, next=_advise(status, plan))
+    status = dataclasses.replace(status, next=_advise(status, plan, removal))
     return _add_progress(status, names, plan, tallies, prices) if plan else status
 
 
+def _find_removal(folder: str) -> Scores | None:
+    """The document of SCORES whose removal of videos was stopped; one of FEATURES has a plan."""
+    with contextlib.suppress(ContractError):
+        return forgotten.find_aside(folder, Scores)
+    return None
+
+
 def _find_kind(
-    folder: str, names: Collection[str], plan: JobProgress | None, lease: Lease | None
+    folder: str,
+    names: Collection[str],
+    plan: JobProgress | None,
+    lease: Lease | None,
+    removal: Scores | None,
 ) -> str:
     for kind, (root, _) in _KINDS.items():
         if root.FILE in names or (plan is not None and plan.document == root.FILE):
             return kind
+    if removal is not None:
+        return "SCORES"
     for kind, (root, _) in _KINDS.items():
         if lease is not None and lease.command.startswith(root.MAKER):
             return kind
@@ -193,9 +209,14 @@ def _price(hours: float | None, prices: Prices) -> tuple[float, float] | None:
     return hours * min(rates), hours * max(rates)
 
 
-def _advise(status: Status, plan: JobProgress | None) -> str:
+def _advise(status: Status, plan: JobProgress | None, removal: Scores | None) -> str:
     """What to do about an unfinished folder."""
     again = f"run `{plan.made_by.command}` again" if plan else "run the same command again"
+    if removal is not None:
+        again = (
+            f"run `{Forgotten.MAKER} --ids FILE --scores {status.folder}` again, or "
+            f"`{removal.made_by.command}`, to finish the removal of videos"
+        )
     lease = status.job
     if lease is None:
         return f"no job runs: {again}; it resumes where it stopped"

@@ -3,6 +3,7 @@
 import collections
 import csv
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from features.contracts.labels import FILE_NAME, Vocabulary, read_vocabulary
 from features.errors import InputError, JobFailedError
 from features.typed_json import FORMAT_VERSION
 from pipelines import prepare_dataset
+from pipelines.cost.prices import read_prices
+from pipelines.cost.status import read_status
 from pipelines.dataset.draws import draw_numbers, hash_labels
 from tests import conftest
 
@@ -159,6 +162,11 @@ def test_manifest_without_one_usable_row_fails_with_the_counts(
 
     with pytest.raises(JobFailedError, match=r"none of the 2 rows.*missing_id.*no_labels"):
         prepare(manifest, tmp_path / "out", known_labels)
+
+    status = read_status(str(tmp_path / "out"), read_prices(None))
+    assert (status.kind, status.finished, status.job) == ("DATASET", False, None)
+    assert "none of the 2 rows" in str(status.failure)
+    assert re.fullmatch("no job runs: run `python .*` again; it resumes .*", status.next)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 import apache_beam as beam
 import pytest
 
-from features.contracts import folders, leases, progress
+from features.contracts import folders, forgotten, leases, progress
 from features.contracts.documents import Features, Scores
 from features.contracts.progress import Tallying
 from features.errors import InputError
@@ -189,6 +189,17 @@ def test_a_finished_folder_names_the_next_command(
     assert dict(found.rejects) == document.get("rejects", document.get("missing", {}))
     # Watching ends with the job.
     assert status.main([str(tmp_path), "--watch", "600"]) == 0
+
+
+def test_scores_whose_removal_of_videos_was_stopped(tmp_path: Path) -> None:
+    (tmp_path / Scores.FILE).write_bytes((DOCUMENTS / Scores.FILE).read_bytes())
+    scores = folders.read_document(str(tmp_path), Scores)
+    forgotten.begin_removal(str(tmp_path), scores, ["a"])
+    stopped = look(tmp_path)
+
+    assert (stopped.kind, stopped.finished) == ("SCORES", False)
+    assert f"python -m pipelines.forget --ids FILE --scores {tmp_path}" in stopped.next
+    assert scores.made_by.command in stopped.next
 
 
 def test_a_folder_of_no_job_is_refused(tmp_path: Path) -> None:
