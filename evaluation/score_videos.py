@@ -39,7 +39,7 @@ from features.contracts.export import (
 )
 from features.contracts.scores import EMBEDDINGS, FRAMES, SCORES, add_accounts
 from features.contracts.sharding import ShardKey
-from features.contracts.videos import VIDEO_FILES
+from features.contracts.videos import VIDEO_FILES, count_labels
 from features.errors import OK, InputError, run_command
 from features.front_end.front_end import FrontEnd
 from features.storage import files
@@ -376,6 +376,9 @@ def _choose_network(
         matched=matched,
     )
     vocabulary = labels.count_matched(videos, loaded.vocabulary, matched)
+    if len(set(matched.values())) < len(matched):
+        counts = count_labels(files.list_files(source, VIDEO_FILES), matched, len(vocabulary))
+        vocabulary = dataclasses.replace(vocabulary, counts=counts)
     return _Chosen(network, vocabulary, loaded.front_end)
 
 

@@ -106,7 +106,11 @@ def match_labels(source: Vocabulary, target: Vocabulary) -> dict[int, int]:
 
 
 def count_matched(source: Vocabulary, target: Vocabulary, matched: Mapping[int, int]) -> Vocabulary:
-    """The target with the counts of the labels of the source that match its own."""
+    """The target with the counts of the labels of the source that match its own.
+
+    `videos.count_labels` counts where two labels of the source match one of the target, since a
+    video may have both.
+    """
     counts = np.zeros(len(target), np.int64)
     for index, found in matched.items():
         counts[found] += source.counts[index]

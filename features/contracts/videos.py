@@ -2,10 +2,12 @@
 
 import collections
 import dataclasses
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
@@ -48,6 +50,30 @@ class Video:
     def content(self) -> dict[str, Any]:
         """The fields that decide patches and scores."""
         return {name: value for name, value in vars(self).items() if name != "origins"}
+
+
+def count_labels(paths: Sequence[str], matched: Mapping[int, int], num_labels: int) -> np.ndarray:
+    """Count the videos that have each label of another vocabulary, reading the labels of all.
+
+    Args:
+      paths: files of `videos/`.
+      matched: index of a label of the videos -> index in the other vocabulary.
+      num_labels: of the other vocabulary.
+
+    Returns:
+      int64 [labels].
+    """
+    other = np.full(1 + max(matched, default=-1), -1)
+    other[list(matched)] = list(matched.values())
+    counts = np.zeros(num_labels, np.int64)
+    for path in paths:
+        with files.open_read(path) as file:
+            column = pq.read_table(file, columns=["labels"])["labels"].combine_chunks()
+        label, video = pc.list_flatten(column).to_numpy(), pc.list_parent_indices(column).to_numpy()
+        is_matched = np.isin(label, list(matched))
+        pairs = np.unique(video[is_matched] * num_labels + other[label[is_matched]])
+        counts += np.bincount(pairs % num_labels, minlength=num_labels)
+    return counts
 
 
 def read_videos(

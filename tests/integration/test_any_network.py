@@ -37,7 +37,7 @@ from features.contracts.videos import Video
 from features.errors import FAILED, OK, InputError
 from pipelines import audit_features, extract_embeddings, prepare_dataset
 from pipelines.extraction.patches import Mode, Settings, ShardPlan, extract_shard
-from pipelines.runtime import inference
+from pipelines.runtime import inference, launch
 from pipelines.runtime.network import choose_network
 from tests import networks
 from tests.conftest import Corpus, known_labels
@@ -338,6 +338,21 @@ def test_windows_that_overlap_are_localised(scores: Path, tmp_path: Path) -> Non
         for label in range(len(networks.LABELS))
     ]
     np.testing.assert_allclose(found, expected, atol=1e-9)
+
+
+def test_a_video_of_two_labels_of_the_same_label_counts_once(folders: Path, tmp_path: Path) -> None:
+    shutil.copytree(folders / "network", tmp_path, dirs_exist_ok=True)
+    ids = ["Low", "x", "y"]  # two labels of the videos have an id and a name of the first label
+    lines = [f"{label},{name}" for label, name in zip(ids, ["Middle", "X", "Y"], strict=True)]
+    (tmp_path / "classes.csv").write_text("\n".join(["mid,display_name", *lines]))
+    flags = ["--from-media", f"{folders}/dataset", "--network", str(tmp_path)]
+    parsed = launch.parse(score_videos._parser(), [*flags, "--output", f"{tmp_path}/scores"])
+
+    counts = score_videos._check(*parsed).vocabulary.counts.tolist()
+
+    manifest = pyarrow.csv.read_csv(Path(read_document(f"{folders}/dataset", Dataset).manifest))
+    labels = [set(row.split(";")) for row in manifest["labels"].to_pylist()]
+    assert counts == [sum(bool(own & {"Low", "Middle"}) for own in labels), 0, 0]
 
 
 def test_the_pages_of_a_probe_show_the_media(
