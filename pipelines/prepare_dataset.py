@@ -10,6 +10,7 @@ from features import terminal
 from features.contracts import folders, progress
 from features.contracts.documents import Dataset
 from features.contracts.labels import FILE_NAME, Vocabulary, read_vocabulary
+from features.contracts.sharding import SPLITS
 from features.contracts.videos import VIDEO_FILES
 from features.errors import OK, InputError, run_command
 from features.storage import files
@@ -119,6 +120,13 @@ def _add_label_flags(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=1,
         help="leave out labels of fewer videos; default: 1",
+    )
+    add(
+        "--count-split",
+        choices=SPLITS,
+        help="count labels, and so order them, in the videos of this split alone, so that no label "
+        "set and no prior depends on what is evaluated; a label that it lacks comes last, with a "
+        "count of 0; default: all videos",
     )
     add("--top-k", metavar="K", type=int, help="keep only the K most frequent labels")
     add(
@@ -238,14 +246,20 @@ def _label_request(args: argparse.Namespace, label_names: str | None) -> LabelRe
     """
     known = None if args.vocabulary is None else _known_vocabulary(args, label_names)
     names = None if label_names is None else read_label_names(label_names)
-    return LabelRequest(min_count=args.min_count, top_k=args.top_k, names=names, known=known)
+    return LabelRequest(
+        min_count=args.min_count,
+        count_split=args.count_split,
+        top_k=args.top_k,
+        names=names,
+        known=known,
+    )
 
 
 def _known_vocabulary(args: argparse.Namespace, label_names: str | None) -> Vocabulary:
-    if args.min_count != 1 or args.top_k is not None or label_names is not None:
+    if args.min_count != 1 or args.top_k or args.count_split or label_names is not None:
         raise InputError(
             "--vocabulary takes labels, their order and their names as they are; leave out "
-            "--min-count, --top-k and --label-names"
+            "--min-count, --top-k, --count-split and --label-names"
         )
     folder = files.absolute(args.vocabulary)
     try:

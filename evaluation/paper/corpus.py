@@ -8,6 +8,7 @@ from pathlib import Path
 from evaluation.paper.experiment import Experiment
 from evaluation.paper.scales import PAPER, Scale
 from evaluation.paper.steps import START_SECONDS, Step
+from features.contracts.sharding import TRAIN
 from features.errors import InputError
 from features.storage import files
 
@@ -168,7 +169,8 @@ def prepared(
         prepare += ["--balanced-sets", balanced_sets]
     if split_values:
         prepare += ["--split-column", "published_split", "--split-values", *split_values]
-    prepare += ["--vocabulary", vocabulary] if vocabulary is not None else []
+    # Neither the order of the labels nor their priors come from what is evaluated.
+    prepare += ["--count-split", TRAIN] if vocabulary is None else ["--vocabulary", vocabulary]
     return [
         Step(name="dataset" + suffix, command=tuple(prepare)),
         extracted(dataset, features, num_videos=num_videos),

@@ -9,6 +9,7 @@ from evaluation.paper.experiment import Experiment
 from evaluation.paper.fold_results import ClassificationResults
 from evaluation.paper.fold_runs import ClipSet, FoldRuns, Method
 from evaluation.paper.steps import START_SECONDS, Step
+from features.contracts.sharding import TRAIN
 from features.errors import OK, InputError
 from features.storage import files
 
@@ -121,7 +122,7 @@ def _prepared(manifest: str, dataset: str, training: Sequence[int]) -> Step:
     evaluated = [fold for fold in FOLDS if fold not in training]
     command = (
         *("pipelines.prepare_dataset", "--manifest", manifest, "--output", dataset),
-        *("--split-column", "published_split"),
+        *("--count-split", TRAIN, "--split-column", "published_split"),
         *("--split-values", f"train={_joined(training)}", f"evaluation={_joined(evaluated)}"),
     )
     return Step(name=dataset.rpartition("/")[2], command=command)

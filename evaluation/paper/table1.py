@@ -42,19 +42,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 def render(vocabulary: Vocabulary, num_examples: int) -> str:
     """Markdown: a row for each decade, with the most frequent labels as examples.
 
-    A prior of 1 counts as of the decade from 0.1 to 1.
+    A prior of 1 counts as of the decade from 0.1 to 1. Labels without a counted video are last.
     """
+    counts, num_seen = vocabulary.counts, int((vocabulary.counts > 0).sum())
     # In integers, because a prior is count / num_videos and log10 of 0.001 is not exactly -3.
-    decades = np.zeros(len(vocabulary), np.int64)
-    counts = vocabulary.counts
-    while (counts * 10 ** (decades + 1) < vocabulary.num_videos).any():
-        decades += counts * 10 ** (decades + 1) < vocabulary.num_videos
+    decades = np.zeros(num_seen, np.int64)
+    while (is_lower := counts[:num_seen] * 10 ** (decades + 1) < vocabulary.num_videos).any():
+        decades += is_lower
+    rows = {
+        f"{10.0 ** -(decade + 1):g} ... {10.0**-decade:g}": np.flatnonzero(decades == decade)
+        for decade in np.unique(decades).tolist()
+    }
+    if num_seen < len(vocabulary):
+        rows["0"] = np.arange(num_seen, len(vocabulary))
     lines = ["| Label prior | Labels | Example labels |", "|---|---|---|"]
-    for decade in np.unique(decades).tolist():
-        labels = np.flatnonzero(decades == decade)
+    for prior, labels in rows.items():
         names = ", ".join(vocabulary.names[label] for label in labels[:num_examples])
-        upper, lower = (f"{10.0**-exponent:g}" for exponent in (decade, decade + 1))
-        lines.append(f"| {lower} ... {upper} | {len(labels):,} | {names.replace('|', '&#124;')} |")
+        lines.append(f"| {prior} | {len(labels):,} | {names.replace('|', '&#124;')} |")
     return "\n".join(lines)
 
 

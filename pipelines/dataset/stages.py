@@ -149,7 +149,7 @@ def finish(job: DatasetJob, results: DatasetResults) -> None:
       InputError: the manifest has an id twice, or an origin in two splits.
       JobFailedError: no row of the manifest could be used.
     """
-    if error := find_error(results, job.output):
+    if error := find_error(results, job):
         fail(job.output, error)
     coverage = statistics.coverage_table(
         results.vocabulary, results.counts, results.summary.label_videos, job.subsets
@@ -162,12 +162,18 @@ def finish(job: DatasetJob, results: DatasetResults) -> None:
     write_document(job.output, document)
 
 
-def find_error(results: DatasetResults, output: str) -> InputError | JobFailedError | None:
+def find_error(results: DatasetResults, job: DatasetJob) -> InputError | JobFailedError | None:
     """The reason why the rows of a manifest make no data set, if there is one."""
     if not results.summary.num_videos:
+        split = job.labels.count_split
+        if split is not None and not results.vocabulary.num_videos:
+            return InputError(
+                f"--count-split {split}: no row with labels is of this split; leave the flag out, "
+                "or see the split column of the manifest"
+            )
         return JobFailedError(
             f"none of the {sum(results.rejects.values())} rows can be used: "
-            f"{dict(results.rejects)}; see {files.join(output, 'rejects')}"
+            f"{dict(results.rejects)}; see {files.join(job.output, 'rejects')}"
         )
     duplicates, straddling = results.summary.duplicates, results.straddling
     if duplicates.count:

@@ -24,6 +24,8 @@ class LabelRequest:
 
     Attributes:
       min_count: labels of fewer videos are left out.
+      count_split: the split whose videos are counted, and a label that it lacks has a count of 0;
+        None for all videos.
       top_k: maximum number of labels; None for all.
       names: label -> display name; None if no file of names was given. A label without a name is
         named by its id.
@@ -31,6 +33,7 @@ class LabelRequest:
     """
 
     min_count: int = 1
+    count_split: str | None = None
     top_k: int | None = None
     names: Mapping[str, str] | None = None
     known: Vocabulary | None = None

@@ -240,6 +240,7 @@ def test_few_recordings_are_composed_to_as_many_soundtracks(tmp_path: Path) -> N
     assert few[: len(all_clips)] == tuple(
         word.replace("/corpus", "/corpus-few") for word in all_clips
     )
+    assert plan["dataset"].command[-2:] == ("--count-split", "train")
     assert plan["dataset-few"].command[-2:] == ("--vocabulary", f"{tmp_path}/dataset")
     for name, features, subset in (
         ("resnet50_7m_videos", "features", "1778"),

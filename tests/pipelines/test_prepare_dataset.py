@@ -260,6 +260,29 @@ def test_rare_labels_are_left_out_with_the_videos_that_have_no_other(tmp_path: P
         prepare(manifest, tmp_path / "none", "--top-k=0")
 
 
+def test_labels_are_counted_in_one_split(tmp_path: Path) -> None:
+    """Evaluation has other frequent labels, and two that training lacks."""
+    cells = [("a;b", "train")] * 3 + [("b", "train"), ("c", "train"), ("c;d;e", "evaluation")]
+    cells += [("c", "evaluation")] * 9
+    rows = [(f"v{i}", f"{i}.wav", *cell) for i, cell in enumerate(cells)]
+    manifest = write_manifest(tmp_path / "m.csv", rows, "id,uri,labels,split")
+
+    document = prepare(manifest, tmp_path / "out", "--count-split=train")
+
+    vocabulary = read_vocabulary(str(tmp_path / "out"))
+    assert vocabulary.ids == ("b", "a", "c", "e", "d")
+    assert vocabulary.counts.tolist() == [4, 3, 1, 0, 0]
+    assert vocabulary.num_videos == 5
+    assert document["num_videos"] == 15
+    coverage = pq.read_table(tmp_path / "out" / "coverage.parquet")
+    assert coverage["evaluation"].to_pylist() == [0, 0, 10, 1, 1]
+    rare = prepare(manifest, tmp_path / "rare", "--count-split=train", "--min-count=2")
+    assert read_vocabulary(str(tmp_path / "rare")).ids == ("b", "a")
+    assert rare["rejects"] == {"rare_labels": 11}
+    with pytest.raises(InputError, match="--count-split validation: no row with labels is of this"):
+        prepare(manifest, tmp_path / "none", "--count-split=validation")
+
+
 def test_labels_of_another_data_set(prepared: Path, tmp_path: Path) -> None:
     # Here another label is the most frequent, one is new, most do not occur.
     later = [("e", "e.wav", "Guitar"), ("f", "f.wav", "Music;Guitar;new"), ("g", "g.wav", "new")]
@@ -282,7 +305,7 @@ def test_labels_of_another_data_set(prepared: Path, tmp_path: Path) -> None:
     assert coverage["evaluation"].to_pylist() == expected
     with pytest.raises(InputError, match=r"--vocabulary .*/nowhere: has no labels\.parquet"):
         prepare(manifest, tmp_path / "third", "--vocabulary", str(tmp_path / "nowhere"))
-    with pytest.raises(InputError, match="leave out --min-count, --top-k and --label-names"):
+    with pytest.raises(InputError, match="leave out --min-count, --top-k, --count-sp"):
         prepare(manifest, tmp_path / "third", f"--vocabulary={prepared}", "--top-k=1")
 
 

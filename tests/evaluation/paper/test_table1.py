@@ -17,6 +17,7 @@ def test_labels_are_in_the_decade_of_their_prior(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     priors = {"Any": 1.0, "Music": 0.2, "Song": 0.1, "Car": 0.0999, "Dog": 0.001, "Ollie|": 1e-6}
+    priors |= {"Unheard": 0.0}
     counts = np.array([round(prior * 10_000_000) for prior in priors.values()])
     ids = tuple(f"/m/{label}" for label in priors)
     vocabulary = Vocabulary(ids, tuple(priors), counts, 10_000_000)
@@ -32,6 +33,7 @@ def test_labels_are_in_the_decade_of_their_prior(
         "| 0.01 ... 0.1 | 1 | Car |",
         "| 0.001 ... 0.01 | 1 | Dog |",
         "| 1e-06 ... 1e-05 | 1 | Ollie&#124; |",
+        "| 0 | 1 | Unheard |",
     ]
 
 
