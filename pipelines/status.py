@@ -8,7 +8,7 @@ import json
 import time
 from collections.abc import Sequence
 
-from features.errors import OK, InputError, run_command
+from features.errors import FAILED, OK, InputError, run_command
 from features.storage import files
 from features.typed_json import to_plain
 from pipelines.cost.prices import read_prices
@@ -35,7 +35,8 @@ def _parser() -> argparse.ArgumentParser:
         "--watch",
         metavar="SECONDS",
         type=float,
-        help="look again after so many seconds, until the folder is finished",
+        help="look again after so many seconds, until the folder is finished, or its job has "
+        "failed, which gives exit code 1",
     )
     add("--json", action="store_true", help="print one line of JSON for each look")
     add("--prices", metavar="FILE", help="table of prices; default: pipelines/cost/prices.json")
@@ -48,14 +49,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.watch is not None and args.watch < 1:
         raise InputError(f"--watch: received {args.watch:g}; give 1 or more seconds")
     folder, prices = files.absolute(args.folder), read_prices(args.prices)
+    job, changed_at = None, time.monotonic()
     while True:
         status = read_status(folder, prices)
+        if status.job != job:
+            job, changed_at = status.job, time.monotonic()
         if args.json:
             print(json.dumps(to_plain(status)), flush=True)
         else:
             print("\n".join(describe(status)), flush=True)
         if args.watch is None or status.finished:
             return OK
+        is_alive = job and status.job_is_running is not False
+        if job and time.monotonic() - changed_at > job.dead_after_seconds:
+            is_alive = False  # a lease that workers have left
+        if status.failure and not is_alive:
+            return FAILED
         time.sleep(args.watch)
 
 

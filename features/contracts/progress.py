@@ -9,8 +9,10 @@ decide. The folder `progress` is deleted when the job has succeeded.
 """
 
 import collections
+import concurrent.futures
 import contextlib
 import dataclasses
+import datetime
 import time
 import uuid
 from collections.abc import Iterable, Mapping
@@ -30,6 +32,8 @@ _TALLIES = f"{FOLDER}/tally-*.json"
 # A tally is replaced at most so often.
 _WRITE_SECONDS = 10.0
 _NUM_LAST = 3
+# Requests at a time, since there is a tally for each worker.
+_THREADS = 16
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,6 +41,7 @@ class JobProgress(Document):
     """`progress/job.json`: what a job plans.
 
     Attributes:
+      job: random name of the job.
       made_by: the command.
       document: file at the root of the folder that the job writes last.
       unit: what is counted.
@@ -48,6 +53,7 @@ class JobProgress(Document):
     FILE: ClassVar[str] = f"{FOLDER}/job.json"
     MAKER: ClassVar[str] = "the same command"
 
+    job: str
     made_by: MadeBy
     document: str
     unit: Literal["shards", "steps"]
@@ -61,17 +67,19 @@ class Tally(Document):
     """`progress/tally-*.json`: what a worker has counted.
 
     Attributes:
+      job: of the worker; tallies of an earlier job count no more.
       counts: as the counters of the runner.
       seconds: from the start of the worker to its last shard.
-      last: the last shards, the newest one at the end.
+      last: its last shards -> when they were counted, ISO 8601 in UTC, by the worker's clock.
     """
 
     FILE: ClassVar[str] = _TALLIES
     MAKER: ClassVar[str] = "the same command"
 
+    job: str
     counts: Mapping[str, int]
     seconds: float
-    last: tuple[str, ...]
+    last: Mapping[str, str]
 
 
 class Tallying:
@@ -79,19 +87,22 @@ class Tallying:
 
     Args:
       folder: the output of the job.
+      job: as in `JobProgress`.
     """
 
-    def __init__(self, folder: str):
+    def __init__(self, folder: str, job: str):
+        self._job = job
         self._path = files.join(folder, FOLDER, f"tally-{uuid.uuid4().hex}.json")
         self._counts: collections.Counter[str] = collections.Counter()
-        self._last: collections.deque[str] = collections.deque(maxlen=_NUM_LAST)
+        self._last: collections.deque[tuple[str, str]] = collections.deque(maxlen=_NUM_LAST)
         self._start = self._counted_at = time.monotonic()
         self._written_at, self._is_written = self._start, True
 
     def add(self, element: str, sums: Mapping[str, int]) -> None:
         """Count a shard."""
         self._counts.update(sums)
-        self._last.append(element)
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+        self._last.append((element, now))
         self._counted_at, self._is_written = time.monotonic(), False
         if self._counted_at - self._written_at > _WRITE_SECONDS:
             self.write()
@@ -101,7 +112,9 @@ class Tallying:
         if self._is_written:
             return
         seconds = round(self._counted_at - self._start, 3)
-        tally = Tally(counts=dict(self._counts), seconds=seconds, last=tuple(self._last))
+        tally = Tally(
+            job=self._job, counts=dict(self._counts), seconds=seconds, last=dict(self._last)
+        )
         with contextlib.suppress(OSError):  # no job fails for its progress; the next tally has all
             files.write_bytes(self._path, tally.to_json())
         self._written_at, self._is_written = time.monotonic(), True
@@ -129,9 +142,10 @@ def begin(
         files.delete_folder(files.join(folder, FOLDER))
     else:
         with contextlib.suppress(ContractError):
-            counts = add_counts(folders.find_document(folder, JobProgress), read_tallies(folder))
-    files.delete_files(files.list_files(folder, _TALLIES))
+            earlier = folders.find_document(folder, JobProgress)
+            counts = add_counts(earlier, read_tallies(folder, earlier))
     plan = JobProgress(
+        job=uuid.uuid4().hex,
         made_by=folders.made_by(),
         document=document,
         unit=unit,
@@ -140,6 +154,7 @@ def begin(
         counts=dict(counts),
     )
     folders.write_document(folder, plan)
+    files.delete_files(files.list_files(folder, _TALLIES))  # which are of earlier jobs
 
 
 def end(folder: str) -> None:
@@ -147,21 +162,44 @@ def end(folder: str) -> None:
     files.delete_folder(files.join(folder, FOLDER))
 
 
-def read_tallies(folder: str, paths: Iterable[str] | None = None) -> list[Tally]:
-    """The tallies of a folder; those that are deleted meanwhile are left out.
+def find_job(folder: str) -> str:
+    """The name of the job that has begun in a folder; empty if there is none."""
+    plan = folders.find_document(folder, JobProgress)
+    return plan.job if plan else ""
+
+
+def read_tallies(
+    folder: str, plan: JobProgress | None, paths: Iterable[str] | None = None
+) -> list[Tally]:
+    """The tallies of a job; those that are deleted meanwhile are left out.
 
     Args:
       folder: the folder.
+      plan: of the job.
       paths: of the tallies, if a listing of the folder has them.
 
     Raises:
       ContractError: a file is no tally.
     """
-    tallies = []
-    for path in files.list_files(folder, _TALLIES) if paths is None else paths:
-        with contextlib.suppress(FileNotFoundError):
-            tallies.append(Tally.from_json(files.read_bytes(path), path))
-    return tallies
+    if plan is None:
+        return []
+    if paths is None:
+        paths = files.list_files(folder, _TALLIES)
+    with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
+        found = pool.map(_find_tally, paths)
+        return [tally for tally in found if tally is not None and tally.job == plan.job]
+
+
+def _find_tally(path: str) -> Tally | None:
+    with contextlib.suppress(FileNotFoundError):
+        return Tally.from_json(files.read_bytes(path), path)
+    return None
+
+
+def find_last(tallies: Iterable[Tally]) -> tuple[str, ...]:
+    """The last shards of all workers, the newest one at the end."""
+    counted = sorted((when, name) for tally in tallies for name, when in tally.last.items())
+    return tuple(name for _, name in counted[-_NUM_LAST:])
 
 
 def add_counts(plan: JobProgress | None, tallies: Iterable[Tally]) -> collections.Counter[str]:
@@ -192,4 +230,4 @@ def find_done(folder: str) -> int:
     if plan is None:
         return 0
     sidecars = files.list_files(folder, f"*/*/{plan.kind}-*{SIDECAR_SUFFIX}")
-    return count_done(plan, read_tallies(folder), len(sidecars))
+    return count_done(plan, read_tallies(folder, plan), len(sidecars))

@@ -31,7 +31,6 @@ _KINDS: Mapping[str, tuple[type[Document], str]] = {
 }
 _CHECKPOINT = re.compile(r"checkpoints/[^/]*-(\d+)\.index")
 _TALLY = re.compile(rf"{progress.FOLDER}/tally-[^/]*\.json")
-_NUM_LAST = 3
 # Names of counters; those of videos by outcome begin with `videos_`, and these are no rejects.
 _CPU_MS, _VIDEOS = "cpu_ms", "videos_"
 _USED = {"videos_written", "videos_decoded", "videos_scored"}
@@ -106,7 +105,7 @@ def read_status(folder: str, prices: Prices) -> Status:
     if status.finished:
         return _add_totals(status, folders.find_document(folder, root), prices)
     tallies = progress.read_tallies(
-        folder, (files.join(folder, name) for name in sorted(names) if _TALLY.fullmatch(name))
+        folder, plan, (files.join(folder, name) for name in sorted(names) if _TALLY.fullmatch(name))
     )
     status = dataclasses.replace(status, next=_advise(status, plan, removal))
     return _add_progress(status, names, plan, tallies, prices) if plan else status
@@ -194,7 +193,7 @@ def _add_progress(
             for name, count in sorted(counts.items())
             if name.startswith(_VIDEOS) and name not in _USED
         },
-        last=tuple(name for tally in tallies for name in tally.last)[-_NUM_LAST:],
+        last=progress.find_last(tallies),
         cpu_hours=hours,
         cpu_hours_left=hours_left,
         dollars=_price(hours, prices),

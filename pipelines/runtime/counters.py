@@ -12,7 +12,7 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.metrics import Metrics
 
-from features.contracts.progress import Tallying
+from features.contracts.progress import Tallying, find_job
 from pipelines.runtime.membership import LeaseOptions
 
 _LOGGER = logging.getLogger(__name__)
@@ -69,7 +69,9 @@ class CountElements(beam.PTransform):
         folder = ""
         if self.tallies:
             folder = elements.pipeline.options.view_as(LeaseOptions).leased_folder
-        return elements | "CountOnRunner" >> beam.ParDo(_Count(self.stage, self.measure, folder))
+        job = find_job(folder) if folder else ""  # a dry run has none
+        count = _Count(self.stage, self.measure, folder, job)
+        return elements | "CountOnRunner" >> beam.ParDo(count)
 
 
 @dataclasses.dataclass(eq=False)
@@ -77,9 +79,10 @@ class _Count(beam.DoFn):
     stage: str
     measure: Callable[[Any], Counts]
     folder: str
+    job: str
 
     def setup(self) -> None:
-        self._tally = Tallying(self.folder) if self.folder else None
+        self._tally = Tallying(self.folder, self.job) if self.folder else None
 
     def finish_bundle(self) -> None:
         if self._tally is not None:

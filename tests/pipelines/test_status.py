@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import apache_beam as beam
@@ -11,12 +12,14 @@ import pytest
 from features.contracts import folders, forgotten, leases, progress
 from features.contracts.documents import Features, Scores
 from features.contracts.progress import Tallying
-from features.errors import InputError
+from features.errors import FAILED, InputError
+from features.storage import files
 from pipelines import status
 from pipelines.cost.prices import read_prices
 from pipelines.cost.status import Status, read_status
 from pipelines.runtime import launch
 from pipelines.runtime.counters import CountElements, Counts
+from pipelines.runtime.failure import Failure
 from tests import emulator
 
 ROOT = Path(__file__).parents[2]
@@ -212,16 +215,58 @@ def test_a_folder_of_no_job_is_refused(tmp_path: Path) -> None:
 def test_progress_of_a_finished_folder_begins_again(tmp_path: Path) -> None:
     folder = str(tmp_path)
     progress.begin(folder, Features.FILE, total=8, kind="patches")
-    tally = Tallying(folder)
+    tally = Tallying(folder, progress.find_job(folder))
     tally.add(name_shard(0, 8), {"shards_written": 1})
     tally.write()
     (tmp_path / Features.FILE).touch()
     progress.begin(folder, Features.FILE, total=9, kind="patches")
     plan = folders.find_document(folder, progress.JobProgress)
     assert plan is not None
-    assert (plan.total, dict(plan.counts), progress.read_tallies(folder)) == (9, {}, [])
+    assert (plan.total, dict(plan.counts), list(tmp_path.rglob("tally-*"))) == (9, {}, [])
     progress.end(folder)
     assert [path.name for path in tmp_path.iterdir()] == [Features.FILE]
+
+
+def test_the_last_shards_are_the_newest_of_all_workers(tmp_path: Path) -> None:
+    begin(tmp_path)
+    job = progress.find_job(str(tmp_path))
+    workers = [Tallying(str(tmp_path), job) for _ in range(4)]
+    for index in (0, 1, 2, 3, 4, 5):
+        workers[index % 4].add(name_shard(index, 8), {"shards_written": 1})
+        time.sleep(0.002)  # the clock of tallies is in milliseconds
+    for worker in workers:
+        worker.write()
+
+    assert look(tmp_path).last == tuple(name_shard(index, 8) for index in (3, 4, 5))
+
+
+def test_a_kill_while_a_job_begins_loses_no_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_job(tmp_path, 1, 2)
+
+    def kill(paths: list[str]) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "delete_files", kill)
+        with pytest.raises(KeyboardInterrupt):
+            begin(tmp_path)
+    assert dict(look(tmp_path).rejects) == {"corrupt": 1 + 2}
+    begin(tmp_path)
+    found = look(tmp_path)
+    assert (found.done, dict(found.rejects)) == (2, {"corrupt": 1 + 2})
+    assert not list(tmp_path.rglob("tally-*"))
+
+
+def test_watching_ends_with_a_failed_job(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begin(tmp_path)
+    folders.write_document(str(tmp_path), Failure(exit_code=3, message="too many rejects"))
+
+    assert status.main([str(tmp_path), "--watch", "600"]) == FAILED
+    assert "last failure: too many rejects" in capsys.readouterr().out
 
 
 def test_requests_do_not_grow_with_the_shards(
@@ -231,7 +276,7 @@ def test_requests_do_not_grow_with_the_shards(
     num_shards = 100
     with emulator.start(tmp_path_factory.mktemp("emulator")) as bucket:
         progress.begin(folder, Features.FILE, total=num_shards, kind="patches")
-        tally = Tallying(folder)
+        tally = Tallying(folder, progress.find_job(folder))
         for index in range(num_shards // 2):
             for suffix in (".tfrecord", ".json"):
                 bucket.put(f"features/{name_shard(index, num_shards)}{suffix}", b"x")
