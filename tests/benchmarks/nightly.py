@@ -10,13 +10,17 @@ on a disk, and under an emulated object store, where requests are counted.
     python -m tests.benchmarks.nightly --quick
 """
 
+import collections
 import contextlib
 import dataclasses
+import functools
 import importlib
 import io
 import itertools
 import os
+import resource
 import statistics
+import subprocess
 import sys
 import tempfile
 import traceback
@@ -26,10 +30,19 @@ from typing import NoReturn
 
 from features.storage import files
 from tests import nightly, s3
-from tests.benchmarks.measurement import is_quick, make_table, report
+from tests.benchmarks.measurement import (
+    DRIFT,
+    adopt_orphans,
+    descendants,
+    is_quick,
+    make_table,
+    report,
+    require_possible,
+)
 
 NUM_VIDEOS = 40
 NETWORK = ("fully_connected", "--steps=5", "--batch-size=16", "--set=width=0.05")
+EXTRACTION = "pipelines.extract_features"
 # More than this much of growth from the first nights to the last fails the run.
 GROWTH = 1.1
 
@@ -85,7 +98,7 @@ class Night:
 
     Attributes:
       number: of the night; the first is 0.
-      cpu_seconds: of its commands.
+      cpu_seconds: of its commands and all their processes.
       peak_mb: resident memory of the largest process.
       num_requests: None on a disk.
       num_files: of its folders.
@@ -107,24 +120,54 @@ class Meter:
     """Runs commands and adds up what they cost.
 
     Commands are forks of this process, which has imported them: starts of Python would be most of
-    the time of a night. Those that are killed start as a person starts them.
+    the time of a night. Those that are killed start as a person starts them. What a command leaves,
+    such as the decoder of a worker, belongs to it: this process has called `adopt_orphans`.
+
+    Attributes:
+      cpu_seconds: by module.
+      peak_mb: resident memory of the largest process.
     """
 
     def __init__(self) -> None:
-        self.cpu_seconds, self.peak_mb = 0.0, 0.0
+        self.cpu_seconds: dict[str, float] = collections.defaultdict(float)
+        self.peak_mb = 0.0
 
     def __call__(self, module: str, flags: Sequence[str]) -> None:
         """Run a command to its end."""
         command = importlib.import_module(module).main
         sys.stdout.flush()
+        others, before = set(descendants(os.getpid())), seconds_of_children()
         process = os.fork()
         if not process:
             _run_and_exit(command, flags)
         _, status, usage = os.wait4(process, 0)
         code = os.waitstatus_to_exitcode(status)
         assert code == 0, f"{module} {flags} ended with {code}"
-        self.cpu_seconds += usage.ru_utime + usage.ru_stime
+        wait_for_all_but(others)
+        self.cpu_seconds[module] += seconds_of_children() - before
         self.peak_mb = max(self.peak_mb, usage.ru_maxrss * 1024 / 1e6)
+
+
+def seconds_of_children() -> float:
+    """CPU time of the processes below this one that have ended and been waited for."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def wait_for_all_but(others: set[int]) -> None:
+    """Wait for the processes below this one, which end by themselves after their command."""
+    while left := set(descendants(os.getpid())) - others:
+        for pid in left:
+            with contextlib.suppress(ChildProcessError):  # its parent is alive, and waited for here
+                os.waitpid(pid, 0)
+
+
+@functools.cache
+def seconds_to_start_a_decoder() -> float:
+    """CPU time of the process that decodes, before it has read a soundtrack."""
+    before = seconds_of_children()
+    subprocess.run([sys.executable, "-c", "import pipelines.runtime.decoder"], check=True)
+    return seconds_of_children() - before
 
 
 def _run_and_exit(command: Callable[[Sequence[str]], int], flags: Sequence[str]) -> NoReturn:
@@ -158,8 +201,15 @@ def run_nights(store: Store, network: str | None, num_nights: int) -> list[Night
         nightly.run_night(night, meter, kill)
         requests = store.count_requests()
         num_files = sum(name.startswith("nights/") for name in place.objects())
-        nights.append(Night(number, meter.cpu_seconds, meter.peak_mb, requests, num_files))
-        ended = f"{kill} killed" if kill else f"{meter.cpu_seconds:.1f} s of CPU"
+        seconds = sum(meter.cpu_seconds.values())
+        nights.append(Night(number, seconds, meter.peak_mb, requests, num_files))
+        if not kill:  # every night has new soundtracks
+            require_possible(
+                f"CPU seconds of extraction in night {number}",
+                meter.cpu_seconds[EXTRACTION],
+                at_least=(1 - DRIFT) * seconds_to_start_a_decoder(),
+            )
+        ended = f"{kill} killed" if kill else f"{seconds:.1f} s of CPU"
         print(f"{store.name} night {number}: {ended}, {requests} requests", flush=True)
     nightly.run_night(night, Meter())  # the last was killed
     clean = nightly.commands(corpus, files.join(place.root, "clean"), network)
@@ -220,6 +270,7 @@ def train(folder: Path) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark."""
     quick = is_quick(__doc__, argv)
+    adopt_orphans()
     num_nights = 3 if quick else 30
     result: dict[str, float] = {"num_nights": num_nights, "num_kills": num_nights // 3}
     rows = []
