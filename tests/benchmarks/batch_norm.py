@@ -30,8 +30,15 @@ from tests.benchmarks.measurement import (
     make_table,
     median_of,
     report,
+    require_possible,
 )
-from tests.benchmarks.steps import batch, build, training_step
+from tests.benchmarks.steps import (
+    LARGEST_SHARE,
+    TRAINING_OVER_INFERENCE,
+    batch,
+    build,
+    training_step,
+)
 
 LEARNING_RATE, EPSILON = 1e-4, 1e-7
 # Relative differences between frameworks: of the logits of the first step (root mean square) and of
@@ -144,6 +151,33 @@ def train(case: Case) -> float:
     return _steps[case]()
 
 
+def multiply_matrices(precision: str, times: int) -> int:
+    """Multiply large matrices in TensorFlow; returns the number of operations."""
+    from tests.benchmarks import networks
+
+    product = networks.product_of(precision)
+    for _ in range(times):
+        product().numpy()
+    return times * networks.PRODUCT_OPERATIONS
+
+
+def count_operations(case: Case) -> int:
+    """Operations of a step, of convolutions and products alone."""
+    from training.models.counting import cost_of
+
+    model = build(case.network, case.precision)
+    return 2 * TRAINING_OVER_INFERENCE * case.batch_size * cost_of(model).multiplies
+
+
+def require_slower_than_products(lane: Lane, case: Case, seconds: float) -> None:
+    """Make sure that a step of ours has no more operations a CPU second than matrix products."""
+    lane(multiply_matrices, case.precision, 1)  # warm-up
+    cpu, operations = lane(multiply_matrices, case.precision, 5)
+    share = lane(count_operations, case)[1] / seconds / (operations / cpu)
+    name = f"{case.network}: speed over that of products"
+    require_possible(name, share, at_least=0, at_most=LARGEST_SHARE)
+
+
 def compare(
     lanes: dict[str, Lane], builders: dict[str, Callable], case: Case, num_rounds: int
 ) -> dict[str, float]:
@@ -192,6 +226,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for case, wanted in cases:
             peers = {name: lanes[name] for name in wanted if name in lanes}
             seconds = compare(peers, builders, case, num_rounds)
+            require_slower_than_products(lanes["ours"], case, seconds["ours"])
             suffix = case.network + ("" if case.precision == precision else "_float32")
             for name, cpu in seconds.items():
                 ratio = cpu / seconds["ours"]

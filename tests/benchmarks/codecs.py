@@ -4,7 +4,7 @@ The cost of a stage is the difference between two prefixes of the job: a bare Py
 at 16 kHz, mono; the whole job, without its start. `log-mel and write` has the process of the
 decoder, records, checksums and Beam, which are less than the error of a difference. The least of
 several rounds counts, because other work on the machine only adds to it. A negative cost fails the
-run.
+run, and so does a last stage that costs less than the log-mel of as much noise alone.
 
     python -m tests.benchmarks.codecs --quick
 """
@@ -18,7 +18,7 @@ from pathlib import Path
 from features.front_end.front_end import FrontEnd
 from features.sound.waveform import RESAMPLER, read_waveform
 from pipelines.runtime.decoder import MEMORY_SETTINGS
-from tests.benchmarks import job
+from tests.benchmarks import job, log_mel
 from tests.benchmarks.measurement import Lane, is_quick, make_table, report, require_possible
 from tests.benchmarks.soundtracks import KINDS, Kind, write_soundtrack
 
@@ -56,6 +56,7 @@ def measure(
     # Warm-up.
     extracting(functools.partial(job.extract, larger=False), dataset, output, "--workers=1")
     working(read, media)
+    working(log_mel.transform, "ours")
     _, num_samples = working(job.decode_only, media)
     hours = times * num_samples / kind.sample_rate / 3_600
 
@@ -63,16 +64,18 @@ def measure(
     for _ in range(num_rounds):
         decode = working(job.decode_only, media, times)[0]
         resample = working(repeated, read, times, media)[0]
+        transform = working(log_mel.transform, "ours")[0] * hours * 3_600 / log_mel.SECONDS
         more, few = job.steady_cpu_seconds(extracting, dataset, output)
-        rounds.append((decode, resample, more + few, few))
-    decode, resample, all_of_them, few = (min(of_rounds) for of_rounds in zip(*rounds, strict=True))
+        rounds.append((decode, resample, transform, more + few, few))
+    decode, resample, transform, all_of_them, few = map(min, zip(*rounds, strict=True))
     prefixes = (decode, resample, all_of_them - few)
     totals = {stage: cpu / hours for stage, cpu in zip(STAGES, prefixes, strict=True)}
-    below = [0.0, *totals.values()]
+    below, least = [0.0, *totals.values()], [0.0, 0.0, transform / hours]
     result = {
-        stage: require_possible(f"{kind.name}: {stage}", totals[stage] - less, at_least=0)
-        for stage, less in zip(STAGES, below, strict=False)
+        stage: require_possible(f"{kind.name}: {stage}", totals[stage] - less, at_least=bound)
+        for stage, less, bound in zip(STAGES, below, least, strict=False)
     }
+    result["log_mel"] = transform / hours
     result["whole"] = whole = totals["log-mel and write"]
     result["over_decode"] = whole / totals["decode"]
     result["core_hours"] = whole * PAPER_HOURS / 3_600
@@ -82,7 +85,7 @@ def measure(
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark."""
     quick = is_quick(__doc__, argv)
-    names, lengths, num_rounds = (QUICK_KINDS, [5], 2) if quick else (tuple(KINDS), [5, 60], 2)
+    names, lengths, num_rounds = (QUICK_KINDS, [5], 3) if quick else (tuple(KINDS), [5, 60], 3)
     results = {}
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -95,7 +98,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 results[f"{name} {minutes} min"] = measure(
                     KINDS[name], place, minutes, num_rounds, working, extracting
                 )
-    header = ["CPU s per audio hour", *STAGES, "whole", "over decode", "5.24M hours, core-hours"]
+    header = ["CPU s per audio hour", *STAGES, "log-mel alone", "whole", "over decode"]
+    header.append("5.24M hours, core-hours")
     rows = [[name, *result.values()] for name, result in results.items()]
     report(
         {name: {k: round(v, 3) for k, v in result.items()} for name, result in results.items()},

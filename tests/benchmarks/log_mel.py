@@ -12,11 +12,19 @@ from collections.abc import Callable, Sequence
 
 import librosa
 import numpy as np
+import scipy.fft
 from scipy.signal import chirp
 
 from features.front_end.logmel import log_mel_spectrogram, mel_weights
 from features.front_end.params import LogMelParams
-from tests.benchmarks.measurement import Lane, is_quick, make_table, median_of, report
+from tests.benchmarks.measurement import (
+    Lane,
+    is_quick,
+    make_table,
+    median_of,
+    report,
+    require_possible,
+)
 from tests.benchmarks.soundtracks import mixture
 
 PARAMS = LogMelParams()
@@ -92,6 +100,13 @@ def transform(name: str) -> tuple[int, int]:
     return ALGORITHMS[name](_kept[name]).shape
 
 
+def transform_alone(num_frames: int) -> None:
+    """The FFTs of ours, without frames, windows and mel bands."""
+    frames = np.ones((192, PARAMS.fft_length), np.float32)
+    for _ in range(num_frames // len(frames)):
+        scipy.fft.rfft(frames, axis=1)
+
+
 def differences() -> dict[str, float]:
     """Maximum differences between the algorithms and between precisions."""
     waveform = audio()
@@ -126,11 +141,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         assert difference["librosa_difference"] <= MAX_TRIANGLE_DIFFERENCE, difference
         shapes = {lane(transform, name)[1] for name in ALGORITHMS}
         assert len(shapes) == 1, shapes
+        ((num_frames, _),) = shapes
         rounds = [
-            {name: lane(transform, name)[0] for name in ALGORITHMS} for _ in range(num_rounds)
+            {name: lane(transform, name)[0] for name in ALGORITHMS}
+            | {"FFT": lane(transform_alone, num_frames)[0]}
+            for _ in range(num_rounds)
         ]
     seconds = median_of(rounds)
-    ((num_frames, _),) = shapes
+    require_possible("log-mel over its FFT", seconds["ours"] / seconds.pop("FFT"), at_least=1)
     rows = [
         [name, cpu / num_frames * 1e6, cpu / SECONDS * 3_600, cpu / seconds["ours"]]
         for name, cpu in seconds.items()

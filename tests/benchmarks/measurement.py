@@ -16,6 +16,7 @@ import ctypes
 import dataclasses
 import io
 import json
+import math
 import os
 import platform
 import re
@@ -33,6 +34,10 @@ from types import MappingProxyType
 from typing import Any
 
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+# Of CPU time: 10 ms for each process that is alive at one of the two readings.
+_ROUNDING_SECONDS = 0.2
+# Two measurements at different moments: the speed of a machine drifts by so much between them.
+DRIFT = 0.05
 _PACKAGES = ("apache-beam", "av", "librosa", "numpy", "scipy", "soxr", "tensorflow")
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 
@@ -41,16 +46,19 @@ class ImpossibleError(AssertionError):
     """A measurement that cannot be, such as a job that costs less than its own decoder."""
 
 
-def require_possible(name: str, value: float, *, at_least: float) -> float:
-    """Check a measurement against its lowest possible value; returns the measurement.
+def require_possible(
+    name: str, value: float, *, at_least: float, at_most: float = math.inf
+) -> float:
+    """Check a measurement against its possible values; returns the measurement.
 
     Raises:
-      ImpossibleError: it is lower, so that the benchmark does not measure what it says.
+      ImpossibleError: it is lower or higher, so that the benchmark does not measure what it says.
     """
-    if not value >= at_least:  # also NaN
+    if not at_least <= value <= at_most:  # also NaN
+        bound = f"more than {at_most:.4g}" if value > at_most else f"less than {at_least:.4g}"
         raise ImpossibleError(
-            f"{name} is {value:.4g}, which cannot be less than {at_least:g}: CPU time was not "
-            "counted, or other work on the machine disturbed the run; run it again on an idle one"
+            f"{name} is {value:.4g}, which cannot be {bound}: CPU time was not counted, or other "
+            "work on the machine disturbed the run; run it again on an idle one"
         )
     return value
 
@@ -178,9 +186,12 @@ def _measured(
 ) -> tuple[float, Any]:
     # Only the benchmark prints, not the jobs.
     with contextlib.redirect_stdout(io.StringIO()):
-        before = tree_cpu_seconds()
+        start, before = time.monotonic(), tree_cpu_seconds()
         result = function(*args, **named)
-        return tree_cpu_seconds() - before, result
+        cpu = tree_cpu_seconds() - before
+    # No more than all cores can give, or something was counted twice.
+    most = (os.cpu_count() or 1) * (time.monotonic() - start) + _ROUNDING_SECONDS
+    return require_possible(f"CPU time of {function}", cpu, at_least=0, at_most=most), result
 
 
 def median_of(rounds: Iterable[Mapping[str, float]]) -> dict[str, float]:

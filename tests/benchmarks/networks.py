@@ -23,8 +23,14 @@ import training  # noqa: F401  (TensorFlow, quietly)
 # isort: split
 import tensorflow as tf
 
-from tests.benchmarks.measurement import computes_bfloat16, make_table, report
-from tests.benchmarks.steps import build, inference_step, training_step
+from tests.benchmarks.measurement import computes_bfloat16, make_table, report, require_possible
+from tests.benchmarks.steps import (
+    LARGEST_SHARE,
+    TRAINING_OVER_INFERENCE,
+    build,
+    inference_step,
+    training_step,
+)
 from training import recipes
 from training.loops.optimizer import adam
 from training.models.counting import cost_of
@@ -32,9 +38,7 @@ from training.models.counting import cost_of
 NETWORKS = ("fully_connected", "alexnet", "vgg", "inception_v3", "resnet50", "small")
 PRECISIONS = ("bfloat16", "float32")
 _MATRIX_SIZE = 2_048
-# Operations of training over those of inference: the gradients of the inputs and those of the
-# weights each cost as much as the forward pass.
-_TRAINING_OVER_INFERENCE = 3
+PRODUCT_OPERATIONS = 2 * _MATRIX_SIZE**3
 
 
 def seconds_of(step: Callable[[], Any], seconds: float) -> float:
@@ -48,15 +52,20 @@ def seconds_of(step: Callable[[], Any], seconds: float) -> float:
     return min(times)
 
 
-def peak_of(precision: str) -> float:
-    """Operations per second of a matrix product."""
+def product_of(precision: str) -> Callable[[], tf.Tensor]:
+    """A matrix product of `PRODUCT_OPERATIONS`."""
     dtype = tf.as_dtype(precision)
     left, right = (
         tf.cast(tf.random.stateless_normal([_MATRIX_SIZE] * 2, [0, seed]), dtype) for seed in (1, 2)
     )
-    product = tf.function(lambda: tf.reduce_max(tf.matmul(left, right)))
+    return tf.function(lambda: tf.reduce_max(tf.matmul(left, right)))
+
+
+def peak_of(precision: str) -> float:
+    """Operations per second of a matrix product."""
+    product = product_of(precision)
     product()
-    return 2 * _MATRIX_SIZE**3 / seconds_of(product, 1.0)
+    return PRODUCT_OPERATIONS / seconds_of(product, 1.0)
 
 
 def measure(network: str, precision: str, *, batch_size: int, seconds: float) -> dict[str, float]:
@@ -72,12 +81,17 @@ def measure(network: str, precision: str, *, batch_size: int, seconds: float) ->
     train()
     training_rate = batch_size / seconds_of(train, seconds)
     peak = max(peak, peak_of(precision))
+    shares = {
+        "training_share": training_rate * operations * TRAINING_OVER_INFERENCE / peak,
+        "inference_share": inference * operations / peak,
+    }
+    for name, share in shares.items():
+        require_possible(f"{network}: {name}", share, at_least=0, at_most=LARGEST_SHARE)
     return {
         "training": training_rate,
-        "training_share": training_rate * operations * _TRAINING_OVER_INFERENCE / peak,
         "inference": inference,
-        "inference_share": inference * operations / peak,
         "peak_gflops": peak / 1e9,
+        **shares,
     }
 
 

@@ -42,7 +42,7 @@ from tests.benchmarks.input_pipeline import (
     describe_features,
     write_group_index,
 )
-from tests.benchmarks.measurement import Lane, is_quick, make_table, report
+from tests.benchmarks.measurement import Lane, is_quick, make_table, report, require_possible
 
 NUM_SHARDS, VIDEOS_PER_SHARD, PATCHES_PER_VIDEO = 512, 85, 288
 SHARES = {"1": 0.01, "3_2": 0.032, "10": 0.1}
@@ -306,7 +306,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         shutil.rmtree(scratch)
     assert number == SMALL_SHARDS * SMALL_RECORDS
     assert max(found[f"videos_seen_over_uniform_{name}"] for name in SHARES) <= 1.01
-    assert on_disk >= used, "fewer bytes were read than used"
+    for name in ("bytes_read_over_bytes_used", "bucket_bytes_read_over_bytes_used"):
+        require_possible(name, found[name], at_least=1)
     header = [
         f"{NUM_SHARDS} shards of {VIDEOS_PER_SHARD} videos of {PATCHES_PER_VIDEO} patches",
         "",

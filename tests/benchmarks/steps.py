@@ -11,6 +11,11 @@ import numpy as np
 
 NUM_LABELS, LABELS_PER_PATCH = 3_087, 5
 PATCH_SHAPE = (96, 64)
+# Operations of training over those of inference: the gradients of the inputs and those of the
+# weights each cost as much as the forward pass.
+TRAINING_OVER_INFERENCE = 3
+# Of the speed of a product of two large matrices, which is not quite the fastest one.
+LARGEST_SHARE = 1.25
 
 
 def batch(size: int) -> tuple[np.ndarray, np.ndarray]:

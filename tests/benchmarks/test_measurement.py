@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.benchmarks import measurement
 from tests.benchmarks.measurement import (
     ImpossibleError,
     Lane,
@@ -77,7 +78,19 @@ def test_children_are_counted_without_this_process(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_is_an_error() -> None:
-    assert require_possible("cost", 1.0, at_least=1.0) == 1.0
+    assert require_possible("cost", 1.0, at_least=1.0, at_most=1.0) == 1.0
     for value in (0.14, -23.0, math.nan):
         with pytest.raises(ImpossibleError, match=r"^over_decode is .*, which cannot be less"):
             require_possible("over_decode", value, at_least=1.0)
+    with pytest.raises(ImpossibleError, match=r"^speed-up is 2\.31, which cannot be more than 2:"):
+        require_possible("speed-up", 2.31, at_least=0, at_most=2)
+
+
+def have_no_cores() -> None:
+    """All CPU time of this process is too much from now on."""
+    measurement._ROUNDING_SECONDS = -60.0
+
+
+def test_more_cpu_time_than_all_cores_have_is_an_error() -> None:
+    with Lane() as lane, pytest.raises(ImpossibleError, match=r"^CPU time of .*have_no_cores"):
+        lane(have_no_cores)

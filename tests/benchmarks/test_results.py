@@ -33,15 +33,20 @@ def test_the_page_is_what_the_results_give() -> None:
 
 
 def test_every_script_is_run_and_on_the_page() -> None:
-    scripts = {path.stem for path in FOLDER.glob("[a-z]*.py") if calls_report(path)}
+    scripts = {path.stem for path in FOLDER.glob("[a-z]*.py") if calls(path, "report")}
     assert scripts - {"measurement"} == set(SCRIPTS)
     on_page = re.findall(r"<!-- benchmark: (\w+)", PAGE.read_text())
     assert set(on_page) == set(SCRIPTS)
 
 
-def calls_report(path: Path) -> bool:
-    calls = (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call))
-    return any(isinstance(call.func, ast.Name) and call.func.id == "report" for call in calls)
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_every_script_refuses_what_cannot_be(name: str) -> None:
+    assert calls(FOLDER / f"{name}.py", "require_possible")
+
+
+def calls(path: Path, function: str) -> bool:
+    nodes = (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call))
+    return any(isinstance(call.func, ast.Name) and call.func.id == function for call in nodes)
 
 
 def test_tables_are_rendered_between_their_marks() -> None:

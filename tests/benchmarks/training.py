@@ -37,7 +37,14 @@ from tests.benchmarks.input_pipeline import (
     NUM_SHARDS,
     write_features,
 )
-from tests.benchmarks.measurement import Lane, is_quick, make_table, report
+from tests.benchmarks.measurement import (
+    DRIFT,
+    Lane,
+    is_quick,
+    make_table,
+    report,
+    require_possible,
+)
 from training import recipes
 from training.config import Recipe
 from training.loops.throughput import patches_per_second
@@ -172,6 +179,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         for name, recipe in networks(quick=quick).items():
             with Lane() as lane:
                 _, (real, ratio, waited) = lane(rates, name, recipe, features)
+            # The same step, and the reading of its input.
+            require_possible(
+                f"{name}: real input over memory", ratio, at_least=0, at_most=1 + DRIFT
+            )
             rows.append([name, recipe.precision, real, ratio, waited])
             result |= {f"real_over_synthetic_{name}": ratio, f"input_wait_{name}": waited}
             if quick and name == "resnet50":
