@@ -18,7 +18,7 @@ from features.contracts import folders
 from features.contracts.folders import MadeBy
 from features.contracts.sharding import ShardKey
 from features.front_end.front_end import FrontEnd
-from features.sound.decoder_version import DecoderVersion
+from features.sound.decoder_version import UNKNOWN_DECODER, DecoderVersion
 from features.sound.outcome import Outcome
 from features.typed_json import OMIT_DEFAULT, OMIT_NONE, Document
 
@@ -286,7 +286,7 @@ class Features(FeaturesRequest, Document):
       rejects: outcome -> videos.
       num_patches: patches of all splits.
       splits: by split.
-      decoders: what the soundtracks of all shards were decoded with; older shards do not say it.
+      decoders: what the soundtracks of all shards were decoded with; older folders do not say it.
       work: what the extraction took; None if unknown, as in older folders and for embeddings.
     """
 
@@ -373,7 +373,6 @@ class PatchesPlan(EmbeddingsPlan):
       front_end_fingerprint, runtime: as in `EmbeddingsPlan`; log-mel has no runtime.
       keep_partial, patches_per_video, sampled_splits, seed,
         dataset_fingerprint: as in `Features`.
-      decoder: that the last command decoded with; older folders do not have it.
     """
 
     MAKER: ClassVar[str] = folders.MAKERS[folders.FEATURES]
@@ -383,7 +382,6 @@ class PatchesPlan(EmbeddingsPlan):
     sampled_splits: tuple[str, ...] | None = dataclasses.field(default=None, metadata=OMIT_NONE)
     seed: int | None = None
     dataset_fingerprint: str | None = None
-    decoder: DecoderVersion | None = dataclasses.field(default=None, metadata=OMIT_NONE)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -475,6 +473,11 @@ class PatchShard(Sidecar):
     sha256: str
     decoders: tuple[DecoderVersion, ...] = dataclasses.field(default=(), metadata=OMIT_DEFAULT)
     videos: tuple[ExtractedVideo, ...]
+
+    def list_decoders(self) -> tuple[DecoderVersion, ...]:
+        """What the soundtracks were decoded with; `UNKNOWN_DECODER` if the sidecar is older."""
+        is_decoded = any(video.outcome != Outcome.FORGOTTEN for video in self.videos)
+        return self.decoders or ((UNKNOWN_DECODER,) if is_decoded else ())
 
 
 # RUN

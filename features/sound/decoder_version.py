@@ -20,6 +20,10 @@ class DecoderVersion:
         return f"PyAV {self.pyav} with FFmpeg {self.ffmpeg}"
 
 
+# Of shards that older code wrote, which does not say it.
+UNKNOWN_DECODER = DecoderVersion(pyav="unknown", ffmpeg="unknown")
+
+
 def installed_decoder() -> DecoderVersion:
     """The decoder of this installation."""
     import av  # here, because readers of documents need no decoder
@@ -27,6 +31,12 @@ def installed_decoder() -> DecoderVersion:
     return DecoderVersion(pyav=av.__version__, ffmpeg=av.ffmpeg_version_info)
 
 
-def describe_decoders(decoders: Collection[DecoderVersion]) -> str:
-    """Text such as "PyAV 18.1.0 with FFmpeg 8.1.2 and PyAV 19.0.2 with FFmpeg 9.0.2"."""
-    return " and ".join(map(str, sorted(decoders)))
+def describe_mixture(decoders: Collection[DecoderVersion]) -> str:
+    """A note about a folder that several versions decoded; empty where it was one."""
+    if len(decoders) < 2:
+        return ""
+    names = " and ".join(map(str, sorted(decoders)))
+    return (
+        f"note: decoded by {names}: the same sound may differ in its last bits; to decode all "
+        "of it by one version, extract again with --force"
+    )

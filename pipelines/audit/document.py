@@ -132,7 +132,7 @@ class Audit(Document):
       num_copies_within_splits: soundtracks that have two ids in one split.
       shuffle: by training group.
       splits: by split.
-      decoders: of all readable shards that say theirs.
+      decoders: of all readable shards.
     """
 
     FILE: ClassVar[str] = "audit.json"

@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Iterator
 
 from features.contracts.documents import Features
-from features.sound.decoder_version import describe_decoders
+from features.sound.decoder_version import describe_mixture
 from pipelines.audit import repair, shuffle_tests
 from pipelines.audit.document import Audit
 
@@ -26,7 +26,7 @@ def describe(
     """
     sections = [
         _describe_counts(audit),
-        _describe_decoders(audit),
+        _wrap(describe_mixture(audit.decoders)),
         _describe_damages(audit),
         _describe_leaks(audit, features),
         _describe_shuffle(audit),
@@ -67,14 +67,6 @@ def _describe_counts(audit: Audit) -> Iterator[str]:
         )
     if any(split.num_constant for split in audit.splits.values()):
         yield from _wrap("note: constant patches are (almost) digital silence, not damage")
-
-
-def _describe_decoders(audit: Audit) -> Iterator[str]:
-    if len(audit.decoders) > 1:
-        yield from _wrap(
-            f"note: decoded by {describe_decoders(audit.decoders)}: the same sound may differ in "
-            "its last bits; to decode all of it by one version, extract again with --force"
-        )
 
 
 def _describe_damages(audit: Audit) -> Iterator[str]:

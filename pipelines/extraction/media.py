@@ -15,7 +15,7 @@ from features.storage import files
 from pipelines.extraction import stages
 from pipelines.extraction.flags import parse_splits
 from pipelines.extraction.patches import Mode, Settings
-from pipelines.extraction.plans import begin, compare_decoders, compare_plans, plan_of, request_of
+from pipelines.extraction.plans import begin, compare_plans, plan_of, request_of
 from pipelines.extraction.totals import FeaturesJob
 from pipelines.runtime import process_pool
 
@@ -86,7 +86,6 @@ def write_features_of_media(
     if present is not None:
         _require_all_groups(output, present, media.dataset, num_shards)
     compare_plans(output, plan, force=args.force)
-    compare_decoders(output, plan, force=args.force)
     job = FeaturesJob(
         source=source,
         output=output,

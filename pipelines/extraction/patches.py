@@ -359,7 +359,7 @@ def _decoders(
         for entry in extracted
         if entry.video.outcome != Outcome.FORGOTTEN
     ]
-    before = () if present is None or all(is_decoded) else present.decoders
+    before = () if present is None or all(is_decoded) else present.list_decoders()
     return tuple(sorted({*before, *([installed_decoder()] if any(is_decoded) else ())}))
 
 

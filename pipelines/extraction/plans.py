@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from features.contracts import folders, forgotten
 from features.contracts.documents import Dataset, EmbeddingsPlan, FeaturesRequest, PatchesPlan
 from features.errors import InputError
-from features.sound.decoder_version import installed_decoder
 from pipelines.extraction.patches import Settings
 
 # Fields of the plan; a change of these decodes every soundtrack again.
@@ -21,7 +20,7 @@ _DECIDES_PATCHES = (
 
 
 def plan_of(settings: Settings, dataset: Dataset) -> PatchesPlan:
-    """`plan.json` of a job, which decodes with what is installed here."""
+    """`plan.json` of a job."""
     return PatchesPlan(
         front_end_fingerprint=settings.front_end.fingerprint,
         runtime=settings.network.runtime if settings.network else None,
@@ -30,7 +29,6 @@ def plan_of(settings: Settings, dataset: Dataset) -> PatchesPlan:
         sampled_splits=settings.sampled_splits,
         seed=settings.seed,
         dataset_fingerprint=dataset.fingerprint,
-        decoder=installed_decoder(),
     )
 
 
@@ -97,7 +95,7 @@ def compare_plans(output: str, plan: PatchesPlan, *, force: bool) -> None:
     present = folders.find_document(output, PatchesPlan) or plan
     for field in (field.name for field in dataclasses.fields(plan)):
         before, now = getattr(present, field), getattr(plan, field)
-        if before == now or field == "decoder":
+        if before == now:
             continue
         change = f"{output}: {field} was {before!r} and is {now!r} now"
         if field in _DECIDES_PATCHES and not force:
@@ -105,16 +103,3 @@ def compare_plans(output: str, plan: PatchesPlan, *, force: bool) -> None:
                 f"{change}; --force decodes every soundtrack again, another --output keeps both"
             )
         print(f"{change}: shards that differ are rebuilt", file=sys.stderr)
-
-
-def compare_decoders(output: str, plan: PatchesPlan, *, force: bool) -> None:
-    """Warn of shards that another version decoded, which are kept."""
-    present = folders.find_document(output, PatchesPlan)
-    before = None if present is None else present.decoder
-    if before is not None and before != plan.decoder and not force:
-        print(
-            f"warning: {output} was begun by {before}, this is {plan.decoder}: finished shards "
-            "stay, and the same sound may differ in its last bits between shards; --force decodes "
-            "every soundtrack again",
-            file=sys.stderr,
-        )

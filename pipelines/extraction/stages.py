@@ -21,6 +21,7 @@ from features.contracts.sharding import ShardKey
 from features.contracts.shards import PATCHES, RECORDS_SUFFIX
 from features.contracts.videos import VIDEO_FILES, Video, read_videos
 from features.errors import TooManyRejectsError
+from features.sound.decoder_version import describe_mixture
 from features.storage import files
 from pipelines.extraction.indexing import WriteIndexes
 from pipelines.extraction.patches import Mode, Settings, ShardPlan, ShardResult, extract_shard
@@ -118,6 +119,8 @@ def _report(document: Features, shown_output: str) -> None:
         dict(document.rejects),
         shown_output,
     )
+    if note := describe_mixture(document.decoders):
+        print(note, file=sys.stderr)
     for name, split in document.splits.items():
         if split.num_drawn_from is not None and split.num_drawn_from <= split.num_patches:
             print(

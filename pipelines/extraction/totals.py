@@ -73,7 +73,7 @@ def count_shard(sidecar: PatchShard) -> Iterator[tuple[tuple[str, str], int]]:
     drawn_from = [video.drawn_from for video in sidecar.videos if video.drawn_from is not None]
     if drawn_from:
         yield (split, "num_drawn_from"), sum(drawn_from)
-    for decoder in sidecar.decoders:
+    for decoder in sidecar.list_decoders():
         yield (split, f"{_DECODER}{decoder.pyav} {decoder.ffmpeg}"), 1
     # A sum of digests does not depend on the order in which shards are finished. It is summed in
     # halves, because Beam's integers have 64 bits.
@@ -137,7 +137,7 @@ def fingerprint_split(totals: Totals, split: str) -> str:
 
 
 def list_decoders(totals: Totals) -> tuple[DecoderVersion, ...]:
-    """What the shards were decoded with, as far as they say it."""
+    """What the shards were decoded with."""
     names = {name.removeprefix(_DECODER) for _, name in totals if name.startswith(_DECODER)}
     return tuple(
         DecoderVersion(pyav=pyav, ffmpeg=ffmpeg)

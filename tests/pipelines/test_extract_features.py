@@ -26,7 +26,7 @@ from features.contracts.labels import read_vocabulary
 from features.errors import InputError, JobFailedError, TooManyRejectsError
 from features.front_end.logmel import log_mel_patches
 from features.front_end.params import LogMelParams
-from features.sound.decoder_version import DecoderVersion
+from features.sound.decoder_version import UNKNOWN_DECODER, DecoderVersion
 from pipelines import audit_features, extract_features, prepare_dataset
 from pipelines.audit.document import Audit
 from pipelines.audit.shard import ShardRules, examine_shard
@@ -425,7 +425,7 @@ def test_shards_of_two_decoders_are_kept_and_named(
     last, *others = sorted(tmp_path.rglob("patches-*.json"), key=lambda path: path.stat().st_size)
     last.unlink()
     older = DecoderVersion(pyav="17.0.0", ffmpeg="8.0")
-    for path in [tmp_path / "plan.json", *others]:
+    for path in others:
         text = path.read_text()
         for now, before in zip(
             dataclasses.astuple(installed), dataclasses.astuple(older), strict=True
@@ -436,17 +436,39 @@ def test_shards_of_two_decoders_are_kept_and_named(
 
     document = extract(dataset, tmp_path)
 
-    assert f"was begun by {older}, this is {installed}" in capsys.readouterr().err
+    assert f"note: decoded by {older} and {installed}" in capsys.readouterr().err
     assert document.decoders == (older, installed)
     assert document.fingerprint == folders.read_document(str(features), Features).fingerprint
     assert {path: path.stat().st_mtime_ns for path in others} == kept
-    extract(dataset, tmp_path)
-    assert "warning" not in capsys.readouterr().err
+    assert extract(dataset, tmp_path).decoders == (older, installed)
+    assert f"note: decoded by {older} and {installed}" in capsys.readouterr().err
 
     audit_features.main(["--features", str(tmp_path)])
     printed = " ".join(capsys.readouterr().out.split())
     assert f"note: decoded by {older} and {installed}" in printed
     assert folders.read_document(str(tmp_path), Audit).decoders == (older, installed)
+
+
+def test_decoder_of_older_shards_counts_as_another(
+    features: Path, dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (installed,) = folders.read_document(str(features), Features).decoders
+    shutil.copytree(features, tmp_path, dirs_exist_ok=True)
+    for path in tmp_path.rglob("patches-*.json"):
+        document = json.loads(path.read_text())
+        del document["decoders"]
+        path.write_text(json.dumps(document))
+
+    assert extract(dataset, tmp_path).decoders == (UNKNOWN_DECODER,)
+    assert "decoded by" not in capsys.readouterr().err
+
+    (path, *_) = (p for p in tmp_path.rglob("patches-*.json") if p.read_text().count('"ok"') > 1)
+    document = json.loads(path.read_text())
+    document["plan"] = document["videos"][0]["source"] = "of other labels, and of another file"
+    path.write_text(json.dumps(document))
+
+    assert extract(dataset, tmp_path).decoders == (installed, UNKNOWN_DECODER)
+    assert f"decoded by {installed} and {UNKNOWN_DECODER}" in capsys.readouterr().err
 
 
 def test_truncated_soundtrack_is_kept_in_part_when_asked_for(tmp_path: Path) -> None:
