@@ -91,6 +91,7 @@ def _embed_features(args: argparse.Namespace, options: PipelineOptions) -> None:
     export = find_export(run)
     if export != run:  # the folder of a run, which has to be finished
         folders.read_document(run, Run)
+    folders.claim_output(output, folders.FEATURES, inputs=(source, run))
     present = folders.find_document(output, EmbeddingsPlan)
     here = process_pool.runs_here(options)
     runtime = choose_runtime(
@@ -113,7 +114,6 @@ def _embed_features(args: argparse.Namespace, options: PipelineOptions) -> None:
         where=source,
         cure="give features of the front end that the network was trained on",
     )
-    folders.claim_output(output, folders.FEATURES, inputs=(source, run))
     forgotten.require_forgotten(source, forgotten.read_forgotten(output), output)
     front_end = embedding_front_end(model, export)
     if present is not None:
@@ -138,9 +138,11 @@ def _embed_media(args: argparse.Namespace, options: PipelineOptions) -> None:
     network_flags.require_float32(args.precision)
     sampled_splits = choose_sampled_splits(args)
     media = choose_media(args.from_media, args)
-    present = folders.find_document(files.absolute(args.output), PatchesPlan)
+    folder, output = files.absolute(args.network), files.absolute(args.output)
+    folders.claim_output(output, folders.FEATURES, inputs=(folder, media.source))
+    present = folders.find_document(output, PatchesPlan)
     network, place = choose_network(
-        files.absolute(args.network),
+        folder,
         args.card,
         present.runtime if present and not args.force else None,
         gpu=accelerator.workers_have_gpu(options),

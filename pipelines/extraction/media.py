@@ -79,8 +79,7 @@ def write_features_of_media(
         force=args.force,
         max_reject_fraction=args.max_reject_fraction,
     )
-    inputs = [source] if settings.network is None else [source, settings.network.folder]
-    folders.claim_output(output, folders.FEATURES, inputs=inputs)
+    folders.claim_output(output, folders.FEATURES, inputs=(source,))
     present = folders.find_document(output, Features)
     plan = plan_of(settings, media.dataset)
     if present is not None:

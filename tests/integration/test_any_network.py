@@ -622,6 +622,14 @@ def test_flags_that_do_not_belong_together(flags: list[str], message: str) -> No
         extract_embeddings.main([*flags, "--output=output"])
 
 
+def test_an_output_of_another_job_is_refused(folders: Path, scores: Path) -> None:
+    flags = ["--from-media", f"{folders}/dataset", "--network", f"{folders}/network"]
+    with pytest.raises(InputError, match=r"holds the scores\.json of .*; name another folder"):
+        extract_embeddings.main([*flags, "--output", str(scores)])
+    with pytest.raises(InputError, match="is an input of this job"):
+        extract_embeddings.main([*flags, "--output", f"{folders}/network"])
+
+
 def test_a_network_without_embeddings_is_refused(folders: Path, tmp_path: Path) -> None:
     networks.save(tmp_path)
     networks.rewrite_card(tmp_path, outputs=networks.NetworkOutputs(scores="scores"))
