@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.benchmarks import __main__ as command
-from tests.benchmarks.__main__ import SCRIPTS, ScriptFailedError, run_script
+from tests.benchmarks.__main__ import LONG, SCRIPTS, ScriptFailedError, run_script
 from tests.benchmarks.measurement import Table, make_table
 from tests.benchmarks.results import DOCS, PAGE, Results, ScriptResult, read_results, render
 
@@ -103,6 +103,23 @@ def test_the_others_still_run(
     assert "2 of 3 scripts" in out
     assert err == "error: codecs failed: exit code 1, see above\n"
     assert PAGE.read_bytes() == before
+
+
+@pytest.mark.parametrize("only", [[], list(LONG)])
+def test_the_quick_ones_take_less_than_12_minutes(
+    monkeypatch: pytest.MonkeyPatch, only: list[str]
+) -> None:
+    measured = []
+
+    def measure(name: str, *, quick: bool) -> ScriptResult:
+        assert quick
+        measured.append(name)
+        return RESULT
+
+    monkeypatch.setattr(command, "measure", measure)
+    assert command.main(["--quick", *(["--only", *only] if only else [])]) == 0
+    assert measured == (only or [name for name in SCRIPTS if name not in LONG])
+    assert sum(SCRIPTS[name][0] for name in measured) < 12 * 60
 
 
 def test_tables_of_a_report_are_read_back() -> None:
