@@ -51,7 +51,8 @@ AIRFLOW_PINS := pipelines/deploy/airflow/requirements
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-# What .venv was made from: the lock, and the version of Python. It is made again if either is another.
+# What .venv was made from: the lock, and the version of Python. It is made again if either is another,
+# by a Python outside of it: where .venv is activated, the first on PATH is its own.
 $(VENV)/.installed: FORCE
 	@made_from() { "$$1" -c 'import sys; print(sys.version_info[:2])' && cksum < requirements.lock; }; \
 	if made_from $(or $(PYTHON),$(VENV_PYTHON)) 2> /dev/null | cmp --silent - $@; then exit; fi; \
@@ -64,6 +65,7 @@ $(VENV)/.installed: FORCE
 			"make PYTHON=/path/to/python" >&2; exit 1; \
 	fi; \
 	echo "installing into $(VENV) with $$python from requirements.lock"; \
+	python=$$($$python -c 'import sys; print(sys._base_executable)'); \
 	rm -rf $(VENV); \
 	$$python -m venv $(VENV); \
 	$(PIP_INSTALL) --require-hashes --requirement <(sed -n '/^uv==/,/[^\\]$$/p' requirements.lock); \

@@ -3,9 +3,11 @@
 import csv
 import datetime
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -92,18 +94,34 @@ def test_supported_pythons_are_the_same_everywhere() -> None:
     assert f"{sys.version_info.major}.{sys.version_info.minor}" in PYTHONS
 
 
-def undocumented(age_limit: datetime.timedelta) -> list[str]:
-    """Direct dependencies whose locked release was older than the limit when it was locked."""
+def undocumented(age_limit: datetime.timedelta, direct: Mapping[str, str]) -> list[str]:
+    """Direct dependencies whose locked release was older than the limit when it was locked.
+
+    Args:
+      age_limit: of a release.
+      direct: as `direct_dependencies`.
+    """
     with TABLE.open() as file:
         table = list(csv.DictReader(file))
     assert tuple(table[0]) == COLUMNS
-    direct = direct_dependencies()
+    pins = {python: pinned(python) for python in PYTHONS}
     old = []
     for row in table:
         released, locked = (datetime.date.fromisoformat(row[key]) for key in COLUMNS[2:])
-        if locked - released > age_limit and "#" not in direct[row["name"]]:
+        pythons = [python for python in PYTHONS if pins[python][row["name"]] == row["version"]]
+        if locked - released > age_limit and not says_why(direct[row["name"]], pythons):
             old.append(f"{row['name']} {row['version']} of {released}")
     return old
+
+
+def says_why(lines: str, pythons: Sequence[str]) -> bool:
+    """Whether each requirement that holds for one of these Pythons has a comment."""
+    markers = {line: Requirement(line.split("#")[0]).marker for line in lines.splitlines()}
+    return all(
+        "#" in line
+        for line, marker in markers.items()
+        if any(marker is None or marker.evaluate({"python_version": p}) for p in pythons)
+    )
 
 
 def test_dates_are_of_what_is_locked() -> None:
@@ -118,11 +136,31 @@ def test_dates_are_of_what_is_locked() -> None:
 
 
 def test_a_direct_dependency_older_than_a_year_has_a_word_why() -> None:
-    assert undocumented(datetime.timedelta(days=0)), "all are older than no day"
+    direct = direct_dependencies()
+    assert undocumented(datetime.timedelta(days=0), direct), "all are older than no day"
 
-    old = undocumented(datetime.timedelta(days=365))
+    old = undocumented(datetime.timedelta(days=365), direct)
 
     assert not old, f"say why in a comment behind the requirement: {', '.join(old)}"
+
+
+def test_a_word_about_the_requirement_of_another_python_does_not_count() -> None:
+    direct = direct_dependencies()
+    lines = direct["av"].replace("  # the last for 3.11", "")
+    assert lines.count("\n") == 2
+    assert "#" not in lines
+    older, later = lines.splitlines()
+    age = datetime.timedelta(days=0)
+
+    found = [
+        undocumented(age, {**direct, "av": "\n".join(lines)})
+        for lines in ([older, f"{later}  # why"], [f"{older}  # why", later])
+    ]
+
+    assert [[old.split()[1][:2] for old in some if old.startswith("av ")] for some in found] == [
+        ["18"],
+        ["19"],
+    ]
 
 
 @pytest.mark.parametrize("arguments", [[], ["PYTHON=/nowhere/python3.12"]])
@@ -150,6 +188,85 @@ def test_absence_of_a_supported_python_is_one_clear_line(
     assert "apt install" in error
     assert all(line.startswith("make") for line in rest)
     assert not (tmp_path / "venv").exists()
+
+
+@pytest.fixture
+def without_install(tmp_path: Path) -> dict[str, str]:
+    """The environment of a `make` whose venvs are empty folders, with shims first on PATH."""
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules" / "venv.py").write_text("import os, sys; os.mkdir(sys.argv[1])\n")
+    for name in ("python3.13", "python3.12", "python3.11", "chosen"):
+        shim = tmp_path / "shims" / name
+        shim.parent.mkdir(exist_ok=True)
+        command = "exit 1" if name == "python3.13" else f'exec {sys.executable} "$@"'
+        shim.write_text(f"#!/bin/sh\n{command}\n")
+        shim.chmod(0o755)
+    return {"PATH": f"{tmp_path}/shims:/usr/bin:/bin", "PYTHONPATH": f"{tmp_path}/modules"}
+
+
+@pytest.mark.parametrize("named", [None, "chosen"])
+def test_newest_python_that_runs_is_taken_unless_one_is_named(
+    named: str | None, tmp_path: Path, without_install: dict[str, str]
+) -> None:
+    venv = tmp_path / "venv"
+    python = f"PYTHON={tmp_path}/shims/{named}" if named else "PYTHON="
+    command = [
+        "make",
+        "--silent",
+        f"{venv}/.installed",
+        f"VENV={venv}",
+        "PIP_INSTALL=false",
+        python,
+    ]
+    done = subprocess.run(
+        command, cwd=ROOT, env=without_install, capture_output=True, text=True, check=False
+    )
+
+    expected = f"{tmp_path}/shims/chosen" if named else "python3.12"
+    assert done.stdout == f"installing into {venv} with {expected} from requirements.lock\n"
+    assert venv.exists(), done.stderr
+    assert done.returncode == 2  # there is no pip
+
+
+def test_activated_environment_is_made_again(
+    tmp_path: Path, without_install: dict[str, str]
+) -> None:
+    venv = tmp_path / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
+    python = f"python3.{sys.version_info.minor}"
+    (venv / ".installed").write_text("of another lock\n")
+    environment = {**without_install, "PATH": f"{venv}/bin:/usr/bin:/bin"}
+
+    command = ["make", "--silent", f"{venv}/.installed", f"VENV={venv}", "PIP_INSTALL=false"]
+    done = subprocess.run(
+        [*command, f"PYTHONS={python}"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.stdout == f"installing into {venv} with {python} from requirements.lock\n"
+    assert venv.is_dir(), done.stderr  # it was removed, and made again
+    assert not list(venv.iterdir())
+
+
+def test_checks_pass_where_no_python_has_a_name(tmp_path: Path) -> None:
+    """What `.ci/run` does after its own tests, which a `make` that does nothing stands for."""
+    (tmp_path / "make").write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/made\n')
+    (tmp_path / "make").chmod(0o755)
+    dirname = shutil.which("dirname")
+    assert dirname is not None
+    (tmp_path / "dirname").symlink_to(dirname)
+
+    subprocess.run(
+        ["/bin/bash", ROOT / ".ci" / "run"],
+        env={"PATH": str(tmp_path), "PYENV_ROOT": str(tmp_path)},
+        check=True,
+    )
+
+    assert (tmp_path / "made").read_text().split() == ["check", "test", "demo"]
 
 
 def test_environment_of_another_lock_or_python_is_made_again(tmp_path: Path) -> None:
