@@ -20,9 +20,9 @@ def import_tensorflow() -> None:
     descriptor, and shown where the import fails. Set TF_CPP_MIN_LOG_LEVEL=0 to see them all.
     """
     os.environ.setdefault(_LEGACY_KERAS, "1")
+    require_avx2()
     if "tensorflow" in sys.modules or _LOG_LEVEL in os.environ:
         return
-    require_avx2()
     os.environ[_LOG_LEVEL] = "3"
     sys.stderr.flush()
     stderr = os.dup(2)

@@ -1,14 +1,18 @@
-"""Refuse in one line what the packages of requirements.lock do not run on."""
+"""Refuse in one line what the packages of requirements.lock do not run on.
+
+Python 3.7 and later have to be able to read this module, and it imports none of ours.
+"""
+
+from __future__ import annotations
 
 import re
 import sys
 from pathlib import Path
 from typing import NoReturn
 
-from features.errors import BAD_INPUT
-
 _FIRST, _LAST = (3, 11), (3, 13)
 _PROCESSORS = Path("/proc/cpuinfo")
+_BAD_INPUT = 2  # as in features.errors
 
 
 def require_python(version: tuple[int, int]) -> None:
@@ -40,4 +44,4 @@ def require_avx2(processors: str | None = None) -> None:
 
 def _refuse(problem: str) -> NoReturn:
     print(f"error: {problem}", file=sys.stderr)
-    sys.exit(BAD_INPUT)
+    sys.exit(_BAD_INPUT)
