@@ -7,6 +7,7 @@ certificate of its own.
 
 import contextlib
 import multiprocessing
+import socket
 import socketserver
 import ssl
 import threading
@@ -31,6 +32,8 @@ from pipelines.runtime import decoder
 
 BUCKET = "bucket"
 _TENSORFLOW_HOSTS = ("www.googleapis.com", "storage.googleapis.com")
+# In place of a status: the connection ends without an answer.
+RESET = 0
 # Attempts at the same request that are turned away one after the other.
 _BURST = 3
 
@@ -92,7 +95,7 @@ class Emulator(server.ThreadingHTTPServer):
         """All that came, also those that were turned away."""
         return self._requests
 
-    def set_faults(self, every: int, statuses: tuple[int, ...] = (429, 503)) -> None:
+    def set_faults(self, every: int, statuses: tuple[int, ...] = (429, 503, RESET)) -> None:
         """Turn away one of so many requests, and the next attempts at it; none for 0."""
         self._fault_every, self._fault_statuses = every, statuses
         self._bursts.clear()
@@ -126,9 +129,13 @@ class Emulator(server.ThreadingHTTPServer):
             if self._is_turned_away(request):
                 emulator._read_raw_data(handler)
                 status = self._fault_statuses[self._num_faults % len(self._fault_statuses)]
-                handler.send_response(status)
-                handler.send_header("Content-Length", "0")
-                handler.end_headers()
+                if status == RESET:
+                    handler.request.shutdown(socket.SHUT_RDWR)
+                    handler.close_connection = True
+                else:
+                    handler.send_response(status)
+                    handler.send_header("Content-Length", "0")
+                    handler.end_headers()
                 self._num_faults += 1
             elif self._is_unmet(request):
                 emulator._read_raw_data(handler)

@@ -33,7 +33,8 @@ def bucket(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         for file in corpus.manifest.parent.iterdir():
             served.put(f"corpus/{file.name}", file.read_bytes())
         # Without faults: tensorflow-transform deletes folders through TensorFlow, which gives up on
-        # some of them, so that the job fails and has to be run again.
+        # some of them, so that the job fails and has to be run again. A test below prepares known
+        # labels, without TensorFlow, through faults.
         prepare(f"{ROOT}/corpus/manifest.csv", ROOT)
         served.set_faults(FAULT_EVERY)
         small = ["--batch-size=16", "--set=width=0.05", "--steps=5"]
@@ -99,8 +100,9 @@ def on_the_web(manifest: Path, host: web.Host) -> str:
     return text
 
 
-def prepare(manifest: str, root: str) -> None:
-    assert prepare_dataset.main(["--manifest", manifest, "--output", f"{root}/dataset"]) == 0
+def prepare(manifest: str, root: str, *more: str) -> None:
+    flags = ["--manifest", manifest, "--output", f"{root}/dataset", *more]
+    assert prepare_dataset.main(flags) == 0
 
 
 def extract(root: str, *more: str) -> None:
@@ -157,6 +159,19 @@ def objects(
         for name, content in served.objects(f"{folder}/").items()
         if name.endswith(suffixes)
     }
+
+
+def test_known_labels_are_prepared_through_faults(bucket: emulator.Emulator) -> None:
+    num_before = bucket.num_faults()
+    bucket.set_faults(3)
+    try:
+        prepare(f"{ROOT}/corpus/manifest.csv", f"{ROOT}/known", "--vocabulary", f"{ROOT}/dataset")
+    finally:
+        bucket.set_faults(0)
+    assert bucket.num_faults() - num_before >= 6
+    expected = objects(bucket, "dataset", (".parquet",))
+    assert {name.partition("/")[0] for name in expected} >= {"videos", "labels.parquet"}
+    assert objects(bucket, "known/dataset", (".parquet",)) == expected
 
 
 @pytest.mark.parametrize("root", [ROOT, S3])
