@@ -111,7 +111,10 @@ class Lease(Document):
             return None
         if (self.process.boot, self.process.namespace) != (here.boot, here.namespace):
             return None
-        return _start_of(self.process.number) == self.process.started
+        try:
+            return _start_of(self.process.number) == self.process.started
+        except OSError:
+            return None
 
     def __str__(self) -> str:
         return f"`{self.command}` on {self.host}, since {self.started}"
@@ -392,16 +395,27 @@ def _boot_and_namespace() -> tuple[str, str] | None:
 
 
 def _this_process() -> LocalProcess | None:
-    place, started = _boot_and_namespace(), _start_of(os.getpid())
-    return LocalProcess(*place, os.getpid(), started) if place and started else None
+    place = _boot_and_namespace()
+    if place is None:
+        return None
+    started = _start_of(os.getpid())
+    return LocalProcess(*place, os.getpid(), started) if started else None
 
 
 def _start_of(number: int) -> str | None:
-    """When a process started, in clock ticks after the boot; None if it has ended."""
+    """When a process started, in clock ticks after the boot; None if it has ended.
+
+    Raises:
+      OSError: it exists, and cannot be seen: /proc may hide the processes of other users (hidepid).
+    """
     try:
         status = (_PROC / str(number) / "stat").read_text()
     except OSError:
-        return None
+        try:
+            os.kill(number, 0)
+        except ProcessLookupError:
+            return None
+        raise
     # The name, in parentheses, may hold anything. Then come fields 3, the state, to 22, the start.
     state, *fields = status.rpartition(")")[2].split()
     return None if state in ("Z", "X") else fields[18]

@@ -148,6 +148,24 @@ def test_a_killed_process_of_this_machine_is_followed_at_once(tmp_path: Path) ->
     assert time.monotonic() - start < leases.EXPIRY_SECONDS / 2
 
 
+def test_a_process_that_proc_hides_may_be_running(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As other users' processes under hidepid: this /proc has none but that of the test."""
+    for name in ("self", "sys", str(os.getpid())):
+        (tmp_path / name).symlink_to(f"/proc/{name}")
+    here = leases._this_process()
+    assert here is not None
+    monkeypatch.setattr(leases, "_PROC", tmp_path)
+    with subprocess.Popen(["sleep", "600"]) as process:
+        hidden = make_lease(process=dataclasses.replace(here, number=process.pid))
+        found = hidden.is_running()
+        process.kill()
+    assert found is None
+    assert hidden.is_running() is False
+    assert make_lease(process=here).is_running()
+
+
 @pytest.mark.parametrize("clock", HOUR_APART)
 def test_a_dead_job_elsewhere_is_followed_after_its_expiry(folder: str, clock: str) -> None:
     write(folder, make_lease(started=clock, renewed=clock).to_json())
