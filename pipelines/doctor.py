@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     args, _ = parser.parse_known_args(argv)
     run = functools.partial(examine, limit_seconds=args.limit_seconds)
-    findings = [run("versions", installation.versions)]
+    findings = [run("versions", installation.versions), run("lock", installation.lock)]
     try:
         from pipelines.runtime import launch
     except Exception as error:  # noqa: BLE001 - a broken environment may raise anything
@@ -110,6 +110,7 @@ def _list_checks(options: "PipelineOptions", output: str | None, num_workers: in
     elif kind == "dataflowrunner":
         yield "Dataflow options", functools.partial(runners.dataflow_options, options)
         yield "Dataflow workers", functools.partial(runners.dataflow_workers, options)
+        yield "Dataflow Python", functools.partial(runners.dataflow_python, options)
         yield "Dataflow GPU", functools.partial(accelerator.dataflow_gpu, options)
     else:  # the workers are on this machine
         num_processes = options.view_as(DirectOptions).direct_num_workers or os.cpu_count() or 1

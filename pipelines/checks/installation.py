@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from features.front_end.params import LogMelParams
     from pipelines.corpus.encoding import MediaFormat
 
+_ROOT = Path(__file__).parents[2]
 INSTALL_AGAIN = "install into a new environment from requirements.lock"
 
 _NUM_LISTED = 3
@@ -42,6 +43,28 @@ def versions() -> Finding:
     conflicts = done.stdout.strip().splitlines()
     more = f" and {len(conflicts) - _NUM_LISTED} more" if len(conflicts) > _NUM_LISTED else ""
     return problem(name, " ".join(conflicts[:_NUM_LISTED]) + more, INSTALL_AGAIN)
+
+
+def lock(environment: Path = Path(sys.prefix), folder: Path = _ROOT) -> Finding:
+    """Compare what `make` installed an environment from with the lock that is here now.
+
+    Args:
+      environment: with the stamp of the Makefile.
+      folder: of the lock.
+    """
+    name = "lock"
+    stamp, path = environment / ".installed", folder / "requirements.lock"
+    if not (stamp.exists() and path.exists()):
+        return ok(name, "not compared: `make` did not install this environment")
+    with path.open("rb") as file:
+        checksum = subprocess.run(["cksum"], stdin=file, capture_output=True, text=True, check=True)
+    if checksum.stdout in stamp.read_text():
+        return ok(name, f"{environment} was installed from {path}")
+    return warning(
+        name,
+        f"{environment} was installed from another version of {path}",
+        "`make test` or `make demo`, which install again",
+    )
 
 
 def checksums() -> Finding:

@@ -286,6 +286,9 @@ def _check_options(options: PipelineOptions) -> None:
             finding = check(options)
             if finding.level is Level.PROBLEM:
                 raise InputError(f"{finding.check}: {finding.found}; give {finding.cure}")
+        python = runners.dataflow_python(options)
+        if python.level is not Level.OK:
+            print(f"warning: {python.found}; {python.cure}", file=sys.stderr)
     elif options.view_as(_LaunchOptions).no_wait:
         runner = options.view_as(StandardOptions).runner
         raise InputError(f"--no-wait: {runner} runs in this command or needs it; leave it out")

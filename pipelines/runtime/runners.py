@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 import urllib.request
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ _EMBEDDED = ("[auto]", "[local]")
 # What Beam's job servers for Flink 1 and 2 need.
 _MIN_JAVA = 11
 _ANSWER_SECONDS = 10.0
+# The Python of the image that pipelines/deploy/dataflow/Dockerfile makes.
+IMAGE_PYTHON = (3, 13)
 
 
 def kind_of(runner: str) -> str:
@@ -200,3 +203,23 @@ def dataflow_workers(options: "PipelineOptions") -> Finding:
             "--number_of_worker_harness_threads=1: one process for each CPU",
         )
     return ok(name, f"{image or 'staged packages'}, one thread a process")
+
+
+def dataflow_python(options: "PipelineOptions") -> Finding:
+    """Check that the image has the Python of this process: Beam pickles its bytecode.
+
+    Only the Python of this repository's image is known. Beam's own images have that of this process.
+    """
+    from apache_beam.options.pipeline_options import WorkerOptions
+
+    name = "Dataflow Python"
+    image = options.view_as(WorkerOptions).sdk_container_image
+    here, there = (f"{v[0]}.{v[1]}" for v in (sys.version_info, IMAGE_PYTHON))
+    if image and here != there:
+        return warning(
+            name,
+            f"this is Python {here}, and pipelines/deploy/dataflow/Dockerfile has {there}: its "
+            f"workers refuse what another version submits, after they have started",
+            f"submit with Python {there}, unless {image} has {here}",
+        )
+    return ok(name, here)

@@ -158,6 +158,22 @@ def test_versions_that_conflict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert finding.found.endswith(" and 1 more")
 
 
+def test_an_environment_of_another_lock(tmp_path: Path) -> None:
+    assert installation.lock(tmp_path, tmp_path).level is Level.OK  # nothing to compare
+    (tmp_path / "requirements.lock").write_text("numpy==2.4.6\n")
+    with (tmp_path / "requirements.lock").open() as file:
+        checksum = subprocess.check_output(["cksum"], stdin=file, text=True)
+    (tmp_path / ".installed").write_text(f"(3, 11)\n{checksum}")
+    assert installation.lock(tmp_path, tmp_path).level is Level.OK
+
+    (tmp_path / "requirements.lock").write_text("numpy==2.4.7\n")
+
+    finding = installation.lock(tmp_path, tmp_path)
+    assert finding.level is Level.WARNING
+    assert "another version of" in finding.found
+    assert "make test" in finding.cure
+
+
 def test_without_pip_versions_are_not_checked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -419,6 +435,20 @@ def test_flink_workers_without_this_code() -> None:
     assert_problem(no_place, "Docker", "--environment_type=EXTERNAL")
     assert single.level is Level.WARNING
     assert "--parallelism=N" in single.cure
+
+
+def test_submission_to_an_image_of_another_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = PipelineOptions(["--runner=DataflowRunner", "--sdk_container_image=HOST/image:1"])
+    here = f"{sys.version_info.major}.{sys.version_info.minor}"
+    monkeypatch.setattr(runners, "IMAGE_PYTHON", sys.version_info[:2])
+    assert runners.dataflow_python(options) == ok("Dataflow Python", here)
+
+    monkeypatch.setattr(runners, "IMAGE_PYTHON", (3, 10))
+
+    finding = runners.dataflow_python(options)
+    assert finding.level is Level.WARNING
+    assert finding.cure == f"submit with Python 3.10, unless HOST/image:1 has {here}"
+    assert runners.dataflow_python(PipelineOptions([])).level is Level.OK  # Beam's image
 
 
 @pytest.mark.usefixtures("quick_pip")

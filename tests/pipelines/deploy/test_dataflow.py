@@ -16,6 +16,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from packaging.requirements import Requirement
 
 from features.contracts.documents import RuntimeName
+from pipelines.runtime.runners import IMAGE_PYTHON
 
 ROOT = Path(__file__).parents[3]
 DEPLOY = ROOT / "pipelines" / "deploy" / "dataflow"
@@ -135,8 +136,9 @@ def test_the_image_has_the_versions_of_the_lock() -> None:
     beam = versions["apache-beam"].split("==")[1].strip()
     supported = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
     first, *rest = instructions()
-    assert first == ["FROM", f"apache/beam_python3.13_sdk:{beam}", "AS", "cpu"]
-    assert supported.endswith("<3.14")  # the image has the newest
+    major, minor = IMAGE_PYTHON
+    assert first == ["FROM", f"apache/beam_python{major}.{minor}_sdk:{beam}", "AS", "cpu"]
+    assert supported.endswith(f"<{major}.{minor + 1}")  # the image has the newest
     assert pins(DEPLOY / "requirements.lock") < pins(ROOT / "requirements.lock")
     installs = [words for words in rest if words[:3] == ["RUN", "pip", "install"]]
     assert "--require-hashes" in installs[0]
