@@ -208,7 +208,7 @@ def dataflow_workers(options: "PipelineOptions") -> Finding:
 def dataflow_python(options: "PipelineOptions") -> Finding:
     """Check that the image has the Python of this process: Beam pickles its bytecode.
 
-    Only the Python of this repository's image is known. Beam's own images have that of this process.
+    Of images only that of this repository is known. Beam's own have the Python of this process.
     """
     from apache_beam.options.pipeline_options import WorkerOptions
 
