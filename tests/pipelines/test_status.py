@@ -1,6 +1,7 @@
 """What is shown of a folder while a job writes it, after a crash, and when it is finished."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -267,6 +268,26 @@ def test_watching_ends_with_a_failed_job(
 
     assert status.main([str(tmp_path), "--watch", "600"]) == FAILED
     assert "last failure: too many rejects" in capsys.readouterr().out
+
+
+def test_many_shards_take_little_time(tmp_path: Path) -> None:
+    """A fifth of the time of 100,000 shards, which are allowed 10 s."""
+    num_shards = 20_000
+    progress.begin(str(tmp_path), Features.FILE, total=num_shards, kind="patches")
+    tally = Tallying(str(tmp_path), progress.find_job(str(tmp_path)))
+    (tmp_path / "train" / "all").mkdir(parents=True)
+    for index in range(num_shards):
+        path = f"{tmp_path}/{name_shard(index, num_shards)}.json"
+        os.close(os.open(path, os.O_CREAT))
+    tally.add("", {"shards_written": num_shards})
+    tally.write()
+
+    start = time.process_time()
+    found = look(tmp_path)
+    seconds = time.process_time() - start
+
+    assert (found.done, found.total) == (num_shards, num_shards)
+    assert seconds < 2
 
 
 def test_requests_do_not_grow_with_the_shards(

@@ -21,7 +21,7 @@ from features.contracts import leases
 from features.contracts.leases import Lease
 from features.errors import FOLDER_TAKEN, INTERRUPTED, OK, FolderTakenError
 from features.storage import files
-from tests import emulator
+from tests import emulator, s3
 
 ROOT = Path(__file__).parents[3]
 ROUNDS = 50
@@ -42,13 +42,20 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[emulator.Emula
         yield served
 
 
-@pytest.fixture(params=["disk", "bucket"])
+@pytest.fixture(scope="module")
+def started_s3() -> Iterator[s3.Emulator]:
+    with s3.start() as served:
+        yield served
+
+
+@pytest.fixture(params=["disk", "started", "started_s3"])
 def folder(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "disk":
         return str(tmp_path)
-    served = request.getfixturevalue("started")
+    served = request.getfixturevalue(request.param)
     served.wipe()
-    return f"gs://{emulator.BUCKET}/folder"
+    scheme, module = ("gs", emulator) if request.param == "started" else ("s3", s3)
+    return f"{scheme}://{module.BUCKET}/folder"
 
 
 def write(folder: str, content: bytes) -> None:
