@@ -6,7 +6,7 @@ import importlib.metadata
 from pathlib import Path
 
 _ROOT = Path(__file__).parents[1]
-# What runs on workers.
+# What runs on workers of Beam jobs: a change of the trainer must not refuse them.
 _PACKAGES = ("features", "pipelines", "evaluation")
 
 
