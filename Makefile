@@ -96,8 +96,8 @@ results: $(VENV)/.installed ## the paper's experiments, and docs/results.md (CLI
 			network=(--network $(YAMNET) --card $(YAMNET_CARD)); \
 		$(VENV_PYTHON) -m evaluation.paper.$$experiment --scale small --clips $(CLIPS) \
 			"$${network[@]}" --output $(RESULTS); \
+		$(VENV_PYTHON) -m evaluation.paper.results $(RESULTS) --output docs; \
 	done
-	$(VENV_PYTHON) -m evaluation.paper.results $(RESULTS) --output docs
 
 # A process more than cores, since one of them waits for clusters (tests/conftest.py has the order).
 TEST_PROCESSES = $$(($$(nproc) + 1))

@@ -36,14 +36,21 @@ FROM_SCRATCH = Method(
     },
     candidates=({"learning_rate": "1e-3"}, {"learning_rate": "3e-3"}),
 )
+# What candidates of the classifier have in common, but for what makes each of them another one.
+_LINEAR = {"softmax": "true", "cosine": "true", "steps": "3000", "batch_size": "128"}
 PROBE_YAMNET = Method(
     name="probe_yamnet",
     label="linear, on embeddings of YAMNet",
     recipe="audio_set_embeddings",
-    settings={"num_layers": "0", "cosine": "true", "steps": "3000"},
+    settings={"num_layers": "0"},
     candidates=(
-        *({"learning_rate": rate, "softmax": "true"} for rate in ("3e-4", "1e-3", "3e-3")),
-        *({"learning_rate": rate, "softmax": "false"} for rate in ("1e-3", "3e-3")),
+        *(
+            {"learning_rate": rate, **_LINEAR, **schedule}
+            for schedule in ({}, {"cosine": "false"}, {"steps": "1000"})
+            for rate in ("3e-4", "1e-3", "3e-3")
+        ),
+        {"learning_rate": "1e-3", **_LINEAR, "batch_size": "32"},
+        *({"learning_rate": rate, **_LINEAR, "softmax": "false"} for rate in ("1e-3", "3e-3")),
     ),
     num_seeds=3,
     on_embeddings=True,

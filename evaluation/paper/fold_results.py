@@ -1,5 +1,6 @@
 """The results of methods over folds: what results.json has of them, and the Markdown."""
 
+import collections
 import dataclasses
 import statistics
 from collections.abc import Mapping, Sequence
@@ -102,16 +103,19 @@ class MethodResults:
         folds = {number: fold for number, fold in self.folds.items() if fold.validation_accuracies}
         if not folds:
             return []
+        usual = _usual(self.candidates)
+        but_for = f"; else {_settings(usual)}" if usual else ""
         lines = [
-            f"| validated, % | {' | '.join(f'for fold {number}' for number in folds)} |",
+            f"| validated, %{but_for} | {' | '.join(f'for fold {number}' for number in folds)} |",
             f"|---|{'---|' * len(folds)}",
         ]
         for index, candidate in enumerate(self.candidates):
+            unusual = {k: v for k, v in candidate.items() if usual.get(k) != v}
             cells = [
                 _bold(_percent(fold.validation_accuracies[index]), candidate == fold.choice)
                 for fold in folds.values()
             ]
-            lines.append(f"| {' | '.join([_settings(candidate), *cells])} |")
+            lines.append(f"| {' | '.join([_settings(unusual), *cells])} |")
         return lines
 
 
@@ -163,6 +167,12 @@ class ClassificationResults:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.1f}"
+
+
+def _usual(candidates: Sequence[Settings]) -> dict[str, str]:
+    """The settings that more than half of the candidates have."""
+    count = collections.Counter(item for candidate in candidates for item in candidate.items())
+    return dict(item for item, number in count.items() if 2 * number > len(candidates))
 
 
 def _settings(settings: Settings) -> str:

@@ -46,13 +46,15 @@ def main(clips: ClipSet, methods: Sequence[Method], argv: Sequence[str] | None =
     ]
     if not setup.run(clips.title, measured, plan):
         return OK
+    found = {runs.method.name: runs.results(args.folds) for runs in chosen}
+    if set(args.folds) != set(FOLDS):
+        part = ClassificationResults(scale=setup.scale.name, methods=found)
+        print(f"\n{part.render({})}\nnot kept: {experiment.RESULTS} is of all {len(FOLDS)} folds")
+        return OK
     earlier = experiment.read_results(setup.folder).get(clips.name, {})
     results = ClassificationResults(
         scale=setup.scale.name,
-        methods={
-            **ClassificationResults.from_plain({"scale": "", **earlier}).methods,
-            **{runs.method.name: runs.results(args.folds) for runs in chosen},
-        },
+        methods={**ClassificationResults.from_plain({"scale": "", **earlier}).methods, **found},
     )
     setup.keep_results(clips.name, results.to_plain(), results.render(clips.published))
     return OK
@@ -74,7 +76,14 @@ def _parser(clips: ClipSet, methods: Sequence[Method]) -> argparse.ArgumentParse
         choices=names,
         help=f"default: {' '.join(names)}, those on embeddings only with --network",
     )
-    add("--folds", nargs="+", type=int, choices=FOLDS, default=list(FOLDS), help="to test on")
+    add(
+        "--folds",
+        nargs="+",
+        type=int,
+        choices=FOLDS,
+        default=list(FOLDS),
+        help="to test on; the results of some are printed only, and those of all four kept",
+    )
     add("--network", metavar="FOLDER", help="of YAMNet, for its embeddings")
     add("--card", default="yamnet", help="of --network; default: yamnet")
     return parser

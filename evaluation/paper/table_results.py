@@ -176,13 +176,22 @@ def _choices(results: TableResults) -> list[str]:
                 + ("diverged" if value is None else _metric(value))
                 for rate, value in row.validation_map.items()
             )
-            parts.append(f"validation mAP by learning rate {found}")
+            is_edge = row.learning_rate in _edges(row.validation_map)
+            parts.append(
+                f"validation mAP by learning rate {found}"
+                + " (the best is the last on its side: one beyond may be better)" * is_edge
+            )
         elif row.learning_rate is not None:
             parts.append(f"learning rate {row.learning_rate}")
         if row.seeds is not None:
             parts.append(f"mAP by seed {', '.join(_metric(seed.map) for seed in row.seeds)}")
         lines += [f"- {row.label}: {'; '.join(parts)}"] if parts else []
     return [*lines, ""] if lines else []
+
+
+def _edges(validation_map: Mapping[str, float | None]) -> set[str]:
+    """The least and the greatest of the rates that were tried, diverged ones included."""
+    return {side(validation_map, key=float) for side in (min, max)}
 
 
 def _beside(ours: float | None, paper: float | None, layout: Callable[[float], str]) -> str:

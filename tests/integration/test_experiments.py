@@ -467,6 +467,20 @@ def test_a_finding_is_a_difference_of_means_whose_interval_holds_seeds() -> None
     assert 0 < low < 0.60 < 0.83 < high < 1  # two seeds say little about their variance
 
 
+def test_a_rate_at_the_edge_of_those_tried_is_said() -> None:
+    row = RowResults(
+        **{**vars(RUN_RESULTS), "label": "VGG", "weights": 1, "multiplies": 1},
+        paper={"steps": 1, "hours": None},
+        learning_rate="1e-3",
+        validation_map={"3e-4": 0.5, "1e-3": 0.6},
+    )
+    wider = {**(row.validation_map or {}), "3e-3": None}
+    rows = {"a": row, "b": dataclasses.replace(row, validation_map=wider)}
+    shown = table_results.render(TableResults(scale="small", rows=rows, findings=()))
+    assert "by learning rate 3e-4 0.500, **1e-3** 0.600 (the best is the last on" in shown
+    assert "by learning rate 3e-4 0.500, **1e-3** 0.600, 3e-3 diverged\n" in shown
+
+
 def results_of(document: Mapping[str, Any]) -> TableResults:
     """The inverse of `TableResults.to_plain`."""
     findings = convert(

@@ -185,6 +185,28 @@ def test_results_are_read_as_they_were_written_and_shown() -> None:
     assert "| `learning_rate=3e-3` | 60.0 | 60.0 |" in shown
 
 
+def test_a_candidate_is_named_by_what_most_others_have_not() -> None:
+    candidates = esc50.PROBE_YAMNET.candidates
+    assert len({tuple(sorted(candidate.items())) for candidate in candidates}) == 12
+    found = results_of({1: 0.8, 2: 0.9})
+    choices = dataclasses.replace(
+        found,
+        candidates=candidates,
+        folds={
+            number: dataclasses.replace(
+                fold, choice=candidates[9], validation_accuracies=(0.5,) * 9 + (0.6,) * 3
+            )
+            for number, fold in found.folds.items()
+        },
+    ).render_choices()
+    usual = "`softmax=true` `cosine=true` `steps=3000` `batch_size=128`"
+    assert choices[0] == f"| validated, %; else {usual} | for fold 1 | for fold 2 |"
+    assert choices[2] == "| `learning_rate=3e-4` | 50.0 | 50.0 |"
+    assert choices[6] == "| `learning_rate=1e-3` `cosine=false` | 50.0 | 50.0 |"
+    assert choices[11] == "| `learning_rate=1e-3` `batch_size=32` | **60.0** | **60.0** |"
+    assert len({line.partition("` | ")[0] for line in choices[2:]}) == 12
+
+
 def test_a_method_on_embeddings_takes_a_network(tmp_path: Path) -> None:
     flags = ["--scale=tiny", f"--output={tmp_path}/experiments", "--clips=sounds"]
     with pytest.raises(InputError, match="--methods probe_yamnet takes embeddings; give --network"):
