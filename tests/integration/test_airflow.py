@@ -13,12 +13,13 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from features.contracts import folders
-from features.contracts.documents import Features, Metrics
+from features.contracts import folders, leases
+from features.contracts.documents import Dataset, Features, Metrics
 
 ROOT = Path(__file__).parents[2]
 DAG_FOLDER = ROOT / "pipelines" / "deploy" / "airflow"
@@ -67,8 +68,14 @@ class Airflow:
 
     def test_dag(self, day: str) -> str:
         """Run `airflow dags test` for a day; returns its output."""
-        conf = {"root": str(self.root), "run": str(self.root / "run")}
-        return self.call("dags", "test", "soundtrack_daily", day, "--conf", json.dumps(conf))
+        return self.call("dags", "test", "soundtrack_daily", day, "--conf", self._params())
+
+    def test_task(self, task: str, day: str) -> str:
+        """Run one try of a task of a day, without its retries; returns its output."""
+        return self.call("tasks", "test", "soundtrack_daily", task, day, "-t", self._params())
+
+    def _params(self) -> str:
+        return json.dumps({"root": str(self.root), "run": str(self.root / "run")})
 
     def ask(self, query: str, *values: str) -> list[tuple]:
         """Rows of Airflow's database."""
@@ -222,6 +229,23 @@ def test_exit_code_decides_on_retries(
     assert message in log
     assert tasks["report"][0] == "upstream_failed"
     assert not airflow.day(day).joinpath("report").exists()
+
+
+def test_another_job_in_the_folder_is_waited_for(airflow: Airflow, rows: list[list[str]]) -> None:
+    airflow.write_manifest("2026-01-06", rows[:6])
+    folder = airflow.day("2026-01-06") / "dataset"
+    folder.mkdir(parents=True)
+
+    with ThreadPoolExecutor() as pool:
+        with leases.hold(str(folder)):
+            test = pool.submit(airflow.test_task, "dataset", "2026-01-06")
+            while not any(processes_of("pipelines.prepare_dataset", folder)):
+                assert not test.done(), test.result()
+                time.sleep(0.1)
+            time.sleep(15)  # until the command sees the lease
+        log = test.result()
+
+    assert folders.find_document(str(folder), Dataset) is not None, log
 
 
 def test_backfill_is_a_run_for_each_day(airflow: Airflow) -> None:

@@ -20,10 +20,15 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 PYTHON = os.environ.get("SOUNDTRACK_PYTHON", "python")
 # Exit codes that a retry would give again.
 FINAL = {2: "bad input", 3: "too many rejects"}
+# Another job has the folder. The job of an earlier try may run on where Airflow has lost it, longer
+# than the delays of all retries: every command waits for it, and then finds its work done. Without
+# FLAGS it would end with this code; with them only if its folder is taken over while it works.
+FOLDER_TAKEN = 5
+FLAGS = ["--wait-for-lease"]
 
 
 class CommandOperator(BaseOperator):
-    """Run `python -m MODULE ARGUMENTS RUNNER_FLAGS` without a shell.
+    """Run `python -m MODULE ARGUMENTS FLAGS RUNNER_FLAGS` without a shell.
 
     Raises:
       AirflowFailException: exit code 2 or 3; the task fails without further retries.
@@ -40,12 +45,14 @@ class CommandOperator(BaseOperator):
 
     def execute(self, context: Context) -> None:
         """Run the command to its end."""
-        flags = context["params"]["runner_flags"]
+        flags = [*FLAGS, *context["params"]["runner_flags"]]
         code = self._hook.run_command(
             [PYTHON, "-m", self.module, *self.arguments, *flags]
         ).exit_code
         if code in FINAL:
             raise AirflowFailException(f"{self.module}: {FINAL[code]} (exit code {code})")
+        if code == FOLDER_TAKEN:
+            raise AirflowException(f"{self.module}: another job took the folder over (exit code 5)")
         if code:
             raise AirflowException(f"{self.module}: exit code {code}")
 

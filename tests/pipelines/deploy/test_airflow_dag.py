@@ -30,6 +30,16 @@ def calls(name: str) -> list[dict[str, Any]]:
     ]
 
 
+def constant(name: str) -> Any:
+    """A constant of the module."""
+    (found,) = (
+        node.value
+        for node in TREE.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name
+    )
+    return ast.literal_eval(found)
+
+
 def test_every_task_is_a_command_that_its_job_accepts() -> None:
     tasks = {call["task_id"]: call for call in calls("CommandOperator")}
 
@@ -40,17 +50,13 @@ def test_every_task_is_a_command_that_its_job_accepts() -> None:
             argument.replace("{{ params.max_reject_fraction }}", "0.2")
             for argument in task["arguments"]
         ]
-        args = parse_command(["python", "-m", task["module"], *arguments])
+        args = parse_command(["python", "-m", task["module"], *arguments, *constant("FLAGS")])
+        assert args.wait_for_lease
         outputs[name] = args.output
     assert outputs == {name: f"{{day}}/{name}" for name in tasks}
     assert list(tasks) == ["dataset", "features", "scores", "report"]
 
 
-def test_exit_codes_without_a_retry_are_those_of_the_commands() -> None:
-    (final,) = (
-        node.value
-        for node in TREE.body
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "FINAL"
-    )
-
-    assert set(ast.literal_eval(final)) == {errors.BAD_INPUT, errors.TOO_MANY_REJECTS}
+def test_exit_codes_are_those_of_the_commands() -> None:
+    assert set(constant("FINAL")) == {errors.BAD_INPUT, errors.TOO_MANY_REJECTS}
+    assert constant("FOLDER_TAKEN") == errors.FOLDER_TAKEN
