@@ -39,11 +39,12 @@ def _copy_command(scheme: str, place: str, name: str, *, is_written: bool) -> st
         container, _, path = place.partition("/")
         container = container.partition("@")[0]
         if is_written:
-            return (
-                f"az storage blob upload-batch --source {name} --destination {container} "
-                f"--destination-path {path}"
-            )
-        download = f"az storage blob download-batch --source {container} --pattern '{path}/*' "
+            upload = f"az storage blob upload-batch --source {name} --destination {container}"
+            return f"{upload} --destination-path {path}" if path else upload
+        download = f"az storage blob download-batch --source {container}"
+        if not path:
+            return f"mkdir {name} && {download} --destination {name}"
         # It makes the folders of the names.
-        return f"{download}--destination ." + (f" && mv {path} {name}" if path != name else "")
+        download += f" --pattern '{path}/*' --destination ."
+        return download if path == name else f"{download} && mv {path} {name}"
     return f"wget --recursive --no-parent {scheme}://{place}/"

@@ -428,6 +428,12 @@ class TestTensorFlow:
                 "--destination .`",
             ),
             (
+                "az://c",
+                False,
+                "`mkdir c && az storage blob download-batch --source c --destination c`",
+            ),
+            ("az://c", True, "`az storage blob upload-batch --source c --destination c`"),
+            (
                 "abfss://c@account.dfs.core.windows.net/a/run",
                 True,
                 "`az storage blob upload-batch --source run --destination c "
