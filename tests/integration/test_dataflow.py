@@ -30,6 +30,7 @@ from features.contracts.documents import Features
 from features.errors import InputError, TooManyRejectsError
 from features.storage import files
 from pipelines import audit_features, extract_features, forget, prepare_dataset
+from pipelines.runtime.runners import IMAGE_PYTHON
 from tests import emulator
 from tests.conftest import Corpus, known_labels
 
@@ -207,7 +208,10 @@ def test_a_submitted_job_asks_for_what_was_said(
         extract_features.main(flags(dataflow, f"--output={ROOT}/asked", "--no-wait"))
 
     assert left.value.code == 0
-    assert "gcloud dataflow jobs show 0 --project=a-project" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "gcloud dataflow jobs show 0 --project=a-project" in printed.out
+    is_the_images = sys.version_info[:2] == IMAGE_PYTHON
+    assert ("warning: this is Python 3." in printed.err) != is_the_images
     (job,) = dataflow.jobs
     environment = job["environment"]
     (pool,) = environment["workerPools"]
