@@ -197,6 +197,12 @@ def _add_speeds(
     files.write_bytes(path, table.to_json())
 
 
+def _parse_recipe(text: str) -> Recipe:
+    name, *assignments = text.split()
+    settings = dict(assignment.split("=", maxsplit=1) for assignment in assignments)
+    return overrides.override(recipes.find_recipe(name), settings)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m training.describe",
@@ -209,6 +215,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--speed", action="store_true", help="measure how fast this machine trains")
     add("--speeds", metavar="FILE", help="with --speed: add it to this table of pipelines.plan")
     add("--json", action="store_true", help="exact numbers, by recipe, without the fields")
+    add(
+        "--fingerprints",
+        nargs="+",
+        metavar="SETTINGS",
+        help="print the fingerprint of each 'RECIPE FIELD=VALUE ...' as JSON, and exit",
+    )
     overrides.add_arguments(parser)
     return parser
 
@@ -218,6 +230,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     if args.speeds is not None and not args.speed:
         raise InputError("--speeds: give --speed too, which measures")
+    if args.fingerprints:
+        found = {text: _parse_recipe(text).fingerprint for text in args.fingerprints}
+        print(json.dumps(found, indent=2))
+        return OK
     settings = overrides.settings_of(args)
     chosen = [
         overrides.override(recipes.find_recipe(name), settings)

@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import itertools
 import json
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -75,7 +76,10 @@ class Experiment:
           False with --estimate, which executes nothing.
         """
         measure(runs, self.folder)
-        left = steps.unfinished(plan(), self.folder)
+        planned = plan()
+        left = steps.unfinished(planned, self.folder)
+        for version in steps.other_versions(planned, self.folder):
+            print(f"{self.folder} has finished steps of other code: {version}", file=sys.stderr)
         print(f"{title}, scale {self.scale.name}: {steps.cost(left)}", flush=True)
         if self.estimate_only:
             return False
@@ -94,10 +98,11 @@ class Experiment:
           results: as in results.json.
           table: the results as Markdown.
         """
-        document = {**read_results(self.folder), name: results}
-        content = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-        files.write_bytes(files.join(self.folder, RESULTS), content.encode())
-        files.write_bytes(files.join(self.folder, f"{name}.md"), table.encode())
+        with steps.hold(self.folder):
+            document = {**read_results(self.folder), name: results}
+            content = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+            files.write_bytes(files.join(self.folder, RESULTS), content.encode())
+            files.write_bytes(files.join(self.folder, f"{name}.md"), table.encode())
         print(f"\n{table}\nwrote {files.join(self.folder, RESULTS)}")
 
 

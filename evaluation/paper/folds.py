@@ -8,6 +8,7 @@ from evaluation.paper.corpus import FOLDS
 from evaluation.paper.experiment import Experiment
 from evaluation.paper.fold_results import ClassificationResults
 from evaluation.paper.fold_runs import ClipSet, FoldRuns, Method
+from evaluation.paper.runs import require_recipes
 from evaluation.paper.steps import START_SECONDS, Step
 from features.contracts.sharding import TRAIN
 from features.errors import OK, InputError
@@ -44,6 +45,7 @@ def main(clips: ClipSet, methods: Sequence[Method], argv: Sequence[str] | None =
         for fold in args.folds
         for run in (*runs.candidate_runs(fold), *runs.tested_runs(fold))
     ]
+    require_recipes(measured, setup.folder)
     if not setup.run(clips.title, measured, plan):
         return OK
     found = {runs.method.name: runs.results(args.folds) for runs in chosen}

@@ -8,9 +8,11 @@ from evaluation.paper import steps
 from evaluation.paper.scales import Settings
 from evaluation.paper.steps import START_SECONDS, Step
 from features import typed_json
+from features.code_version import code_version
 from features.contracts import folders
 from features.contracts.documents import Features, Metrics
 from features.contracts.documents import Run as RunDocument
+from features.contracts.sharding import TRAIN
 from features.fingerprint import fingerprint
 from features.storage import files
 from features.typed_json import OMIT_NONE
@@ -207,8 +209,20 @@ class Run:
         return files.join(self.folder, self.evaluation(suffix).name)
 
     def results(self, suffix: str = "") -> RunResults:
-        """Read the results of a finished run, evaluated in `reportsSUFFIX`."""
+        """Read the results of a finished run, evaluated in `reportsSUFFIX`.
+
+        Raises:
+          ContractError: the run was trained on other features than there are now.
+        """
         run = folders.read_document(self.output, RunDocument)
+        features = folders.read_document(self.features, Features)
+        folders.require_equal(
+            "features_fingerprint",
+            expected=features.splits[TRAIN].fingerprint,
+            received=run.features_fingerprint,
+            where=self.output,
+            cure=f"{self.features} has been made again since; use another folder with --output",
+        )
         metrics = folders.read_document(self.report(suffix), Metrics)
         recipe = typed_json.convert(
             run.recipe, _TrainedRecipe, where=self.output, cure="train the run again"
@@ -264,6 +278,37 @@ def description(arguments: Sequence[str], folder: str, settings: Settings | None
 def measure(runs: Iterable[Run], folder: str) -> None:
     """Measure the speed of the networks of runs that have not been measured yet."""
     steps.execute([run.measurement() for run in runs], folder)
+
+
+def require_recipes(runs: Iterable[Run], folder: str) -> None:
+    """Raise an error if a run that other code has finished would be of another recipe today.
+
+    Raises:
+      ContractError: names the run.
+    """
+    known = list(runs)
+    texts = {
+        run.name: " ".join(
+            [run.recipe, *(f"{field}={value}" for field, value in run.settings.items())]
+        )
+        for run in known
+        if steps.is_of_other_version(f"runs/{run.name}", folder)
+    }
+    if not texts:
+        return
+    command = ("training.describe", "--fingerprints", *texts.values())
+    name = "recipes/" + fingerprint([*command, code_version()])
+    path = files.join(folder, name + ".json")
+    steps.execute([Step(name=name, command=command, printed_to=path)], folder)
+    found = json.loads(files.read_bytes(path))
+    for run in (run for run in known if run.name in texts):
+        folders.require_equal(
+            "recipe_fingerprint",
+            expected=found[texts[run.name]],
+            received=folders.read_document(run.output, RunDocument).recipe_fingerprint,
+            where=run.output,
+            cure=f"the defaults of {run.recipe} have changed since; use another folder",
+        )
 
 
 def read_descriptions(step: Step) -> dict[str, NetworkDescription]:

@@ -1,18 +1,21 @@
 """An experiment as a list of our commands; a run that was interrupted resumes where it stopped."""
 
 import collections
+import contextlib
 import dataclasses
+import hashlib
 import os
 import shlex
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from features.contracts import folders
+from features.code_version import code_version
+from features.contracts import folders, leases
 from features.errors import OK, ContractError, JobFailedError
 from features.storage import files
 from features.terminal import duration
@@ -23,6 +26,8 @@ START_SECONDS = 10.0
 # With this variable, training.distributed.watchdog ends a training process whose parent has ended.
 _SUPERVISOR = "SOUNDTRACK_SUPERVISOR_PID"
 _STDERR = 2
+CLIPS = "clips.csv"  # in a folder of clips, all other files of which it lists
+_UNKNOWN = "an earlier version, which did not record itself and its inputs"
 _REPOSITORY = Path(__file__).parents[2]
 
 
@@ -48,11 +53,15 @@ class Step:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StepRecord(Document):
-    """`steps/*.json` in the folder of an experiment: a finished step.
+    """`steps/*.json` in the folder of an experiment: a step that has ended.
 
     Attributes:
       command: as a person types it.
-      seconds: duration.
+      seconds: duration, of all attempts but those that were killed.
+      is_finished: whether the last attempt was.
+      code: version of the code of the last attempt; None in records of versions without.
+      inputs: sha256 of what the command reads and no other step writes, by file; None in records
+        of versions without.
     """
 
     FILE: ClassVar[str] = "steps/*.json"
@@ -63,6 +72,9 @@ class StepRecord(Document):
 
     command: str
     seconds: float
+    is_finished: bool = True
+    code: str | None = None
+    inputs: Mapping[str, str] | None = None
 
 
 def shown(command: Sequence[str], folder: str) -> str:
@@ -78,31 +90,72 @@ def unfinished(steps: Iterable[Step], folder: str) -> list[Step]:
     """The steps that have not been finished, each once, in order.
 
     Raises:
-      ContractError: another command has finished a step of the same name.
+      ContractError: another command has finished a step of the same name, or on other inputs.
     """
-    left = {}
+    by_name: dict[str, Step] = {}
     for step in steps:
-        record = _find_record(step.name, folder)
+        same = by_name.setdefault(step.name, step)
+        assert same.command == step.command, f"two commands of {step.name}"
+    left = []
+    for step in by_name.values():
+        record = _find_finished(step.name, folder)
         if record is None or step.is_open:
-            left[step.name] = step
-        else:
+            left.append(step)
+            continue
+        folders.require_equal(
+            f"the command of {step.name}",
+            expected=record.command,
+            received=shown(step.command, folder),
+            where=folder,
+            cure="use another folder with --output, or the same flags as before",
+        )
+        if record.inputs is not None:
             folders.require_equal(
-                f"the command of {step.name}",
-                expected=record.command,
-                received=shown(step.command, folder),
+                f"the sha256 of the inputs of {step.name}",
+                expected=dict(record.inputs),
+                received=_hash_inputs(step, folder),
                 where=folder,
-                cure="use another folder with --output, or the same flags as before",
+                cure="use another folder with --output, or the same files as before",
             )
-    return list(left.values())
+    return left
+
+
+def _hash_inputs(step: Step, folder: str) -> dict[str, str]:
+    """The sha256 of the files that a command names, and of clips.csv in the folders.
+
+    What lies in the folder of the experiment is left out: other steps have written it.
+    """
+    hashes = {}
+    for word in step.command:
+        path = Path(word)
+        if not path.is_absolute() or path.is_relative_to(folder):
+            continue
+        path = path / CLIPS if path.is_dir() else path
+        if path.is_file():
+            hashes[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return hashes
+
+
+def is_of_other_version(name: str, folder: str) -> bool:
+    """Whether another version of the code has finished a step."""
+    record = _find_finished(name, folder)
+    return record is not None and record.code != code_version()
+
+
+def other_versions(steps: Iterable[Step], folder: str) -> list[str]:
+    """The versions of the code, other than this one, that finished steps were made by."""
+    records = [_find_finished(name, folder) for name in {step.name for step in steps}]
+    versions = {record.code or _UNKNOWN for record in records if record is not None}
+    return sorted(versions - {code_version()})
 
 
 def is_finished(name: str, folder: str) -> bool:
     """Whether the step of this name has been finished, with any flags."""
-    return _find_record(name, folder) is not None
+    return _find_finished(name, folder) is not None
 
 
 def hours(steps: Iterable[Step], folder: str) -> float:
-    """What finished steps took."""
+    """What steps took, each once, with interrupted attempts."""
     records = [_find_record(name, folder) for name in {step.name for step in steps}]
     return sum(record.seconds for record in records if record is not None) / 3_600
 
@@ -128,12 +181,33 @@ def execute(steps: Sequence[Step], folder: str) -> None:
       JobFailedError: a command failed.
       KeyboardInterrupt: Ctrl-C or SIGTERM; the running command has saved its work and ended.
     """
-    left = unfinished(steps, folder)
+    if not unfinished(steps, folder):
+        return
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    for index, step in enumerate(left):
-        command = shown(step.command, folder)
-        print(f"\n[{index + 1}/{len(left)}] {command}", file=sys.stderr, flush=True)
-        start = time.monotonic()
+    with hold(folder):
+        left = unfinished(steps, folder)
+        for index, step in enumerate(left):
+            command = shown(step.command, folder)
+            print(f"\n[{index + 1}/{len(left)}] {command}", file=sys.stderr, flush=True)
+            _execute(step, folder)
+
+
+def hold(folder: str) -> contextlib.AbstractContextManager[object]:
+    """Keep other experiments from the folder meanwhile: steps and results are for all of them.
+
+    Raises:
+      FolderTakenError: another experiment has it.
+    """
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    return leases.hold(folder)
+
+
+def _execute(step: Step, folder: str) -> None:
+    """Run a step and record it; an attempt that fails or is interrupted leaves its duration."""
+    earlier = _find_record(step.name, folder)
+    before = 0.0 if earlier is None or earlier.is_finished else earlier.seconds
+    inputs, start, is_finished = _hash_inputs(step, folder), time.monotonic(), False
+    try:
         code, printed = _run(step)
         if code != OK:
             raise JobFailedError(
@@ -142,7 +216,15 @@ def execute(steps: Sequence[Step], folder: str) -> None:
             )
         if step.printed_to is not None:
             files.write_bytes(step.printed_to, printed)
-        record = StepRecord(command=command, seconds=round(time.monotonic() - start, 1))
+        is_finished = True
+    finally:
+        record = StepRecord(
+            command=shown(step.command, folder),
+            seconds=round(before + time.monotonic() - start, 1),
+            is_finished=is_finished,
+            code=code_version(),
+            inputs=inputs,
+        )
         files.write_bytes(_record_path(step.name, folder), record.to_json())
 
 
@@ -165,7 +247,7 @@ def _run(step: Step) -> tuple[int, bytes]:
 
 def command_of(name: str, folder: str) -> str:
     """The command of a finished step, as a person types it."""
-    record = _find_record(name, folder)
+    record = _find_finished(name, folder)
     if record is None:
         raise ContractError(f"{folder} has no finished step {name}; run the experiment again")
     return record.command
@@ -173,6 +255,11 @@ def command_of(name: str, folder: str) -> str:
 
 def _record_path(name: str, folder: str) -> str:
     return files.join(folder, StepRecord.FILE.replace("*", name.replace("/", "-")))
+
+
+def _find_finished(name: str, folder: str) -> StepRecord | None:
+    record = _find_record(name, folder)
+    return record if record is not None and record.is_finished else None
 
 
 def _find_record(name: str, folder: str) -> StepRecord | None:

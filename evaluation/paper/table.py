@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from evaluation.paper import corpus, experiment, steps, tuning
 from evaluation.paper.experiment import Experiment
-from evaluation.paper.runs import description, read_descriptions
+from evaluation.paper.runs import description, read_descriptions, require_recipes
 from evaluation.paper.scales import Scale, Settings
 from evaluation.paper.seed_reports import SeedReports, map_difference
 from evaluation.paper.steps import Step
@@ -168,6 +168,7 @@ def run_table(
     runs = [run for network in networks.values() for run in network.measured]
     for network in networks.values():
         network.has_features()  # raises errors before the speed is measured
+    require_recipes((run for network in networks.values() for run in network.seeds), setup.folder)
     if not setup.run(title, runs, lambda: _plan(table, rows, networks, setup, data())):
         print(_speeds(rows, networks))
         return OK

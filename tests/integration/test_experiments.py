@@ -46,13 +46,19 @@ from evaluation.paper.tuning import Network, Tuning
 from features.contracts import folders
 from features.contracts.documents import Metrics, Sweep
 from features.contracts.sharding import EVALUATION, TRAIN, VALIDATION
-from features.errors import INTERRUPTED, ContractError, InputError, JobFailedError
+from features.errors import (
+    INTERRUPTED,
+    ContractError,
+    FolderTakenError,
+    InputError,
+    JobFailedError,
+)
 from features.paper import Reported
 from features.typed_json import convert
 from pipelines import compose_soundtracks
 from pipelines.adapters.hierarchy import find_ancestors
 from tests.training.conftest import write_features
-from training import overrides, recipes, train
+from training import describe, overrides, recipes, train
 
 LIMIT_SECONDS = 300
 DOCS = Path(__file__).parents[2] / "docs"
@@ -337,6 +343,68 @@ def test_a_failed_step_is_named_and_run_again(tmp_path: Path) -> None:
     longer = Step(name="corpus", command=(*command, "--seed=2"))
     with pytest.raises(ContractError, match=r"the command of corpus is .*--seed=2"):
         steps.unfinished([longer], folder)
+
+
+def test_what_decided_a_finished_step_has_to_be_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one attempt that was interrupted, and one that finished."""
+    (tmp_path / "sounds").mkdir()
+    clips = tmp_path / "sounds" / "clips.csv"
+    clips.write_text("clip_id,path\n")
+    folder = str(tmp_path / "experiments")
+    command = ("pipelines.import_dataset", "--source", str(clips.parent), f"--output={folder}/a")
+    step = Step(name="a", command=command)
+    outcomes = [KeyboardInterrupt, (2, b""), (0, b"")]
+
+    def end(_: Step) -> tuple[int, bytes]:
+        time.sleep(0.1)
+        outcome = outcomes.pop(0)
+        if isinstance(outcome, tuple):
+            return outcome
+        raise outcome
+
+    monkeypatch.setattr(steps, "_run", end)
+    for error in (KeyboardInterrupt, JobFailedError):
+        with pytest.raises(error):
+            steps.execute([step], folder)
+        assert steps.unfinished([step], folder) == [step]
+    steps.execute([step], folder)
+    assert steps.unfinished([step], folder) == []
+    assert steps.hours([step, step], folder) * 3_600 >= 0.3
+
+    clips.write_text("clip_id,path,label\n")
+    with pytest.raises(ContractError, match="the sha256 of the inputs of a is"):
+        steps.unfinished([step], folder)
+    other = dataclasses.replace(step, command=(*command, "--force"))
+    with pytest.raises(AssertionError, match="two commands of a"):
+        steps.unfinished([step, other], folder)
+    # A record of an earlier version is taken, and said to be.
+    assert not steps.other_versions([step], folder)
+    earlier = {"command": steps.shown(command, folder), "seconds": 1.0}
+    Path(folder, "steps", "a.json").write_text(json.dumps(earlier))
+    assert steps.unfinished([step], folder) == []
+    [unknown] = steps.other_versions([step], folder)
+    assert "earlier version" in unknown
+    assert steps.is_of_other_version("a", folder)
+
+
+def test_two_experiments_do_not_write_a_folder_at_once(tmp_path: Path) -> None:
+    step = Step(name="a", command=("pipelines.status",))
+    with steps.hold(str(tmp_path)), pytest.raises(FolderTakenError, match="is written by"):
+        steps.execute([step], str(tmp_path))
+
+
+def test_the_recipe_of_a_run_is_that_of_its_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    plan = plan_of(modern.TABLE, CLIPS, tmp_path)
+    for name in ("resnet50_mixup", "resnet50_17m_modern"):
+        command = plan[f"runs/{name}"].command
+        _, recipe = train.parse(command[1:])
+        text = " ".join([command[1], *command[command.index("--set") + 1 :]])
+        assert describe.main(["--fingerprints", text]) == 0
+        assert json.loads(capsys.readouterr().out) == {text: recipe.fingerprint}
 
 
 def test_a_command_is_shown_without_the_paths_of_this_machine(tmp_path: Path) -> None:
