@@ -6,6 +6,7 @@
     |-- JobFailedError           the job ran without its expected output
     |   |-- TooManyRejectsError  the job rejects more than its limit
     |   |-- FolderTakenError     another job has the folder
+    |   |-- training.loops.step.NotFiniteError  training has diverged
     |   |-- training.distributed.watchdog.LostPeerError  another process has ended
     |   `-- training.loops.recorder.InterruptedRunError  a person stopped it
     |-- StoreRefusalError(PermissionError)  a store refuses this process
@@ -25,6 +26,7 @@ BAD_INPUT = 2  # refused before any work; argparse exits with the same code
 INTERRUPTED = 130  # by Ctrl-C; the code of shells
 TOO_MANY_REJECTS = 3  # the job stopped because it rejects more than its limit
 FOLDER_TAKEN = 5  # another job writes the folder; 4 is `training.distributed.watchdog.LOST_PEER`
+DIVERGED = 6  # training: the loss, an activation or a gradient is not finite any more
 
 
 class InputError(ValueError):

@@ -115,7 +115,7 @@ def _embedded(network: Network, features: str, output: str, num_clips: int) -> S
     """Make embeddings of features by the first seed of a network of ours."""
     command = (
         *("pipelines.extract_embeddings", "--features", features),
-        *("--run", network.run.output, "--output", output),
+        *("--run", network.seeds[0].output, "--output", output),
     )
     seconds = network.run.seconds_to_infer(num_clips * _PATCHES_PER_CLIP)
     return Step(name=output.rpartition("/")[2], command=command, seconds=seconds)

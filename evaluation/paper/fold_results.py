@@ -20,13 +20,16 @@ class FoldResults:
 
     Attributes:
       choice: the chosen candidate.
-      validation_accuracies: of the candidates, on a fold for training; () without a choice.
+      validation_accuracies: of the candidates, on a fold for training, None for one that
+        diverged; () without a choice.
+      num_diverged: better candidates of which a tested run diverged.
       runs: tested, one a seed.
     """
 
     choice: Settings
-    validation_accuracies: tuple[float, ...]
+    validation_accuracies: tuple[float | None, ...]
     runs: tuple[RunResults, ...]
+    num_diverged: int = 0
 
     @property
     def accuracy(self) -> float:
@@ -112,10 +115,15 @@ class MethodResults:
         for index, candidate in enumerate(self.candidates):
             unusual = {k: v for k, v in candidate.items() if usual.get(k) != v}
             cells = [
-                _bold(_percent(fold.validation_accuracies[index]), candidate == fold.choice)
+                _bold(_validated(fold.validation_accuracies[index]), candidate == fold.choice)
                 for fold in folds.values()
             ]
             lines.append(f"| {' | '.join([_settings(unusual), *cells])} |")
+        lines += [
+            f"\nFor fold {number} the best {fold.num_diverged} diverged on three folds."
+            for number, fold in folds.items()
+            if fold.num_diverged
+        ]
         return lines
 
 
@@ -167,6 +175,10 @@ class ClassificationResults:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.1f}"
+
+
+def _validated(share: float | None) -> str:
+    return "diverged" if share is None else _percent(share)
 
 
 def _usual(candidates: Sequence[Settings]) -> dict[str, str]:

@@ -19,6 +19,7 @@ from evaluation.paper.fold_results import FoldResults, MethodResults
 from evaluation.paper.runs import Run
 from evaluation.paper.scales import TINY, Settings
 from evaluation.paper.steps import Step
+from features.errors import JobFailedError
 from features.storage import files
 
 # The fold that validates the choices for a tested fold.
@@ -123,41 +124,83 @@ class FoldRuns:
             for number, candidate in enumerate(self.method.candidates)
         ]
 
-    def validation_accuracies(self, fold: int) -> tuple[float, ...]:
-        """Accuracy of each candidate on the fold that validates; () if not known yet."""
+    def validation_accuracies(self, fold: int) -> tuple[float | None, ...]:
+        """Accuracy of each candidate on the fold that validates, None for one that diverged.
+
+        () if not known yet.
+        """
         runs = self.candidate_runs(fold)
-        if not all(run.is_finished(f"scores/{run.name}") for run in runs):
+        if not all(run.has_diverged or run.is_finished(f"scores/{run.name}") for run in runs):
             return ()
         folds = _read_folds(self.manifest)
         validated = _VALIDATED_ON[fold]
         return tuple(
-            read_scores(run.scores).where(lambda clip: folds[clip] == validated).accuracy
+            None
+            if run.has_diverged
+            else read_scores(run.scores).where(lambda clip: folds[clip] == validated).accuracy
             for run in runs
         )
 
     def choice(self, fold: int) -> Settings | None:
-        """The chosen candidate, the first of those that are equally good; None if not known yet."""
-        candidates = self.method.candidates
-        if len(candidates) == 1:
-            return candidates[0]
+        """The candidate of the tested runs; None if not known yet.
+
+        It is the best on the fold that validates, the first of those that are equally good, or the
+        next one if a tested run of a better one diverged.
+
+        Raises:
+          JobFailedError: all candidates diverged.
+        """
+        ranked = self._ranked(fold)
+        return self.method.candidates[ranked[self.num_diverged(fold)]] if ranked else None
+
+    def num_diverged(self, fold: int) -> int:
+        """Better candidates than the choice, of each of which a tested run diverged.
+
+        Raises:
+          JobFailedError: all candidates diverged.
+        """
+        ranked = self._ranked(fold)
+        if not ranked:
+            return 0
+        for place, number in enumerate(ranked):
+            if not any(run.has_diverged for run in self._tested_with(fold, number, place)):
+                return place
+        raise self._all_diverged(fold)
+
+    def _ranked(self, fold: int) -> list[int]:
+        """The numbers of the candidates that did not diverge, the best first; [] if not known."""
+        if len(self.method.candidates) == 1:
+            return [0]
         accuracies = self.validation_accuracies(fold)
-        return candidates[accuracies.index(max(accuracies))] if accuracies else None
+        measured = {n: found for n, found in enumerate(accuracies) if found is not None}
+        if accuracies and not measured:
+            raise self._all_diverged(fold)
+        return sorted(measured, key=lambda number: -measured[number])
+
+    def _all_diverged(self, fold: int) -> JobFailedError:
+        return JobFailedError(
+            f"{self.clips.name}, {self.method.name}: all candidates for fold {fold} diverged; set "
+            "a lower rate in its candidates, in another --output"
+        )
 
     def tested_runs(self, fold: int) -> list[Run]:
         """The runs on all training folds, one a seed; open until the choice is known.
 
         Until then they have the first candidate, whose cost is expected.
         """
-        choice = self.choice(fold)
-        settings = self.method.candidates[0] if choice is None else choice
+        ranked = self._ranked(fold)
+        place = self.num_diverged(fold)
+        runs = self._tested_with(fold, ranked[place] if ranked else 0, place)
+        return [dataclasses.replace(run, is_open=not ranked) for run in runs]
+
+    def _tested_with(self, fold: int, number: int, place: int) -> list[Run]:
+        """The tested runs of a candidate; those of a later choice have its number in their name."""
+        suffix = f"-candidate{number}" if place else ""
         return [
-            dataclasses.replace(
-                self._run(
-                    f"{self.clips.name}-{self.method.name}-fold{fold}-seed{seed}",
-                    self.input_of(f"fold{fold}"),
-                    {**settings, "seed": str(seed)},
-                ),
-                is_open=choice is None,
+            self._run(
+                f"{self.clips.name}-{self.method.name}-fold{fold}-seed{seed}{suffix}",
+                self.input_of(f"fold{fold}"),
+                {**self.method.candidates[number], "seed": str(seed)},
             )
             for seed in range(self.method.num_seeds)
         ]
@@ -169,7 +212,7 @@ class FoldRuns:
         for fold in tested:
             for run in self.candidate_runs(fold):
                 scoring = run.scoring(subset=None, evaluation_patches=2 * num_tested)
-                plan += [run.training(0), scoring[0]]
+                plan += [run.training(0), *([] if run.has_diverged else scoring[:1])]
         for fold in tested:
             for run in self.tested_runs(fold):
                 plan += run.steps(recipe_steps=0, subset=None, evaluation_patches=num_tested)
@@ -184,6 +227,7 @@ class FoldRuns:
                 if len(self.method.candidates) > 1
                 else (),
                 runs=tuple(run.results() for run in self.tested_runs(fold)),
+                num_diverged=self.num_diverged(fold),
             )
             for fold in tested
         }

@@ -152,6 +152,11 @@ class Run:
         """Whether a step of this name has been finished in the folder."""
         return steps.is_finished(name, self.folder)
 
+    @property
+    def has_diverged(self) -> bool:
+        """Whether its training has."""
+        return steps.has_diverged(f"runs/{self.name}", self.folder)
+
     def seconds_to_train(self, recipe_steps: int) -> float:
         """Expected duration of a training, once the speed has been measured."""
         seconds = self.num_patches(recipe_steps) / self.patches_per_second
@@ -168,6 +173,7 @@ class Run:
             name=f"runs/{self.name}",
             command=tuple(command),
             seconds=self.seconds_to_train(recipe_steps),
+            may_diverge=True,
             is_open=self.is_open,
         )
 

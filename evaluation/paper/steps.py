@@ -16,7 +16,7 @@ from typing import ClassVar
 
 from features.code_version import code_version
 from features.contracts import folders, leases
-from features.errors import OK, ContractError, JobFailedError
+from features.errors import DIVERGED, OK, ContractError, JobFailedError
 from features.storage import files
 from features.terminal import duration
 from features.typed_json import Document
@@ -40,6 +40,7 @@ class Step:
       command: a module and its arguments; running it again after an interruption is safe.
       seconds: expected duration.
       printed_to: file for the standard output; None if the command writes its own files.
+      may_diverge: whether a training that diverges ends the step, and not the experiment.
       is_open: whether the command is not known yet, such as the learning rate before a sweep; the
         duration is.
     """
@@ -48,6 +49,7 @@ class Step:
     command: tuple[str, ...]
     seconds: float = START_SECONDS
     printed_to: str | None = None
+    may_diverge: bool = False
     is_open: bool = False
 
 
@@ -59,6 +61,7 @@ class StepRecord(Document):
       command: as a person types it.
       seconds: duration, of all attempts but those that were killed.
       is_finished: whether the last attempt was.
+      has_diverged: whether it was a training that diverged.
       code: version of the code of the last attempt; None in records of versions without.
       inputs: sha256 of what the command reads and no other step writes, by file; None in records
         of versions without.
@@ -73,6 +76,7 @@ class StepRecord(Document):
     command: str
     seconds: float
     is_finished: bool = True
+    has_diverged: bool = False
     code: str | None = None
     inputs: Mapping[str, str] | None = None
 
@@ -154,6 +158,12 @@ def is_finished(name: str, folder: str) -> bool:
     return _find_finished(name, folder) is not None
 
 
+def has_diverged(name: str, folder: str) -> bool:
+    """Whether a finished step of this name is a training that diverged."""
+    record = _find_finished(name, folder)
+    return record is not None and record.has_diverged
+
+
 def hours(steps: Iterable[Step], folder: str) -> float:
     """What steps took, each once, with interrupted attempts."""
     records = [_find_record(name, folder) for name in {step.name for step in steps}]
@@ -177,6 +187,8 @@ def cost(steps: Sequence[Step]) -> str:
 def execute(steps: Sequence[Step], folder: str) -> None:
     """Run the unfinished steps in order; the output of the commands goes to stderr.
 
+    After a training that diverged the later steps are left, since they may be others then.
+
     Raises:
       JobFailedError: a command failed.
       KeyboardInterrupt: Ctrl-C or SIGTERM; the running command has saved its work and ended.
@@ -190,6 +202,8 @@ def execute(steps: Sequence[Step], folder: str) -> None:
             command = shown(step.command, folder)
             print(f"\n[{index + 1}/{len(left)}] {command}", file=sys.stderr, flush=True)
             _execute(step, folder)
+            if has_diverged(step.name, folder):
+                return
 
 
 def hold(folder: str) -> contextlib.AbstractContextManager[object]:
@@ -206,10 +220,12 @@ def _execute(step: Step, folder: str) -> None:
     """Run a step and record it; an attempt that fails or is interrupted leaves its duration."""
     earlier = _find_record(step.name, folder)
     before = 0.0 if earlier is None or earlier.is_finished else earlier.seconds
-    inputs, start, is_finished = _hash_inputs(step, folder), time.monotonic(), False
+    inputs, start = _hash_inputs(step, folder), time.monotonic()
+    is_finished = diverged = False
     try:
         code, printed = _run(step)
-        if code != OK:
+        diverged = step.may_diverge and code == DIVERGED
+        if code != OK and not diverged:
             raise JobFailedError(
                 f"step {step.name} ended with exit code {code}, see its message above; fix the "
                 "cause and run the same command again, which resumes at this step"
@@ -222,6 +238,7 @@ def _execute(step: Step, folder: str) -> None:
             command=shown(step.command, folder),
             seconds=round(before + time.monotonic() - start, 1),
             is_finished=is_finished,
+            has_diverged=diverged,
             code=code_version(),
             inputs=inputs,
         )

@@ -317,6 +317,7 @@ def _collect(
                 paper=paper_results(row.reported),
                 learning_rate=networks[row.key].learning_rate,
                 validation_map=networks[row.key].validation_map(),
+                diverged_seeds=networks[row.key].diverged_seeds or None,
                 num_origins=reports[row.key].num_origins,
                 seeds=tuple(
                     SeedResults(auc=run.auc, d_prime=run.d_prime, map=run.map, run=run.run)

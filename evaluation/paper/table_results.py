@@ -37,6 +37,8 @@ class RowResults(RunResults, _Labelled):
       learning_rate: chosen by --learning-rates; None for that of the recipe, and in results of
         versions without that flag.
       validation_map: by learning rate, None for one that diverged; None without a choice.
+      diverged_seeds: by higher learning rate, after which all seeds have a lower one; None if no
+        seed diverged.
       num_origins: that the intervals are by; None for intervals by video.
       seeds: results of each; None in results of versions that trained one.
     """
@@ -46,6 +48,9 @@ class RowResults(RunResults, _Labelled):
     paper: Mapping[str, int | float | None]
     learning_rate: str | None = dataclasses.field(default=None, metadata=OMIT_NONE)
     validation_map: Mapping[str, float | None] | None = dataclasses.field(
+        default=None, metadata=OMIT_NONE
+    )
+    diverged_seeds: Mapping[str, tuple[int, ...]] | None = dataclasses.field(
         default=None, metadata=OMIT_NONE
     )
     num_origins: int | None = dataclasses.field(default=None, metadata=OMIT_NONE)
@@ -183,6 +188,11 @@ def _choices(results: TableResults) -> list[str]:
             )
         elif row.learning_rate is not None:
             parts.append(f"learning rate {row.learning_rate}")
+        for rate, seeds in (row.diverged_seeds or {}).items():
+            parts.append(
+                f"with {rate} training diverged for seed {', '.join(map(str, seeds))}, so all "
+                f"seeds have {row.learning_rate}"
+            )
         if row.seeds is not None:
             parts.append(f"mAP by seed {', '.join(_metric(seed.map) for seed in row.seeds)}")
         lines += [f"- {row.label}: {'; '.join(parts)}"] if parts else []

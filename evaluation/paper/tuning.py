@@ -224,7 +224,44 @@ class Network:
 
     @property
     def learning_rate(self) -> str | None:
-        """The chosen rate; None before the sweep is finished, and for that of the settings.
+        """The rate of all seeds: the chosen one, or a lower one after a seed diverged.
+
+        None before the sweep is finished, and for that of the settings.
+
+        Raises:
+          JobFailedError: no rate of the sweep has a validation mAP, or a seed diverged at the
+            least.
+        """
+        return self._settle_rate()[0]
+
+    @property
+    def diverged_seeds(self) -> dict[str, tuple[int, ...]]:
+        """Higher learning rate -> seeds that diverged with it."""
+        return self._settle_rate()[1]
+
+    def _settle_rate(self) -> tuple[str | None, dict[str, tuple[int, ...]]]:
+        rate = self._chosen_rate
+        diverged: dict[str, tuple[int, ...]] = {}
+        if rate is None and self.has_choice:
+            return None, diverged
+        while any(run.has_diverged for run in self._seeds_at(rate)):
+            lower = [r for r in self.learning_rates if rate is not None and float(r) < float(rate)]
+            if rate is None or not lower:
+                raise JobFailedError(
+                    f"{self.run.name} diverged with a seed, and there is no lower rate than "
+                    f"{rate or 'that of the recipe'}; give lower --learning-rates in another "
+                    "--output"
+                )
+            first = self._first_seed
+            diverged[rate] = tuple(
+                first + place for place, run in enumerate(self._seeds_at(rate)) if run.has_diverged
+            )
+            rate = max(lower, key=float)
+        return rate, diverged
+
+    @property
+    def _chosen_rate(self) -> str | None:
+        """The best rate of the sweep; None before it is finished, and for that of the settings.
 
         Raises:
           JobFailedError: no rate of the sweep has a validation mAP.
@@ -243,18 +280,28 @@ class Network:
         return sweep.best.values[_RATE]
 
     @property
+    def _first_seed(self) -> int:
+        return int(self.run.settings.get(_SEED, 0))
+
+    @property
     def seeds(self) -> tuple[Run, ...]:
         """The runs to evaluate; their steps are open before the learning rate is chosen."""
-        rate, first = self.learning_rate, int(self.run.settings.get(_SEED, 0))
+        return self._seeds_at(self.learning_rate)
+
+    def _seeds_at(self, rate: str | None) -> tuple[Run, ...]:
+        first = self._first_seed
+        # Runs at a lower rate than the chosen one are beside those that diverged.
+        suffix = "" if rate == self._chosen_rate else f"_rate_{rate}"
         runs = []
         for seed in range(first, first + self.tuning.num_seeds):
             settings = dict(self.run.settings)
             settings |= {} if rate is None else {_RATE: rate}
             settings |= {} if seed == first else {_SEED: str(seed)}
+            name = self.run.name if seed == first else f"{self.run.name}_seed_{seed}"
             runs.append(
                 dataclasses.replace(
                     self.run,
-                    name=self.run.name if seed == first else f"{self.run.name}_seed_{seed}",
+                    name=name + suffix,
                     settings=settings,
                     cluster=self.tuning.cluster if self.cluster is None else self.cluster,
                     is_open=self.has_choice and rate is None,

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from features.errors import DIVERGED
 from tests.training.conftest import write_features
 from training import train
 from training.loops.checkpoints import last_step
@@ -194,6 +195,6 @@ def test_a_worker_names_the_videos_that_are_not_finite(
 ) -> None:
     flags = ("--cluster=local", "--workers=1", "--learning-rate=1e30")
     run = start(features, tmp_path / "run", *flags, "--set=checkpoint_minutes=100")
-    assert run.end() == 1
+    assert run.end() == DIVERGED
     assert re.search(r"error: not finite in step \d+: .* its videos: train-\d", run.log.read_text())
     assert run.roles() == {}

@@ -44,9 +44,10 @@ from evaluation.paper.table import _plan as table_plan
 from evaluation.paper.table_results import FindingResults, RowResults, TableResults
 from evaluation.paper.tuning import Network, Tuning
 from features.contracts import folders
-from features.contracts.documents import Metrics, Sweep
+from features.contracts.documents import VALIDATION_MAP, Metrics, Sweep
 from features.contracts.sharding import EVALUATION, TRAIN, VALIDATION
 from features.errors import (
+    DIVERGED,
     INTERRUPTED,
     ContractError,
     FolderTakenError,
@@ -259,6 +260,61 @@ def test_few_recordings_are_composed_to_as_many_soundtracks(tmp_path: Path) -> N
     [swept] = [step for name, step in plan.items() if name.startswith("sweeps/")]
     assert (swept.name, swept.command[3]) == ("sweeps/resnet50", f"{tmp_path}/features")
     assert {"runs/resnet50", "runs/resnet50_70m_videos_few_seed_2"} <= plan.keys()
+
+
+def record_diverged(folder: Path, run: Run) -> None:
+    command = steps.shown(run.training(0).command, str(folder))
+    record = steps.StepRecord(command=command, seconds=1.0, has_diverged=True)
+    Path(folder, "steps", f"runs-{run.name}.json").write_bytes(record.to_json())
+
+
+def test_a_seed_that_diverges_lowers_the_rate_of_all_seeds(tmp_path: Path) -> None:
+    """The sweep found 1e-3 the best of 1e-4, 1e-3 and 3e-3."""
+    write_speeds(str(tmp_path), table2.TABLE, TINY)
+    flags = ["--scale=tiny", f"--output={tmp_path}", "--learning-rates=3e-3,1e-4,1e-3", "--seeds=2"]
+    args = table_parser(table2.TABLE).parse_args(flags)
+    setup = Experiment.of(args)
+    tuned = Tuning.of(args, setup.scale, table2.TABLE.name)
+    network = Network(run=setup.run_of("vgg", "features"), tuning=tuned)
+    assert network.seeds[0].is_open
+    sample = folders.read_document(str(SAMPLES), Sweep)
+    maps = {"3e-3": 0.1, "1e-4": 0.2, "1e-3": 0.3}
+    runs = tuple(
+        dataclasses.replace(
+            sample.runs[0], values={"learning_rate": rate}, metrics={VALIDATION_MAP: value}
+        )
+        for rate, value in maps.items()
+    )
+    (tmp_path / "sweeps/vgg").mkdir(parents=True)
+    sweep = dataclasses.replace(sample, runs=runs)
+    (tmp_path / "sweeps/vgg/sweep.json").write_bytes(sweep.to_json())
+    done = steps.StepRecord(command="", seconds=1.0)
+    (tmp_path / "steps/sweeps-vgg.json").write_bytes(done.to_json())
+    assert (network.learning_rate, network.diverged_seeds) == ("1e-3", {})
+    assert [run.name for run in network.seeds] == ["vgg", "vgg_seed_1"]
+
+    record_diverged(tmp_path, network.seeds[1])
+
+    assert (network.learning_rate, network.diverged_seeds) == ("1e-4", {"1e-3": (1,)})
+    assert [run.name for run in network.seeds] == ["vgg_rate_1e-4", "vgg_seed_1_rate_1e-4"]
+    assert {run.settings["learning_rate"] for run in network.seeds} == {"1e-4"}
+    record_diverged(tmp_path, network.seeds[0])
+    with pytest.raises(JobFailedError, match="there is no lower rate than 1e-4; give lower"):
+        _ = network.seeds
+
+
+def test_a_training_that_diverges_ends_its_step_and_leaves_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = str(tmp_path)
+    trained, scored = (Step(name=name, command=("training.train", name)) for name in "ab")
+    monkeypatch.setattr(steps, "_run", lambda _: (DIVERGED, b""))
+    with pytest.raises(JobFailedError, match="step a ended with exit code 6"):
+        steps.execute([trained, scored], folder)
+    trained = dataclasses.replace(trained, may_diverge=True)
+    steps.execute([trained, scored], folder)
+    assert steps.has_diverged("a", folder)
+    assert steps.unfinished([trained, scored], folder) == [scored]
 
 
 def test_a_row_has_the_learning_rate_of_another(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from features.contracts.export import read_exported_vocabulary, read_front_end
 from features.contracts.folders import ContractError
 from features.contracts.labels import Vocabulary, read_vocabulary
 from features.contracts.network_card import NetworkFolder
-from features.errors import InputError, JobFailedError
+from features.errors import DIVERGED, InputError, JobFailedError
 from features.front_end.front_end import FrontEnd
 from features.front_end.logmel import log_mel_patches
 from features.front_end.params import LogMelParams
@@ -283,6 +283,7 @@ def test_what_is_not_finite_stops_the_run_and_names_its_videos(
 ) -> None:
     with pytest.raises(JobFailedError, match=r"not finite in step \d+: loss -?(nan|inf)") as caught:
         main(command(features_folder, tmp_path, "--learning-rate=1e30"))
+    assert caught.value.exit_code == DIVERGED
     (videos,) = re.findall("its videos: (.*?);", str(caught.value))
     assert 8 <= len(videos.split(", ")) <= 32
     assert all(re.fullmatch(r"train-\d-\d", video) for video in videos.split(", "))

@@ -7,7 +7,7 @@ import tensorflow as tf
 import tf_keras
 
 from features.contracts.export import EMBEDDING, LOGITS
-from features.errors import InputError, JobFailedError
+from features.errors import DIVERGED, InputError, JobFailedError
 from features.front_end.front_end import FrontEnd
 from features.front_end.params import LogMelParams
 from training.config import Options, Recipe
@@ -33,6 +33,8 @@ _LOST = (
 
 class NotFiniteError(JobFailedError):
     """The loss, an activation or a gradient is not finite any more."""
+
+    exit_code = DIVERGED
 
 
 def fresh_model(recipe: Recipe, features: FeatureSet) -> tf_keras.Model:

@@ -94,6 +94,14 @@ def test_each_fold_is_tested_with_what_is_best_on_its_own_validation_fold(tmp_pa
     assert first.features == f"{tmp_path}/embeddings-esc50-fold1"
     assert runs.choice(3) is None
 
+    # A tested run of the best one diverged, and then a candidate: the next ones are taken.
+    for run in (second, runs.candidate_runs(1)[2]):
+        record = steps.StepRecord(command="", seconds=1.0, has_diverged=True)
+        (tmp_path / "steps" / f"runs-{run.name}.json").write_bytes(record.to_json())
+    assert runs.validation_accuracies(1) == (pytest.approx(2 / 6), pytest.approx(5 / 6), None)
+    assert (runs.choice(1), runs.num_diverged(1)) == (candidates[0], 1)
+    assert runs.tested_runs(1)[0].name == f"{first.name}-candidate0"
+
     everything = read_scores(runs.candidate_runs(1)[0].scores)
     assert everything.ids == tuple(names)
     assert everything.is_correct.tolist() == [True] * 6 + [True] * 2 + [False] * 4
