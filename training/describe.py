@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 
+from features.contracts import folders
+from features.contracts.documents import Features
 from features.contracts.export import EMBEDDING
 from features.contracts.speeds import CPU, Speed, Speeds, processor_name, today
 from features.errors import OK, InputError, run_command
@@ -73,16 +75,28 @@ class Description:
     patches_per_second: float | None
 
 
-def describe(recipe: Recipe, *, speed: bool = False) -> Description:
+def describe(
+    recipe: Recipe, *, features: Features | None = None, speed: bool = False
+) -> Description:
     """Count the weights and multiplies of a network, and measure the `speed` of its training.
+
+    Args:
+      recipe: of the network.
+      features: whose labels and inputs it has; None for those of the recipe in the paper.
+      speed: whether to measure.
 
     Raises:
       InputError: the recipe is for all labels.
     """
     labels = recipe.num_labels
+    if features is not None:
+        of_features = features.vocabulary.num_labels
+        labels = min(labels or of_features, of_features)
     if labels is None:
         raise InputError(f"{recipe.name} is for all labels; give their number: --set num_labels=N")
     patch_shape = _patch_shape(recipe)
+    if features is not None:
+        patch_shape = features.front_end.patch_shape
     cost, embedding_units = _cost(recipe.model, labels, patch_shape)
     published = recipes.find_recipe(recipe.name)
     reported = REPORTED.get(recipe.name)
@@ -214,6 +228,7 @@ def _parser() -> argparse.ArgumentParser:
     add("recipes", metavar="RECIPE", nargs="*", help="default: all, without their fields")
     add("--speed", action="store_true", help="measure how fast this machine trains")
     add("--speeds", metavar="FILE", help="with --speed: add it to this table of pipelines.plan")
+    add("--features", metavar="FOLDER", help="count networks of its labels and patches")
     add("--json", action="store_true", help="exact numbers, by recipe, without the fields")
     add(
         "--fingerprints",
@@ -239,7 +254,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         overrides.override(recipes.find_recipe(name), settings)
         for name in args.recipes or recipes.RECIPES
     ]
-    descriptions = {recipe.name: describe(recipe, speed=args.speed) for recipe in chosen}
+    features = None
+    if args.features is not None:
+        features = folders.read_document(files.absolute(args.features), Features)
+    descriptions = {
+        recipe.name: describe(recipe, features=features, speed=args.speed) for recipe in chosen
+    }
     if args.speeds is not None:
         _add_speeds(files.absolute(args.speeds), chosen, descriptions)
     if args.json:

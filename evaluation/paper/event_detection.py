@@ -28,6 +28,7 @@ TABLE = Table(
     name="event_detection",
     title="Event detection",
     rows=(_LOG_MEL, _RESNET, _YAMNET),
+    of_features=True,
     findings=(
         Finding("Embeddings are far above log-mel", ((_RESNET.key, _LOG_MEL.key),)),
         Finding(

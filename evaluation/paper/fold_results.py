@@ -11,7 +11,17 @@ from evaluation.paper.clip_scores import ClipScores, accuracy_interval
 from evaluation.paper.experiment import CURE, RESULTS
 from evaluation.paper.runs import RunResults
 from evaluation.paper.scales import Settings
+from evaluation.paper.steps import Making
+from evaluation.paper.table_results import describe_making
 from features.typed_json import convert, to_plain
+
+
+@dataclasses.dataclass(frozen=True)
+class CandidateRun:
+    """What results.json has of a training that a choice was made by."""
+
+    command: str
+    run: str | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -22,6 +32,9 @@ class FoldResults:
       choice: the chosen candidate.
       validation_accuracies: of the candidates, on a fold for training, None for one that
         diverged; () without a choice.
+      candidates: command and fingerprint of the network that was validated, in the order of the
+        candidates, without those that diverged; () without a choice, and in results of versions
+        without.
       num_diverged: better candidates of which a tested run diverged.
       runs: tested, one a seed.
     """
@@ -29,6 +42,7 @@ class FoldResults:
     choice: Settings
     validation_accuracies: tuple[float | None, ...]
     runs: tuple[RunResults, ...]
+    candidates: tuple[CandidateRun, ...] = ()
     num_diverged: int = 0
 
     @property
@@ -49,6 +63,7 @@ class MethodResults:
       num_recordings: that they were cut from.
       candidates: what was chosen of, for each fold by itself.
       folds: by number of the tested fold.
+      making: of the results; None in results of versions without.
     """
 
     label: str
@@ -58,6 +73,7 @@ class MethodResults:
     num_recordings: int
     candidates: tuple[Settings, ...]
     folds: Mapping[str, FoldResults]
+    making: Making | None = None
 
     @classmethod
     def of(
@@ -167,7 +183,7 @@ class ClassificationResults:
             lines += [
                 "",
                 f"{method.label}: {method.num_clips:,} clips of {method.num_recordings:,} "
-                "recordings.",
+                f"recordings.{describe_making(method.making)}",
                 *(["", *choices] if (choices := method.render_choices()) else []),
             ]
         return "\n".join(lines) + "\n"

@@ -12,13 +12,15 @@ from collections.abc import Mapping, Sequence
 
 import pyarrow.parquet as pq
 
+from evaluation.paper import steps
 from evaluation.paper.clip_scores import ClipScores, read_scores
 from evaluation.paper.corpus import FOLDS
 from evaluation.paper.experiment import Experiment
-from evaluation.paper.fold_results import FoldResults, MethodResults
+from evaluation.paper.fold_results import CandidateRun, FoldResults, MethodResults
 from evaluation.paper.runs import Run
 from evaluation.paper.scales import TINY, Settings
 from evaluation.paper.steps import Step
+from features.contracts.export import find_export, fingerprint_weights
 from features.errors import JobFailedError
 from features.storage import files
 
@@ -227,6 +229,14 @@ class FoldRuns:
                 if len(self.method.candidates) > 1
                 else (),
                 runs=tuple(run.results() for run in self.tested_runs(fold)),
+                candidates=tuple(
+                    CandidateRun(
+                        steps.command_of(f"runs/{run.name}", run.folder),
+                        fingerprint_weights(find_export(run.output)),
+                    )
+                    for run in self.candidate_runs(fold)
+                    if not run.has_diverged
+                ),
                 num_diverged=self.num_diverged(fold),
             )
             for fold in tested

@@ -1,6 +1,7 @@
 """Classify single clips in four folds: the command, and the steps from clips to features."""
 
 import argparse
+import dataclasses
 from collections.abc import Sequence
 
 from evaluation.paper import corpus, experiment
@@ -9,7 +10,7 @@ from evaluation.paper.experiment import Experiment
 from evaluation.paper.fold_results import ClassificationResults
 from evaluation.paper.fold_runs import ClipSet, FoldRuns, Method
 from evaluation.paper.runs import require_recipes
-from evaluation.paper.steps import START_SECONDS, Step
+from evaluation.paper.steps import START_SECONDS, Making, Step
 from features.contracts.sharding import TRAIN
 from features.errors import OK, InputError
 from features.storage import files
@@ -48,7 +49,13 @@ def main(clips: ClipSet, methods: Sequence[Method], argv: Sequence[str] | None =
     require_recipes(measured, setup.folder)
     if not setup.run(clips.title, measured, plan):
         return OK
-    found = {runs.method.name: runs.results(args.folds) for runs in chosen}
+    found = {
+        runs.method.name: dataclasses.replace(
+            runs.results(args.folds),
+            making=Making.of([*_data(runs, args), *runs.steps(args.folds)], setup.folder),
+        )
+        for runs in chosen
+    }
     if set(args.folds) != set(FOLDS):
         part = ClassificationResults(scale=setup.scale.name, methods=found)
         print(f"\n{part.render({})}\nnot kept: {experiment.RESULTS} is of all {len(FOLDS)} folds")

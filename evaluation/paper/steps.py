@@ -16,6 +16,7 @@ from typing import ClassVar
 
 from features.code_version import code_version
 from features.contracts import folders, leases
+from features.contracts.speeds import processor_name, today
 from features.errors import DIVERGED, OK, ContractError, JobFailedError
 from features.storage import files
 from features.terminal import duration
@@ -146,11 +147,38 @@ def is_of_other_version(name: str, folder: str) -> bool:
     return record is not None and record.code != code_version()
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Making:
+    """What results.json has of how results were made.
+
+    Attributes:
+      date: of the last command of the experiment, ISO 8601.
+      machine: of this command; earlier ones may have had another.
+      code: versions of the code of all steps.
+      hours: that the steps took, interrupted attempts and those that experiments share included.
+    """
+
+    date: str
+    machine: str
+    code: tuple[str, ...]
+    hours: float
+
+    @classmethod
+    def of(cls, steps: Iterable[Step], folder: str) -> "Making":
+        """Of finished steps, each once, by a command that ends now."""
+        records = _find_records(steps, folder)
+        return cls(
+            date=today(),
+            machine=f"{os.cpu_count()} cores of {processor_name()}",
+            code=tuple(sorted({record.code or _UNKNOWN for record in records})),
+            hours=round(sum(record.seconds for record in records) / 3_600, 2),
+        )
+
+
 def other_versions(steps: Iterable[Step], folder: str) -> list[str]:
     """The versions of the code, other than this one, that finished steps were made by."""
-    records = [_find_finished(name, folder) for name in {step.name for step in steps}]
-    versions = {record.code or _UNKNOWN for record in records if record is not None}
-    return sorted(versions - {code_version()})
+    records = [record for record in _find_records(steps, folder) if record.is_finished]
+    return sorted({record.code or _UNKNOWN for record in records} - {code_version()})
 
 
 def is_finished(name: str, folder: str) -> bool:
@@ -162,12 +190,6 @@ def has_diverged(name: str, folder: str) -> bool:
     """Whether a finished step of this name is a training that diverged."""
     record = _find_finished(name, folder)
     return record is not None and record.has_diverged
-
-
-def hours(steps: Iterable[Step], folder: str) -> float:
-    """What steps took, each once, with interrupted attempts."""
-    records = [_find_record(name, folder) for name in {step.name for step in steps}]
-    return sum(record.seconds for record in records if record is not None) / 3_600
 
 
 def cost(steps: Sequence[Step]) -> str:
@@ -272,6 +294,12 @@ def command_of(name: str, folder: str) -> str:
 
 def _record_path(name: str, folder: str) -> str:
     return files.join(folder, StepRecord.FILE.replace("*", name.replace("/", "-")))
+
+
+def _find_records(steps: Iterable[Step], folder: str) -> list[StepRecord]:
+    """The records of steps, each once."""
+    records = [_find_record(name, folder) for name in {step.name for step in steps}]
+    return [record for record in records if record is not None]
 
 
 def _find_finished(name: str, folder: str) -> StepRecord | None:

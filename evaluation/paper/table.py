@@ -4,16 +4,17 @@ import argparse
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
-from evaluation.paper import corpus, experiment, steps, tuning
+from evaluation.paper import corpus, experiment, tuning
 from evaluation.paper.experiment import Experiment
 from evaluation.paper.runs import description, read_descriptions, require_recipes
 from evaluation.paper.scales import Scale, Settings
 from evaluation.paper.seed_reports import SeedReports, map_difference
-from evaluation.paper.steps import Step
+from evaluation.paper.steps import Making, Step
 from evaluation.paper.table_results import (
     FindingResults,
     RowResults,
     SeedResults,
+    SweepResults,
     TableResults,
     outcome_of,
     render,
@@ -85,6 +86,8 @@ class Table:
       rows: as in the paper.
       findings: what the paper concludes.
       few_labels: whether to evaluate on the small label set of section 4.2 only.
+      of_features: whether weights and multiplies are those with the labels and inputs of each row,
+        and not with those of the paper.
       band_statistics: whether a recipe normalises its input.
       figure_row: key of the row that is scored on the evaluation set of all labels, and whose
         classes Figure 1 shows; None for a table without the figure.
@@ -95,6 +98,7 @@ class Table:
     rows: tuple[Row, ...]
     findings: tuple[Finding, ...]
     few_labels: bool = False
+    of_features: bool = False
     band_statistics: bool = False
     figure_row: str | None = None
 
@@ -172,8 +176,8 @@ def run_table(
     if not setup.run(title, runs, lambda: _plan(table, rows, networks, setup, data())):
         print(_speeds(rows, networks))
         return OK
-    spent = steps.hours(_plan(table, rows, networks, setup, data()), setup.folder)
-    results = _collect(table, rows, networks, setup.scale, spent)
+    making = Making.of(_plan(table, rows, networks, setup, data()), setup.folder)
+    results = _collect(table, rows, networks, setup.scale, making)
     setup.keep_results(table.name, results.to_plain(), render(results))
     return OK
 
@@ -221,7 +225,7 @@ def _plan(
     data: Sequence[Step],
 ) -> list[Step]:
     """All steps: the evaluation split is read after the last network has been trained."""
-    plan = [_descriptions(rows, networks), *data]
+    plan = [*data, *_descriptions(table, rows, networks).values()]
     for row in rows:
         plan += networks[row.key].sweep(row.reported.steps)
     for row in rows:
@@ -251,10 +255,18 @@ def _figure_1(network: Network, setup: Experiment) -> Step:
     return Step(name="figure1.pdf", command=tuple(command))
 
 
-def _descriptions(rows: Sequence[Row], networks: Mapping[str, Network]) -> Step:
-    """Count the weights and multiplies of the networks at full width."""
+def _descriptions(
+    table: Table, rows: Sequence[Row], networks: Mapping[str, Network]
+) -> dict[str, Step]:
+    """By row, the step that counts the weights and multiplies of the network at full width."""
+    folder = networks[rows[0].key].run.folder
+    if table.of_features:
+        return {
+            row.key: description([row.recipe, "--features", networks[row.key].run.features], folder)
+            for row in rows
+        }
     recipes = list(dict.fromkeys(row.recipe for row in rows))
-    return description(recipes, networks[rows[0].key].run.folder)
+    return dict.fromkeys((row.key for row in rows), description(recipes, folder))
 
 
 def _pairs(table: Table, networks: Mapping[str, Network]) -> list[tuple[str, str, str]]:
@@ -299,28 +311,38 @@ def _collect(
     rows: Sequence[Row],
     networks: Mapping[str, Network],
     scale: Scale,
-    hours: float,
+    making: Making,
 ) -> TableResults:
     suffix, _ = _evaluated(table, scale)
-    costs = read_descriptions(_descriptions(rows, networks))
+    costs = {
+        row.key: read_descriptions(_descriptions(table, rows, networks)[row.key])[row.recipe]
+        for row in rows
+    }
     reports = {row.key: SeedReports.read(networks[row.key], suffix) for row in rows}
     reported = {row.key: row.reported for row in rows}
     return TableResults(
         scale=scale.name,
-        hours=round(hours, 2),
+        making=making,
         rows={
             row.key: RowResults(
                 label=row.label,
                 **vars(reports[row.key].mean()),
-                weights=costs[row.recipe].weights,
-                multiplies=costs[row.recipe].multiplies,
+                weights=costs[row.key].weights,
+                multiplies=costs[row.key].multiplies,
                 paper=paper_results(row.reported),
                 learning_rate=networks[row.key].learning_rate,
                 validation_map=networks[row.key].validation_map(),
+                sweep=_sweep(networks[row.key]),
                 diverged_seeds=networks[row.key].diverged_seeds or None,
                 num_origins=reports[row.key].num_origins,
                 seeds=tuple(
-                    SeedResults(auc=run.auc, d_prime=run.d_prime, map=run.map, run=run.run)
+                    SeedResults(
+                        auc=run.auc,
+                        d_prime=run.d_prime,
+                        map=run.map,
+                        run=run.run,
+                        command=run.command,
+                    )
                     for run in reports[row.key].results
                 ),
             )
@@ -331,6 +353,11 @@ def _collect(
             for claim, better, worse in _pairs(table, networks)
         ),
     )
+
+
+def _sweep(network: Network) -> SweepResults | None:
+    runs = network.sweep_fingerprints()
+    return None if runs is None else SweepResults(command=network.sweep_command, runs=runs)
 
 
 def _finding(

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from evaluation.metrics.origins import MIN_ORIGINS
 from evaluation.paper.runs import RunResults
+from evaluation.paper.steps import Making
 from features.typed_json import OMIT_NONE, to_plain
 
 Outcome = Literal["holds", "does not hold", "open"]
@@ -19,12 +20,28 @@ class _Labelled:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SeedResults:
-    """What results.json has of one seed: metrics, and the fingerprint of the network."""
+    """What results.json has of one seed: metrics, fingerprint of the network, and its training.
+
+    Attributes:
+      command: None in results of versions without.
+    """
 
     auc: float
     d_prime: float | None
     map: float
     run: str | None
+    command: str | None = dataclasses.field(default=None, metadata=OMIT_NONE)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SweepResults:
+    """What results.json has of a sweep: its command, and learning rate -> fingerprint of a network.
+
+    A network that diverged has None.
+    """
+
+    command: str
+    runs: Mapping[str, str | None]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,6 +54,7 @@ class RowResults(RunResults, _Labelled):
       learning_rate: chosen by --learning-rates; None for that of the recipe, and in results of
         versions without that flag.
       validation_map: by learning rate, None for one that diverged; None without a choice.
+      sweep: that the rate was chosen by; None without a choice.
       diverged_seeds: by higher learning rate, after which all seeds have a lower one; None if no
         seed diverged.
       num_origins: that the intervals are by; None for intervals by video.
@@ -50,6 +68,7 @@ class RowResults(RunResults, _Labelled):
     validation_map: Mapping[str, float | None] | None = dataclasses.field(
         default=None, metadata=OMIT_NONE
     )
+    sweep: SweepResults | None = dataclasses.field(default=None, metadata=OMIT_NONE)
     diverged_seeds: Mapping[str, tuple[int, ...]] | None = dataclasses.field(
         default=None, metadata=OMIT_NONE
     )
@@ -87,13 +106,13 @@ class TableResults:
 
     Attributes:
       scale: of the runs.
-      hours: that all commands took, shared ones included; None in results of versions without.
+      making: of the results; None in results of versions without.
       rows: by key.
       findings: of the pairs of rows.
     """
 
     scale: str
-    hours: float | None = None
+    making: Making | None = None
     rows: Mapping[str, RowResults]
     findings: tuple[FindingResults, ...]
 
@@ -101,7 +120,7 @@ class TableResults:
         """The results as in results.json, where the rows lie beside the other fields."""
         return {
             "scale": self.scale,
-            **({} if self.hours is None else {"hours": self.hours}),
+            **({} if self.making is None else {"making": to_plain(self.making)}),
             **to_plain(self.rows),
             "findings": to_plain(self.findings),
         }
@@ -147,7 +166,7 @@ def render(results: TableResults) -> str:
         "",
         f"{first.num_videos:,} videos{_of_origins(first.num_origins)}, {first.num_labels:,} "
         f"labels; a constant score has mAP {first.prior_map:.3f}."
-        + ("" if results.hours is None else f" All commands took {results.hours:.1f} hours."),
+        + describe_making(results.making),
         "",
         *_choices(results),
     ]
@@ -162,6 +181,16 @@ def render(results: TableResults) -> str:
                 + ("" if of_paper is None else f" (paper {of_paper:+.3f})")
             )
     return "\n".join(lines) + "\n"
+
+
+def describe_making(making: Making | None) -> str:
+    """A sentence on the time and the place of results, after others; empty if it is not known."""
+    if making is None:
+        return ""
+    return (
+        f" All commands took {making.hours:.1f} hours, those that experiments share included, on "
+        f"{making.machine}, until {making.date}."
+    )
 
 
 def _of_origins(number: int | None) -> str:

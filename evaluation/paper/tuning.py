@@ -9,11 +9,13 @@ import dataclasses
 import math
 from collections.abc import Mapping
 
+from evaluation.paper import steps
 from evaluation.paper.runs import Run, assignments
 from evaluation.paper.scales import Scale
 from evaluation.paper.steps import Step
 from features.contracts import folders
 from features.contracts.documents import Features, Sweep
+from features.contracts.export import find_export, fingerprint_weights
 from features.contracts.sharding import VALIDATION
 from features.errors import InputError, JobFailedError
 from features.paper import REPORTED, Reported
@@ -216,6 +218,24 @@ class Network:
             return None
         found = {run.values[_RATE]: run.mean_average_precision for run in sweep.runs}
         return {rate: None if math.isnan(value) else value for rate, value in found.items()}
+
+    def sweep_fingerprints(self) -> dict[str, str | None] | None:
+        """Learning rate -> fingerprint of its network, None for a rate that diverged.
+
+        None before the sweep is finished, and without a sweep.
+        """
+        sweep = self._find_sweep()
+        return sweep and {
+            run.values[_RATE]: None
+            if run.error is not None
+            else fingerprint_weights(find_export(run.folder))
+            for run in sweep.runs
+        }
+
+    @property
+    def sweep_command(self) -> str:
+        """The command of the finished sweep."""
+        return steps.command_of(self._sweep_name, self.run.folder)
 
     def _find_sweep(self) -> Sweep | None:
         if not (self.has_choice and self.run.is_finished(self._sweep_name)):

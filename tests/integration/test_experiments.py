@@ -43,6 +43,7 @@ from evaluation.paper.table import _parser as table_parser
 from evaluation.paper.table import _plan as table_plan
 from evaluation.paper.table_results import FindingResults, RowResults, TableResults
 from evaluation.paper.tuning import Network, Tuning
+from features.code_version import code_version
 from features.contracts import folders
 from features.contracts.documents import VALIDATION_MAP, Metrics, Sweep
 from features.contracts.sharding import EVALUATION, TRAIN, VALIDATION
@@ -117,6 +118,9 @@ def test_a_table_is_tuned_on_validation_resumes_where_it_was_stopped_and_is_publ
     fingerprints = [report["fingerprints"]["model"] for report in reports]
     assert [seed["run"] for seed in row["seeds"]] == fingerprints
     assert len({row["run"], *fingerprints}) == 2
+    assert " seed=1" in row["seeds"][1]["command"]
+    assert row["sweep"]["command"].startswith("python -m training.sweep fully_connected")
+    assert len({*fingerprints, *row["sweep"]["runs"].values()}) == 4
     assert row["command"].startswith("python -m training.train fully_connected --features FOLDER/")
     assert f"learning_rate={best}" in row["command"]
 
@@ -143,7 +147,7 @@ def test_a_table_is_tuned_on_validation_resumes_where_it_was_stopped_and_is_publ
     assert "old" not in page.read_text()
     assert f"<!-- table3 -->\n{results.NOT_RUN}\n<!-- end of table3 -->" in page.read_text()
     assert f"map metric -->{row['map']:.3f}<!-- end -->." in page.read_text()
-    assert f" All commands took {document['hours']:.1f} hours." in page.read_text()
+    assert f" All commands took {document['making']['hours']:.1f} hours, " in page.read_text()
     page.write_text("no markers\n")
     with pytest.raises(InputError, match="no markers of table2; write <!-- table2 --> and"):
         results.main([str(folder), f"--output={tmp_path}"])
@@ -366,8 +370,9 @@ def test_a_published_network_has_a_row_in_event_detection(
         printed = capsys.readouterr().out
         assert len(re.findall(r"patches a run, +100 a second; 4 \+ 3 runs", printed)) == rows
         assert ("yamnet_embeddings" in printed) == (rows == 3)
-        # Of a row: a sweep, and three runs that are trained, scored and evaluated.
-        assert f"{10 + rows + 10 * rows} commands to run" in printed
+        # Of a row: features, a description, a sweep, and three runs that are trained, scored and
+        # evaluated.
+        assert f"{9 + rows + 11 * rows} commands to run" in printed
 
 
 def test_generic_labels_hold_wherever_their_labels_do() -> None:
@@ -427,7 +432,11 @@ def test_what_decided_a_finished_step_has_to_be_the_same(
         assert steps.unfinished([step], folder) == [step]
     steps.execute([step], folder)
     assert steps.unfinished([step], folder) == []
-    assert steps.hours([step, step], folder) * 3_600 >= 0.3
+    record = steps.StepRecord.from_json(Path(folder, "steps", "a.json").read_bytes(), "a.json")
+    assert record.seconds >= 0.3
+    making = steps.Making.of([step, step], folder)
+    assert making.hours == round(record.seconds / 3_600, 2)
+    assert making.code == (code_version(),)
 
     clips.write_text("clip_id,path,label\n")
     with pytest.raises(ContractError, match="the sha256 of the inputs of a is"):
@@ -613,11 +622,10 @@ def results_of(document: Mapping[str, Any]) -> TableResults:
     rows = {
         key: convert(row, RowResults, where=key, cure="")
         for key, row in document.items()
-        if key not in ("scale", "hours", "findings")
+        if key not in ("scale", "making", "findings")
     }
-    return TableResults(
-        scale=document["scale"], hours=document["hours"], rows=rows, findings=findings
-    )
+    making = convert(document["making"], steps.Making, where="results.json", cure="")
+    return TableResults(scale=document["scale"], making=making, rows=rows, findings=findings)
 
 
 def read_table(name: str) -> str:

@@ -6,6 +6,7 @@ import pytest
 
 from features.contracts.speeds import Speeds
 from features.errors import InputError
+from tests.training.conftest import NUM_LABELS, write_features
 from training import overrides, recipes
 from training.describe import main
 from training.loops import throughput
@@ -17,6 +18,16 @@ def test_another_network_or_label_set_is_not_compared(capsys: pytest.CaptureFixt
     described = json.loads(capsys.readouterr().out)["fully_connected"]
     assert described["weights"] == 96 * 64 * 500 + 500 * 500 + 500 * 10
     assert described["paper"] is None
+
+
+def test_a_network_is_counted_with_the_labels_and_patches_of_features(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    write_features(tmp_path, shards={"train": 1})
+    assert main(["audio_set_log_mel", f"--features={tmp_path}", "--json"]) == 0
+    described = json.loads(capsys.readouterr().out)["audio_set_log_mel"]
+    assert described["labels"] == NUM_LABELS  # and not 527, nor patches of 20 frames
+    assert described["weights"] == 96 * 64 * 1_000 + 2 * 1_000**2 + 1_000 * NUM_LABELS
 
 
 def test_the_table_has_the_numbers_of_the_paper(capsys: pytest.CaptureFixture) -> None:
