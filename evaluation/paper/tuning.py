@@ -225,7 +225,9 @@ class Network:
         None before the sweep is finished, and without a sweep.
         """
         sweep = self._find_sweep()
-        return sweep and {
+        if sweep is None:
+            return None
+        return {
             run.values[_RATE]: None
             if run.error is not None
             else fingerprint_weights(find_export(run.folder))
