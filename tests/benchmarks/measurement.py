@@ -39,6 +39,14 @@ _ROUNDING_SECONDS = 0.2
 # Two measurements at different moments: the speed of a machine drifts by so much between them.
 DRIFT = 0.05
 _PACKAGES = ("apache-beam", "av", "librosa", "numpy", "scipy", "soxr", "tensorflow")
+_PSS_ANON = re.compile(rb"^Pss_Anon: +(\d+)", re.MULTILINE)
+# The place in a file that is mapped (offset, device, inode), kB resident, kB that are no longer the
+# file's. Linux, Documentation/filesystems/proc.rst.
+_MAPPING = re.compile(
+    rb"^[0-9a-f]+-[0-9a-f]+ \S+ (\S+ \S+ [1-9]\d*) .*\n(?:\w+: .*\n)*?Rss: +(\d+) kB\n"
+    rb"(?:\w+: .*\n)*?Anonymous: +(\d+) kB\n",
+    re.MULTILINE,
+)
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 
 
@@ -124,37 +132,44 @@ def run_and_watch_memory(command: Sequence[str]) -> tuple[float, dict[int, tuple
     """Run a command and watch its processes.
 
     Returns:
-      The peak over time of the proportional memory of all processes together, of which pages that
-      are shared with processes outside the command are a part only; and for each process, by id,
-      its command line and the peak of its resident memory, in which shared pages count in full. In
-      MB.
+      The peak over time of the memory of all processes together (see `memory_mb`); and for each
+      process, by id, its command line and the peak of its resident memory, in which shared pages
+      count in full. In MB.
     """
     highest, together = {}, 0.0
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     while process.poll() is None:
-        now = 0.0
-        for pid in [process.pid, *descendants(process.pid)]:
+        pids = [process.pid, *descendants(process.pid)]
+        for pid in pids:
             with contextlib.suppress(FileNotFoundError, ProcessLookupError, KeyError):
                 lines = Path(f"/proc/{pid}/status").read_text().splitlines()
                 status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
                 name = Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ").strip()
                 highest[pid] = (name, int(status["VmHWM"].split()[0]) * 1024 / 1e6)
-                now += _proportional_mb(pid)
-        together = max(together, now)
+        together = max(together, memory_mb(pids))
         time.sleep(0.05)
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, list(command))
     return together, highest
 
 
-def _proportional_mb(pid: int) -> float:
-    """Memory of a process, of each shared page the part that is its own; 0 if it has ended."""
-    try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    except (FileNotFoundError, ProcessLookupError):
-        return 0.0
-    found = [line.split()[1] for line in lines if line.startswith("Pss:")]
-    return sum(map(int, found)) * 1024 / 1e6
+def memory_mb(pids: Iterable[int]) -> float:
+    """Resident memory of some processes together, in which shared pages count once.
+
+    A mapped file, such as a library, counts as in the process that holds most of it, and in full:
+    other processes of the machine that map it too change nothing. Memory of no file, which forks
+    share until they write to it, counts by the share of each process (Pss). Processes that have
+    ended count nothing.
+    """
+    anonymous, files = 0, dict[bytes, int]()
+    for pid in pids:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            anonymous += int(_PSS_ANON.findall(Path(f"/proc/{pid}/smaps_rollup").read_bytes())[0])
+            for file, resident, private in _MAPPING.findall(
+                Path(f"/proc/{pid}/smaps").read_bytes()
+            ):
+                files[file] = max(files.get(file, 0), int(resident) - int(private))
+    return (anonymous + sum(files.values())) * 1024 / 1e6
 
 
 class Lane:

@@ -2,8 +2,9 @@
 
 The job runs as a command with one worker on one mp4 of three hours (44.1 kHz, stereo, with a video
 stream). `peak_mb` is the resident memory of its largest process, `tree_peak_mb` that of all its
-processes, by their shares of shared pages. An mp4 of one minute shows the memory that
-does not depend on the length. The patches must equal, bit by bit, those of the whole file decoded
+processes: their own memory, and each file that they map, such as a library, once and in full, also
+where this benchmark maps it too. An mp4 of one minute shows the memory that does not depend on the
+length. The patches must equal, bit by bit, those of the whole file decoded
 and transformed at once.
 
     python -m tests.benchmarks.memory --quick

@@ -3,7 +3,8 @@
 Speed-up is the ratio of wall times without the start of a job, which is the slope between a smaller
 and a larger job. The best of several rounds counts, because other processes slow two workers more
 than one; two idle cores are needed. Growth is the CPU time of a short soundtrack in a corpus of
-5,000 over that in a corpus of 100. Memory is the peak of all processes together.
+5,000 over that in a corpus of 100. Memory is the peak of all processes together, in which shared
+pages count once.
 
     python -m tests.benchmarks.scaling --quick
 """

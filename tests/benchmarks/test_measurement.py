@@ -4,7 +4,10 @@ import math
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,7 @@ from tests.benchmarks.measurement import (
     ImpossibleError,
     Lane,
     descendants_cpu_seconds,
+    memory_mb,
     require_possible,
 )
 
@@ -84,6 +88,40 @@ def test_what_cannot_be_is_an_error() -> None:
             require_possible("over_decode", value, at_least=1.0)
     with pytest.raises(ImpossibleError, match=r"^speed-up is 2\.31, which cannot be more than 2:"):
         require_possible("speed-up", 2.31, at_least=0, at_most=2)
+
+
+# Hold 40 MB of a file and 20 MB of its own until there is input.
+HOLD = """
+import mmap, sys
+with open(sys.argv[1], "rb") as file:
+    mapped = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+touched, own = sum(mapped[::4096]), bytearray(b"x") * 20_000_000
+print(flush=True)
+input()
+"""
+
+
+def test_mapped_files_count_once(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(bytes(40_000_000))
+    command = [sys.executable, "-c", HOLD, str(file)]
+    pipe = subprocess.PIPE
+    with ExitStack() as stack:
+        holders = [
+            stack.enter_context(subprocess.Popen(command, stdin=pipe, stdout=pipe))
+            for _ in range(3)
+        ]
+        for holder in holders:
+            assert holder.stdout is not None
+            holder.stdout.readline()
+        one, two, three = (
+            memory_mb([holder.pid for holder in holders[:number]]) for number in (1, 2, 3)
+        )
+        for holder in holders:
+            holder.communicate(b"\n")
+    assert 60 < one < 90
+    assert two - one == pytest.approx(20, abs=10)  # Python's own memory is some MB
+    assert three - two == pytest.approx(20, abs=10)
 
 
 def have_no_cores() -> None:
