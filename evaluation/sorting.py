@@ -4,7 +4,7 @@ NumPy's AVX-512 sort writes with compress-store, which Zen 4 of AMD runs in micr
 float32 instead of the 5 ns of the AVX2 sort (numpy/numpy#32690, numpy/x86-simd-sort#6). NumPy
 chooses its code when it is imported, so the choice is in the environment, which child processes
 inherit. It holds for `exp` and `log` too, whose last bits can differ, and so is not made in
-processes that compute features.
+processes that compute features. Validation in training ranks without it: NumPy is imported before.
 """
 
 import os

@@ -1,7 +1,8 @@
 """docs/benchmarks.json, and docs/benchmarks.md, whose tables are rendered from it.
 
-Text of the page between `<!-- benchmark: NAME -->` and `<!-- end -->` is replaced by the tables of
-`tests.benchmarks.NAME`, below a line that says when and on what machine they were measured.
+A single value of a script stands between `<!-- value NAME.KEY -->` and `<!-- end -->`. Text between
+`<!-- benchmark: NAME -->` and `<!-- end -->` is replaced by the tables of `tests.benchmarks.NAME`,
+below a line that says when and on what machine they were measured.
 """
 
 import dataclasses
@@ -15,6 +16,8 @@ from tests.benchmarks.measurement import Table
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = DOCS / "benchmarks.md"
+# In a line, around a number: `<!-- value training.narrow_over_one_replica -->`.
+_VALUE = re.compile(r"(<!-- value (\w+)\.(\w+) -->).*?(<!-- end -->)", re.DOTALL)
 _PLACE = re.compile(r"(<!-- benchmark: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -83,7 +86,7 @@ def write_results(results: Results) -> None:
 
 
 def render(page: str, results: Results) -> str:
-    """The page with the tables of the results."""
+    """The page with the tables and the values of the results."""
 
     def replace(place: re.Match[str]) -> str:
         start, name, end = place.groups()
@@ -93,4 +96,10 @@ def render(page: str, results: Results) -> str:
         parts = [script.caption(name), *(table.to_markdown() for table in script.tables.values())]
         return start + "\n\n".join(parts) + f"\n\n{end}"
 
-    return _PLACE.sub(replace, page)
+    def fill(place: re.Match[str]) -> str:
+        start, name, key, end = place.groups()
+        script = results.scripts.get(name)
+        value = script.values.get(key) if script else None
+        return f"{start}{'not measured' if value is None else f'{value:.3g}'}{end}"
+
+    return _VALUE.sub(fill, _PLACE.sub(replace, page))

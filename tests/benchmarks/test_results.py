@@ -69,6 +69,19 @@ def test_tables_are_rendered_between_their_marks() -> None:
     assert render(rendered, read) == rendered
 
 
+def test_values_are_rendered_in_their_places() -> None:
+    page = "of <!-- value one.ratio --><!-- end -->, <!-- value one.other -->2<!-- end -->"
+    rendered = render(page, Results(scripts={"one": RESULT}))
+    assert rendered == (
+        "of <!-- value one.ratio -->1.5<!-- end -->, "
+        "<!-- value one.other -->not measured<!-- end -->"
+    )
+    values = re.findall(r"<!-- value (\w+)\.(\w+) -->", PAGE.read_text())
+    assert values
+    for name, key in values:
+        assert f'"{key}"' in (FOLDER / f"{name}.py").read_text()
+
+
 def python(code: str) -> list[str]:
     return [sys.executable, "-c", code]
 
