@@ -11,10 +11,14 @@ _PACKAGES = ("features", "pipelines", "evaluation")
 
 
 @functools.cache
-def code_version() -> str:
-    """The release and 12 hex digits, equal where all modules of the installed packages are."""
+def code_version(*, with_training: bool = False) -> str:
+    """The release and 12 hex digits, equal where all modules of the installed packages are.
+
+    Args:
+      with_training: whether the package `training` counts too.
+    """
     sha256 = hashlib.sha256()
-    for package in _PACKAGES:
+    for package in (*_PACKAGES, "training") if with_training else _PACKAGES:
         for path in sorted((_ROOT / package).rglob("*.py")):
             if (path.parent / "__init__.py").exists():  # examples beside packages are not installed
                 sha256.update(f"{path.relative_to(_ROOT)}\n".encode() + path.read_bytes())

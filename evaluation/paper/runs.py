@@ -8,7 +8,6 @@ from evaluation.paper import steps
 from evaluation.paper.scales import Settings
 from evaluation.paper.steps import START_SECONDS, Step
 from features import typed_json
-from features.code_version import code_version
 from features.contracts import folders
 from features.contracts.documents import Features, Metrics
 from features.contracts.documents import Run as RunDocument
@@ -303,7 +302,7 @@ def require_recipes(runs: Iterable[Run], folder: str) -> None:
     if not texts:
         return
     command = ("training.describe", "--fingerprints", *texts.values())
-    name = "recipes/" + fingerprint([*command, code_version()])
+    name = "recipes/" + fingerprint([*command, steps.this_version()])
     path = files.join(folder, name + ".json")
     steps.execute([Step(name=name, command=command, printed_to=path)], folder)
     found = json.loads(files.read_bytes(path))

@@ -141,10 +141,15 @@ def _hash_inputs(step: Step, folder: str) -> dict[str, str]:
     return hashes
 
 
+def this_version() -> str:
+    """The version of the code that steps run."""
+    return code_version(with_training=True)
+
+
 def is_of_other_version(name: str, folder: str) -> bool:
     """Whether another version of the code has finished a step."""
     record = _find_finished(name, folder)
-    return record is not None and record.code != code_version()
+    return record is not None and record.code != this_version()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -178,7 +183,7 @@ class Making:
 def other_versions(steps: Iterable[Step], folder: str) -> list[str]:
     """The versions of the code, other than this one, that finished steps were made by."""
     records = [record for record in _find_records(steps, folder) if record.is_finished]
-    return sorted({record.code or _UNKNOWN for record in records} - {code_version()})
+    return sorted({record.code or _UNKNOWN for record in records} - {this_version()})
 
 
 def is_finished(name: str, folder: str) -> bool:
@@ -261,7 +266,7 @@ def _execute(step: Step, folder: str) -> None:
             seconds=round(before + time.monotonic() - start, 1),
             is_finished=is_finished,
             has_diverged=diverged,
-            code=code_version(),
+            code=this_version(),
             inputs=inputs,
         )
         files.write_bytes(_record_path(step.name, folder), record.to_json())

@@ -33,7 +33,7 @@ from evaluation.paper import (
     table_results,
 )
 from evaluation.paper.experiment import Experiment
-from evaluation.paper.runs import MetricIntervals, Run, RunResults
+from evaluation.paper.runs import MetricIntervals, Run, RunResults, require_recipes
 from evaluation.paper.scales import PAPER, SMALL, TINY, Scale
 from evaluation.paper.seed_reports import SeedReports
 from evaluation.paper.steps import Step
@@ -46,6 +46,7 @@ from evaluation.paper.tuning import Network, Tuning
 from features.code_version import code_version
 from features.contracts import folders
 from features.contracts.documents import VALIDATION_MAP, Metrics, Sweep
+from features.contracts.documents import Run as RunDocument
 from features.contracts.sharding import EVALUATION, TRAIN, VALIDATION
 from features.errors import (
     DIVERGED,
@@ -60,7 +61,7 @@ from features.typed_json import convert
 from pipelines import compose_soundtracks
 from pipelines.adapters.hierarchy import find_ancestors
 from tests.training.conftest import write_features
-from training import describe, overrides, recipes, train
+from training import overrides, recipes, train
 
 LIMIT_SECONDS = 300
 DOCS = Path(__file__).parents[2] / "docs"
@@ -436,7 +437,8 @@ def test_what_decided_a_finished_step_has_to_be_the_same(
     assert record.seconds >= 0.3
     making = steps.Making.of([step, step], folder)
     assert making.hours == round(record.seconds / 3_600, 2)
-    assert making.code == (code_version(),)
+    # Of the recipes, too.
+    assert making.code == (code_version(with_training=True),) != (code_version(),)
 
     clips.write_text("clip_id,path,label\n")
     with pytest.raises(ContractError, match="the sha256 of the inputs of a is"):
@@ -460,16 +462,29 @@ def test_two_experiments_do_not_write_a_folder_at_once(tmp_path: Path) -> None:
         steps.execute([step], str(tmp_path))
 
 
-def test_the_recipe_of_a_run_is_that_of_its_command(
-    tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
+def test_a_run_that_other_code_finished_has_to_have_the_recipe_of_today(tmp_path: Path) -> None:
     plan = plan_of(modern.TABLE, CLIPS, tmp_path)
-    for name in ("resnet50_mixup", "resnet50_17m_modern"):
-        command = plan[f"runs/{name}"].command
-        _, recipe = train.parse(command[1:])
-        text = " ".join([command[1], *command[command.index("--set") + 1 :]])
-        assert describe.main(["--fingerprints", text]) == 0
-        assert json.loads(capsys.readouterr().out) == {text: recipe.fingerprint}
+    _, recipe = train.parse(plan["runs/resnet50_17m_modern"].command[1:])
+    run = Run(
+        name="resnet50_17m_modern",
+        recipe="resnet50_17m",
+        settings={**SMALL.settings_of("resnet50_17m"), **modern.TABLE.rows[-3].settings},
+        features="features",
+        folder=str(tmp_path),
+    )
+    command = plan[f"runs/{run.name}"].command
+    earlier = {"command": steps.shown(command, str(tmp_path)), "seconds": 1.0}
+    (tmp_path / "steps" / f"runs-{run.name}.json").write_text(json.dumps(earlier))
+    sample = folders.read_document(str(SAMPLES), RunDocument)
+    (tmp_path / "runs" / run.name).mkdir(parents=True)
+    for fingerprint in (recipe.fingerprint, "of other defaults"):
+        document = dataclasses.replace(sample, recipe_fingerprint=fingerprint)
+        (tmp_path / "runs" / run.name / "run.json").write_bytes(document.to_json())
+        if fingerprint == recipe.fingerprint:
+            require_recipes([run], str(tmp_path))
+            continue
+        with pytest.raises(ContractError, match="recipe_fingerprint is 'of other defaults'"):
+            require_recipes([run], str(tmp_path))
 
 
 def test_a_command_is_shown_without_the_paths_of_this_machine(tmp_path: Path) -> None:
