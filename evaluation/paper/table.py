@@ -225,7 +225,8 @@ def _plan(
     data: Sequence[Step],
 ) -> list[Step]:
     """All steps: the evaluation split is read after the last network has been trained."""
-    plan = [*data, *_descriptions(table, rows, networks).values()]
+    described = list(_descriptions(table, rows, networks).values())
+    plan = [*data, *described] if table.of_features else [*described, *data]
     for row in rows:
         plan += networks[row.key].sweep(row.reported.steps)
     for row in rows:
