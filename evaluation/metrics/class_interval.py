@@ -12,6 +12,8 @@ from scipy.special import ndtri
 CONFIDENCE = 0.95
 # With fewer positives an interval spans half of the range, and orders of classes are chance.
 MIN_POSITIVES = 10
+# An interval takes positives to be independent, which those of a few recordings are not.
+MIN_ORIGINS = 5
 CHANCE = 0.5
 _HALVINGS = 40  # of an interval of at most 1, to less than 1e-12
 
@@ -48,6 +50,18 @@ def auc_interval(
     return end(0.0), end(1.0)
 
 
-def beyond_chance(low: np.ndarray, high: np.ndarray, positives: np.ndarray) -> np.ndarray:
-    """Whether a class has `MIN_POSITIVES` and an AUC that chance does not explain: [classes]."""
-    return (positives >= MIN_POSITIVES) & ((low > CHANCE) | (high < CHANCE))
+def is_small(positives: np.ndarray, effective_origins: np.ndarray) -> np.ndarray:
+    """Whether a class has fewer than `MIN_POSITIVES`, or than `MIN_ORIGINS` where known: [classes].
+
+    Args:
+      positives: [classes].
+      effective_origins: float64 [classes], NaN where unknown.
+    """
+    return (positives < MIN_POSITIVES) | (effective_origins < MIN_ORIGINS)
+
+
+def beyond_chance(
+    low: np.ndarray, high: np.ndarray, positives: np.ndarray, effective_origins: np.ndarray
+) -> np.ndarray:
+    """Whether a class is not small and has an AUC that chance does not explain: [classes]."""
+    return ~is_small(positives, effective_origins) & ((low > CHANCE) | (high < CHANCE))

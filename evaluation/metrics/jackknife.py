@@ -38,12 +38,14 @@ class LeftOut:
       video_ids: [videos].
       origins: [videos], of each; () for a video without any, and if intervals are by video.
       mean_auc, mean_ap: float64 [videos].
+      labels: [videos], the classes of each; () in what was read from `left_out.parquet`.
     """
 
     video_ids: tuple[str, ...]
     origins: tuple[tuple[str, ...], ...]
     mean_auc: np.ndarray
     mean_ap: np.ndarray
+    labels: tuple[tuple[int, ...], ...] = ()
 
 
 def leave_one_out(
@@ -82,7 +84,10 @@ def leave_one_out(
         num_defined += stays
     with np.errstate(invalid="ignore"):  # 0 / 0 if no class is defined without the video
         mean_auc, mean_ap = sums / num_defined
-    return LeftOut(tuple(video_ids), tuple(origins), mean_auc, mean_ap)
+    labels: list[list[int]] = [[] for _ in video_ids]
+    for video, label in zip(block.video.tolist(), block.label.tolist(), strict=True):
+        labels[video].append(label)
+    return LeftOut(tuple(video_ids), tuple(origins), mean_auc, mean_ap, tuple(map(tuple, labels)))
 
 
 def _videos_by_label(block: Block) -> list[np.ndarray]:
@@ -152,12 +157,14 @@ def merge(parts: Iterable[LeftOut]) -> LeftOut:
     parts = list(parts)
     ids = [video_id for part in parts for video_id in part.video_ids]
     origins = [found for part in parts for found in part.origins]
+    labels = [found for part in parts for found in part.labels]
     order = sorted(range(len(ids)), key=ids.__getitem__)
     return LeftOut(
         tuple(ids[place] for place in order),
         tuple(origins[place] for place in order),
         np.concatenate([np.empty(0), *(part.mean_auc for part in parts)])[order],
         np.concatenate([np.empty(0), *(part.mean_ap for part in parts)])[order],
+        tuple(labels[place] for place in order),
     )
 
 

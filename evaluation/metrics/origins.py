@@ -16,6 +16,7 @@ Pairs are counted from a sparse matrix of videos by origins. Videos of the same 
 so that clusters cost nothing, however large they are.
 """
 
+import collections
 import dataclasses
 import functools
 import math
@@ -64,6 +65,31 @@ def is_sampled(
     ends = np.cumsum([0, *map(len, lists)])
     sampled = _hashes(name for names in lists for name in names) < share
     return np.add.reduceat(np.append(sampled, False), ends[:-1]) > 0 if lists else sampled
+
+
+def effective_origins(
+    labels: Sequence[Sequence[int]], origins: Sequence[tuple[str, ...]], num_classes: int
+) -> np.ndarray:
+    """The positives of each class over those that its most frequent origin has.
+
+    For positives of one origin each, of equal numbers, this is the number of origins.
+
+    Args:
+      labels: [videos], the classes of each.
+      origins: [videos], of each; () for one that no other video has.
+      num_classes: of all.
+
+    Returns:
+      float64 [classes], NaN for a class without positives.
+    """
+    positives, most = np.zeros(num_classes), np.ones(num_classes)
+    counts: collections.Counter[tuple[int, str]] = collections.Counter()
+    for of_video, names in zip(labels, origins, strict=True):
+        positives[list(of_video)] += 1
+        counts.update((label, name) for label in of_video for name in names)
+    for (label, _), count in counts.items():
+        most[label] = max(most[label], count)
+    return np.where(positives > 0, positives / most, np.nan)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

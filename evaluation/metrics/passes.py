@@ -16,6 +16,7 @@ import numpy as np
 from apache_beam.pvalue import AsSingleton
 
 from evaluation.metrics import jackknife, origins
+from evaluation.metrics.class_interval import MIN_POSITIVES
 from evaluation.metrics.jackknife import LeftOut
 from evaluation.metrics.origins import SharedOrigins
 from evaluation.metrics.selection import ScoredVideos, Selection, read_block
@@ -94,6 +95,19 @@ class Measurement:
     has_between: np.ndarray
     left_out: LeftOut
     num_origins: int
+
+    @property
+    def effective_origins(self) -> np.ndarray:
+        """As `origins.effective_origins`; NaN by video, and where few of a class are left out."""
+        num_classes = len(self.classes.positives)
+        if not self.num_origins:
+            return np.full(num_classes, np.nan)
+        labels = self.left_out.labels
+        found = origins.effective_origins(labels, self.left_out.origins, num_classes)
+        counted = np.bincount(
+            [label for of_video in labels for label in of_video], minlength=num_classes
+        )
+        return np.where(counted < np.minimum(self.classes.positives, MIN_POSITIVES), np.nan, found)
 
     def shared_origins(self) -> SharedOrigins | None:
         """Which of the videos that were left out share an origin; None if intervals are by video.

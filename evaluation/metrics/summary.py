@@ -84,7 +84,7 @@ def finish(measurement: Measurement, request: EvaluationRequest) -> None:
     except InputError as error:
         fail(request.output, error)
     for name, table in (
-        (PER_CLASS, per_class_table(measurement.classes, selected.vocabulary)),
+        (PER_CLASS, per_class_table(measurement, selected.vocabulary)),
         (MISSING, missing_table(measurement.coverage.missing)),
         (LEFT_OUT, left_out_table(measurement.left_out)),
     ):
@@ -222,8 +222,9 @@ def explain_interval(intervals: Intervals) -> tuple[str, str | None]:
     )
 
 
-def per_class_table(classes: ClassMetrics, vocabulary: Vocabulary) -> pa.Table:
+def per_class_table(measurement: Measurement, vocabulary: Vocabulary) -> pa.Table:
     """The content of `per_class.parquet`; null where a metric is undefined."""
+    classes, origins = measurement.classes, measurement.effective_origins
     undefined = ~classes.defined
     low, high = auc_interval(classes.auc, classes.positives, classes.negatives)
     return pa.table(
@@ -234,6 +235,7 @@ def per_class_table(classes: ClassMetrics, vocabulary: Vocabulary) -> pa.Table:
             "prior": vocabulary.priors,
             "positives": classes.positives,
             "negatives": classes.negatives,
+            "effective_origins": pa.array(origins, mask=np.isnan(origins)),
             "auc": pa.array(classes.auc, mask=undefined),
             "auc_low": pa.array(low, mask=undefined),
             "auc_high": pa.array(high, mask=undefined),

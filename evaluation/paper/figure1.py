@@ -14,7 +14,7 @@ from matplotlib.colors import Normalize, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from evaluation.metrics.class_interval import MIN_POSITIVES
+from evaluation.metrics.class_interval import is_small
 from evaluation.metrics.summary import PER_CLASS
 from evaluation.paper.drawing import COLUMN_WIDTH, check_output, draw
 from evaluation.report.page import FIGURE_COLOURS
@@ -27,7 +27,8 @@ from features.storage import files
 _DESCRIPTION = """\
 Draw Figure 1 of the paper from a report: the d-prime of each class against its
 prior, coloured by average precision, as PDF, SVG or PNG; classes of fewer than
-10 positives are hollow. The paper shows a random 20 % of 30,871 classes:
+10 positives, or of which more than a fifth have the same origin, are hollow.
+The paper shows a random 20 % of 30,871 classes:
 --share 0.2.
 """
 # More points are drawn as pixels even in PDF and SVG, which viewers would display slowly.
@@ -78,9 +79,9 @@ def fill(figure: Figure, per_class: pa.Table) -> None:
       figure: without axes.
       per_class: rows of `per_class.parquet` that have a d' and a prior.
     """
-    prior, d_prime, ap, positives = (
-        per_class[name].to_numpy(zero_copy_only=False)
-        for name in ("prior", "d_prime", "ap", "positives")
+    prior, d_prime, ap, positives, origins = (
+        per_class[name].to_numpy(zero_copy_only=False).astype(np.float64)
+        for name in ("prior", "d_prime", "ap", "positives", "effective_origins")
     )
     axes = figure.add_subplot()
     finite = np.isfinite(d_prime)
@@ -92,7 +93,7 @@ def fill(figure: Figure, per_class: pa.Table) -> None:
     of_ap, grey = colours.to_rgba(ap), to_rgba("#575e67")
     # A class of few positives is hollow. A perfect class has no finite d' and is a triangle at the
     # edge.
-    few = positives < MIN_POSITIVES
+    few = is_small(positives, origins)
     faces = np.where(few[:, None], to_rgba("none"), of_ap)
     edges = np.where(few[:, None], of_ap, grey)
     widths = np.where(few, 0.5, 0.2 if size > 1 else 0.0)

@@ -14,7 +14,7 @@ import matplotlib.image
 import numpy as np
 import pyarrow as pa
 
-from evaluation.metrics.class_interval import MIN_POSITIVES
+from evaluation.metrics.class_interval import MIN_ORIGINS, MIN_POSITIVES
 from evaluation.metrics.summary import explain_interval
 from evaluation.report.clip import Clip
 from evaluation.report.figure import (
@@ -38,6 +38,7 @@ _COLUMNS = (
     "prior",
     "positives",
     "negatives",
+    "effective_origins",
     "auc",
     "auc_low",
     "auc_high",
@@ -83,9 +84,9 @@ def render_report(
     Args:
       metrics: `metrics.json`.
       per_class: `per_class.parquet`.
-      best: classes of the highest AUC, the best first.
+      best: classes of the highest AUC, the best first; of the most videos, if not `are_certain`.
       worst: classes of the lowest AUC, the worst first.
-      are_certain: whether the AUC of these classes is not explained by chance.
+      are_certain: whether there are classes whose AUC is not explained by chance.
       confusion: `confusion.parquet`.
       soundtrack: a soundtrack to show over time, and its sound.
 
@@ -103,6 +104,7 @@ def render_report(
             worst=worst,
             are_certain=are_certain,
             min_positives=MIN_POSITIVES,
+            min_origins=MIN_ORIGINS,
             confusion=_confusion_rows(confusion, per_class),
             plot=None if soundtrack is None else _plot(*soundtrack),
             colours=_colours(),
@@ -111,6 +113,7 @@ def render_report(
                 "rows": _table_rows(per_class),
                 "colours": _colours(),
                 "min_positives": MIN_POSITIVES,
+                "min_origins": MIN_ORIGINS,
             },
         )
     )

@@ -221,8 +221,10 @@
         pen.lineTo(at[0], at[1] - up * (radius + 1));
         pen.closePath();
       }
-      // Of few positives: hollow, in its colour.
-      if (entry.positives < data.min_positives) {
+      // Of few positives or origins: hollow, in its colour.
+      const fewOrigins =
+        entry.effective_origins !== null && entry.effective_origins < data.min_origins;
+      if (entry.positives < data.min_positives || fewOrigins) {
         pen.strokeStyle = pen.fillStyle;
         pen.lineWidth = 1.5;
         pen.stroke();

@@ -103,22 +103,25 @@ def best_and_worst(per_class: pa.Table, count: int) -> tuple[list[int], list[int
 
     Unlike AP, AUC does not depend on the frequency of a class. Among many classes of few positives
     some have any AUC by chance, so the labels are of those that chance does not explain
-    (`class_interval.beyond_chance`); of all, where fewer than two are.
+    (`class_interval.beyond_chance`).
 
     Returns:
-      The best and the worst, and whether chance explains none of them.
+      The best, the worst, and True; where fewer than two labels are left, the labels of the most
+      positives, no worst ones, and False.
     """
-    names = ("auc", "ap", "auc_low", "auc_high", "positives")
-    auc, ap, low, high, positives = (
+    names = ("auc", "ap", "auc_low", "auc_high", "positives", "effective_origins")
+    auc, ap, low, high, positives, origins = (
         per_class[name].to_numpy(zero_copy_only=False).astype(np.float64) for name in names
     )
     defined = np.isfinite(auc)
-    certain = defined & class_interval.beyond_chance(low, high, positives)
-    are_certain = bool(certain.sum() >= 2)
-    candidates = np.flatnonzero(certain if are_certain else defined)
+    certain = defined & class_interval.beyond_chance(low, high, positives, origins)
+    candidates = np.flatnonzero(certain)
+    if len(candidates) < 2:
+        labels = np.flatnonzero(defined)
+        return labels[np.argsort(-positives[labels], kind="stable")][:count].tolist(), [], False
     order = candidates[np.lexsort((-ap[candidates], -auc[candidates]))]
     count = min(count, len(order) // 2)
-    return order[:count].tolist(), order[::-1][:count].tolist(), are_certain
+    return order[:count].tolist(), order[::-1][:count].tolist(), True
 
 
 def _class_examples(

@@ -32,7 +32,7 @@ def test_chance_is_refuted_where_the_mann_whitney_test_refutes_it() -> None:
         test = mannwhitneyu(scores, others, use_continuity=False, method="asymptotic")
         counts = np.array([12]), np.array([60])
         low, high = auc_interval(np.array([test.statistic / (12 * 60)]), *counts)
-        assert beyond_chance(low, high, counts[0])[0] == (test.pvalue < 0.05)
+        assert beyond_chance(low, high, counts[0], np.array([np.nan]))[0] == (test.pvalue < 0.05)
 
 
 def test_ends_are_no_points_and_undefined_classes_have_none() -> None:
@@ -44,4 +44,8 @@ def test_ends_are_no_points_and_undefined_classes_have_none() -> None:
     assert (low[1], high[1]) == (0.0, pytest.approx(1 - low[0]))
     assert np.isnan(low[2])
     assert np.isnan(high[2])
-    assert not beyond_chance(low, high, np.array([5, 5, 0])).any()  # too few positives
+    unknown = np.full(3, np.nan)
+    assert not beyond_chance(low, high, np.array([5, 5, 0]), unknown).any()  # too few positives
+    many = np.array([10, 10, 10])
+    assert beyond_chance(low, high, many, unknown).tolist() == [True, True, False]
+    assert beyond_chance(low, high, many, np.array([4.9, 5, 5])).tolist() == [False, True, False]

@@ -91,9 +91,23 @@ def test_perfect_scores_have_no_number_that_json_lacks(selected: SelectedScores)
     assert metrics.intervals.mean_auc is None
     json.loads(metrics.to_json(), parse_constant=pytest.fail)
     table = summary.per_class_table(
-        measure(scores.astype(np.float32), truth).classes, make_vocabulary(truth)
+        measure(scores.astype(np.float32), truth), make_vocabulary(truth)
     )
     assert table["d_prime"].to_pylist() == [np.inf] * 5
+    assert table["effective_origins"].to_pylist() == [None] * 5  # by video
+
+
+def test_a_class_has_as_many_origins_as_its_most_frequent_one_leaves_it() -> None:
+    scores, _ = make_scores(40, 3)
+    truth = np.zeros((40, 3), bool)
+    truth[:20, 0] = truth[10:30, 1] = truth[30:32, 2] = True
+    # Videos 0 to 19 are of four clips, two for each; the others are of one each, or of none.
+    origins = [(f"clip {row % 2}", f"clip {2 + row % 2}") for row in range(20)]
+    origins += [(f"clip {row}",) if row % 2 else () for row in range(20, 40)]
+
+    table = summary.per_class_table(measure(scores, truth, (), origins), make_vocabulary(truth))
+
+    assert table["effective_origins"].to_pylist() == [20 / 10, 20 / 5, 2.0]
 
 
 def test_scores_after_a_threshold_are_refused_unless_allowed() -> None:

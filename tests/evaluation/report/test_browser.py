@@ -76,6 +76,7 @@ def make_large_table():
             "positives": positives,
             "negatives": 100_000 - positives,
             "auc": auc,
+            "effective_origins": pa.nulls(NUM_CLASSES, pa.float64()),
             "auc_low": auc - 0.1,
             "auc_high": auc,
             "d_prime": d_prime(auc),

@@ -77,6 +77,7 @@ def make_per_class():
             "prior": [0.5, 0.1, 0.01, 1e-6, 0.0, 0.25],
             "positives": pa.array([6000, 33, 1, 0, 5, 7], pa.int64()),
             "negatives": pa.array([5966, 11933, 11965, 0, 11961, 11959], pa.int64()),
+            "effective_origins": pa.array([500.0, 4.9, 1, None, 5, 7], pa.float64()),
             "auc": pa.array(AUC, pa.float64()),
             "auc_low": pa.array(AUC_LOW, pa.float64()),
             "auc_high": pa.array(AUC_HIGH, pa.float64()),
