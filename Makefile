@@ -98,6 +98,13 @@ results: $(VENV)/.installed ## the paper's experiments, and docs/results.md (CLI
 			"$${network[@]}" --output $(RESULTS); \
 		$(VENV_PYTHON) -m evaluation.paper.results $(RESULTS) --output docs; \
 	done
+	$(VENV_PYTHON) -m evaluation.paper.table1 --dataset $(RESULTS)/dataset
+	$(VENV_PYTHON) -m evaluation.score_videos --features $(RESULTS)/features --frame-scores \
+		--run $(RESULTS)/runs/resnet50_17m --output $(RESULTS)/frame-scores
+	$(VENV_PYTHON) -m evaluation.paper.figure2 --scores $(RESULTS)/frame-scores \
+		--video evaluation-00000 --output $(RESULTS)/figure2.pdf
+	$(VENV_PYTHON) -m evaluation.paper.map_over_cost --results docs \
+		--output $(RESULTS)/map_over_cost.pdf
 
 # A process more than cores, since one of them waits for clusters (tests/conftest.py has the order).
 TEST_PROCESSES = $$(($$(nproc) + 1))

@@ -7,7 +7,7 @@ import dataclasses
 import functools
 
 from evaluation.paper import folds
-from evaluation.paper.esc50 import ESC50, FROM_SCRATCH, PROBE_YAMNET
+from evaluation.paper.esc50 import ESC50, FROM_SCRATCH, MODERN, PAPER, PROBE_YAMNET
 from features.errors import run_command
 
 ESC10 = dataclasses.replace(
@@ -25,7 +25,7 @@ ESC10 = dataclasses.replace(
 _FROM_SCRATCH = dataclasses.replace(
     FROM_SCRATCH, settings={**FROM_SCRATCH.settings, "steps": "1500"}
 )
-main = functools.partial(folds.main, ESC10, (_FROM_SCRATCH, PROBE_YAMNET))
+main = functools.partial(folds.main, ESC10, (_FROM_SCRATCH, PROBE_YAMNET, PAPER, MODERN))
 
 if __name__ == "__main__":
     run_command(main)

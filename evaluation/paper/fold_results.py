@@ -101,8 +101,13 @@ class MethodResults:
             folds={str(fold): found for fold, found in folds.items()},
         )
 
+    @property
+    def num_seeds(self) -> int:
+        """Runs of each fold."""
+        return min(len(fold.runs) for fold in self.folds.values())
+
     def render(self) -> str:
-        """A row of the table."""
+        """A row of the table; AUC and mAP are means over the folds and seeds."""
         folds = list(self.folds.values())
         runs = [run for fold in folds for run in fold.runs]
         ends = "" if self.interval is None else f" [{', '.join(map(_percent, self.interval))}]"
@@ -111,6 +116,8 @@ class MethodResults:
             self.label,
             f"**{_percent(self.accuracy)} %**{ends}",
             ", ".join(_percent(fold.accuracy) for fold in folds),
+            f"{statistics.mean(run.auc for run in runs):.3f}",
+            f"{statistics.mean(run.map for run in runs):.3f}",
             f"{len(folds[0].runs)}",
             f"{runs[0].patches:,}",
             f"{minutes:.1f} min",
@@ -171,11 +178,11 @@ class ClassificationResults:
           published: name -> accuracy.
         """
         lines = [
-            "| | accuracy [95 %] | by fold | seeds | patches a run | time a run |",
-            "|---|---|---|---|---|---|",
+            "| | accuracy [95 %] | by fold | AUC | mAP | seeds | patches a run | time a run |",
+            "|---|---|---|---|---|---|---|---|",
             *(method.render() for method in self.methods.values()),
             *(
-                f"| {name} (published) | {_percent(found)} % | | | | |"
+                f"| {name} (published) | {_percent(found)} % | | | | | | |"
                 for name, found in published.items()
             ),
         ]
@@ -183,7 +190,9 @@ class ClassificationResults:
             lines += [
                 "",
                 f"{method.label}: {method.num_clips:,} clips of {method.num_recordings:,} "
-                f"recordings.{describe_making(method.making)}",
+                f"recordings.{describe_making(method.making)}"
+                + " The interval does not hold the choice of the seed."
+                * (method.num_seeds == 1),
                 *(["", *choices] if (choices := method.render_choices()) else []),
             ]
         return "\n".join(lines) + "\n"

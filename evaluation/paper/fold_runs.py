@@ -9,6 +9,7 @@ so that a candidate takes two trainings and not four.
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import pyarrow.parquet as pq
 
@@ -42,7 +43,9 @@ class Method:
       settings: of every run.
       candidates: settings that one is chosen of, for each fold by itself.
       num_seeds: runs that are tested, for each fold.
-      on_embeddings: whether the input is embeddings of a published network, and not log-mel.
+      input: `features` of log-mel, `short` patches of 20 frames of it, or `embeddings` of a
+        published network.
+      by_default: whether the method is run without --methods.
     """
 
     name: str
@@ -51,14 +54,21 @@ class Method:
     settings: Settings
     candidates: tuple[Settings, ...]
     num_seeds: int = 1
-    on_embeddings: bool = False
+    input: Literal["features", "short", "embeddings"] = "features"
+    by_default: bool = True
+
+    @property
+    def on_embeddings(self) -> bool:
+        """Whether the input is embeddings."""
+        return self.input == "embeddings"
 
     def at(self, scale: str) -> "Method":
         """The method at a scale: at the tiny one, a few steps of two candidates."""
         if scale != TINY.name:
             return self
         settings = {**self.settings, "batch_size": "16", "steps": "6"}
-        settings |= {} if self.on_embeddings else {"width": "0.1", "crop_seconds": "0.96"}
+        if self.input == "features":
+            settings |= {"width": "0.1", "crop_seconds": "0.96"}
         rates = ({"learning_rate": "1e-3"}, {"learning_rate": "3e-3"})
         return dataclasses.replace(self, settings=settings, candidates=rates, num_seeds=1)
 
@@ -254,8 +264,7 @@ class FoldRuns:
 
     def input_of(self, part: str) -> str:
         """The folder that runs on a part of the clips are trained and tested on."""
-        kind = "embeddings" if self.method.on_embeddings else "features"
-        return files.join(self.setup.folder, f"{kind}-{self.clips.name}-{part}")
+        return files.join(self.setup.folder, f"{self.method.input}-{self.clips.name}-{part}")
 
     def _run(self, name: str, features: str, settings: Settings) -> Run:
         scale = self.setup.scale

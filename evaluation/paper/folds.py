@@ -18,6 +18,8 @@ from features.storage import files
 # Patches of 2.4 s that overlap: training crops them, and so sees any stretch of a clip. The scores
 # of a tested clip are the mean over its 6 patches.
 _PATCHES = ("--patch-frames", "240", "--patch-hop-frames", "48")
+# Of the paper's log-mel for event detection.
+_SHORT = ("--patch-frames", "20")
 # To decode a clip and apply YAMNet to it, on one core.
 _SECONDS_TO_EMBED = 0.12
 
@@ -79,11 +81,13 @@ def _parser(clips: ClipSet, methods: Sequence[Method]) -> argparse.ArgumentParse
     add = parser.add_argument
     add("--clips", required=True, metavar="FOLDER", help="with clips.csv, as clip-list imports it")
     names = [method.name for method in methods]
+    usual = " ".join(method.name for method in methods if method.by_default)
     add(
         "--methods",
         nargs="+",
         choices=names,
-        help=f"default: {' '.join(names)}, those on embeddings only with --network",
+        metavar="METHOD",
+        help=f"of {' '.join(names)}; default: {usual}, those on embeddings only with --network",
     )
     add(
         "--folds",
@@ -104,7 +108,9 @@ def _wanted(args: argparse.Namespace, methods: Sequence[Method]) -> list[str]:
     missing = sorted(set(args.methods or ()) - set(without))
     if missing:
         raise InputError(f"--methods {' '.join(missing)} takes embeddings; give --network")
-    return args.methods or without
+    return args.methods or [
+        method.name for method in methods if method.by_default and method.name in without
+    ]
 
 
 def _data(runs: FoldRuns, args: argparse.Namespace) -> list[Step]:
@@ -118,6 +124,8 @@ def _data(runs: FoldRuns, args: argparse.Namespace) -> list[Step]:
             steps.append(_prepared(runs.manifest, dataset, training))
             if runs.method.on_embeddings:
                 steps.append(_embedded(clips, dataset, output, args))
+            elif runs.method.input == "short":
+                steps.append(corpus.extracted(dataset, output, *_SHORT, num_videos=clips.num_clips))
             else:
                 steps += _extracted(clips, dataset, output)
     return steps

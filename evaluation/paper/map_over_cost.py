@@ -73,6 +73,20 @@ def points(results: Mapping[str, Any], speeds: Mapping[str, float]) -> list[Poin
     return found
 
 
+def left_out(results: Mapping[str, Any], speeds: Mapping[str, float]) -> list[str]:
+    """Why the other networks have no point, a line for each; arguments as for `points`."""
+    lines = []
+    for name, key, network in _ROWS:
+        if results.get(name, {}).get(key) is None:
+            lines.append(f"without {key}: {experiment.RESULTS} has no such row of {name}")
+        elif network not in speeds:
+            lines.append(
+                f"without {key}: {paper_cost.BENCHMARKS} has no speed of {network} in float32; run "
+                "`python -m tests.benchmarks scoring`"
+            )
+    return lines
+
+
 def fastest_in_float32(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Network -> patches per CPU second, of the rows of the benchmark of scoring."""
     speeds: dict[str, float] = {}
@@ -132,14 +146,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_output(args.output)
     scripts = paper_cost.read_scripts(args.results / paper_cost.BENCHMARKS)
     speeds = fastest_in_float32(scripts["scoring"].tables["networks"].dicts())
-    networks = points(experiment.read_results(str(args.results)), speeds)
+    results = experiment.read_results(str(args.results))
+    networks = points(results, speeds)
     if not networks:
         raise InputError(
             f"{args.results} has no network with both an mAP and a speed; run "
             "`python -m evaluation.paper.table2` and `python -m evaluation.paper.results` first"
         )
     draw(args.output, (COLUMN_WIDTH, 2.6), lambda figure: fill(figure, networks))
-    print(f"wrote {args.output}: {len(networks)} networks")
+    print("\n".join([f"wrote {args.output}: {len(networks)} networks", *left_out(results, speeds)]))
     return OK
 
 

@@ -125,7 +125,15 @@ def list_findings(results: Mapping[str, Any]) -> str:
                 f"- **{verdict}**: {finding['claim']} "
                 f"({better} over {worse}, mAP {difference:+.3f})"
             )
-    return "\n".join(line for verdict in _VERDICTS for line in lines[verdict]) or NOT_RUN
+    found = [line for verdict in _VERDICTS for line in lines[verdict]]
+    if not found:
+        return NOT_RUN
+    # A verdict is by a two-sided test at 5 %, and is not corrected for their number.
+    by_chance = (
+        f"Each of these {len(found)} verdicts has an interval of its own: if no row differed from "
+        f"another, about {len(found) / 20:.1f} would not be open by chance."
+    )
+    return "\n".join([*found, "", by_chance])
 
 
 if __name__ == "__main__":

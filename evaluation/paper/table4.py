@@ -14,10 +14,11 @@ _SIZES = ("70M", "7M", "700K", "70K", "23K")
 _ROWS = tuple(Row(f"resnet50_{size.lower()}_videos", f"{size} videos") for size in _SIZES)
 # Soundtracks of a corpus differ less than videos, since they are mixed of the same recordings. Of
 # few recordings there are as many soundtracks: what more soundtracks and more recordings give is
-# told apart.
+# told apart. The first, the middle and the last size.
+_WITH_FEW = _ROWS[::2]
 _FEW = tuple(
     Row(row.recipe, f"{row.label}, few recordings", name=f"{row.recipe}_few", few_recordings=True)
-    for row in _ROWS
+    for row in _WITH_FEW
 )
 TABLE = Table(
     name="table4",
@@ -34,7 +35,7 @@ TABLE = Table(
         ),
         Finding(
             "More recordings help in as many videos",
-            tuple((row.key, few.key) for row, few in zip(_ROWS, _FEW, strict=True)),
+            tuple((row.key, few.key) for row, few in zip(_WITH_FEW, _FEW, strict=True)),
         ),
     ),
 )

@@ -53,10 +53,15 @@ class RowResults(RunResults, _Labelled):
       paper: what the paper reports, by field of `Reported`.
       learning_rate: chosen by --learning-rates; None for that of the recipe, and in results of
         versions without that flag.
+      learning_rate_of: another run, whose learning rate this row has; None for a choice of its own.
       validation_map: by learning rate, None for one that diverged; None without a choice.
       sweep: that the rate was chosen by; None without a choice.
       diverged_seeds: by higher learning rate, after which all seeds have a lower one; None if no
         seed diverged.
+      option: chosen of several; None without options.
+      option_map: mAP of the validation split by option; None without options.
+      map_by_training_videos: means over the labels of a decade of training videos, such as `10-99`;
+        None in results of versions without.
       num_origins: that the intervals are by; None for intervals by video.
       seeds: results of each; None in results of versions that trained one.
     """
@@ -65,11 +70,19 @@ class RowResults(RunResults, _Labelled):
     multiplies: int
     paper: Mapping[str, int | float | None]
     learning_rate: str | None = dataclasses.field(default=None, metadata=OMIT_NONE)
+    learning_rate_of: str | None = dataclasses.field(default=None, metadata=OMIT_NONE)
     validation_map: Mapping[str, float | None] | None = dataclasses.field(
         default=None, metadata=OMIT_NONE
     )
     sweep: SweepResults | None = dataclasses.field(default=None, metadata=OMIT_NONE)
     diverged_seeds: Mapping[str, tuple[int, ...]] | None = dataclasses.field(
+        default=None, metadata=OMIT_NONE
+    )
+    option: str | None = dataclasses.field(default=None, metadata=OMIT_NONE)
+    option_map: Mapping[str, float | None] | None = dataclasses.field(
+        default=None, metadata=OMIT_NONE
+    )
+    map_by_training_videos: Mapping[str, float] | None = dataclasses.field(
         default=None, metadata=OMIT_NONE
     )
     num_origins: int | None = dataclasses.field(default=None, metadata=OMIT_NONE)
@@ -88,6 +101,7 @@ class FindingResults:
       verdict: whether the claim holds.
       num_seeds: of both rows, of which the interval holds the choice if there are several; None in
         results of versions that trained one.
+      margin: by which the mAP of the better may be lower; None for 0.
     """
 
     claim: str
@@ -98,6 +112,7 @@ class FindingResults:
     paper_map_difference: float | None
     verdict: Outcome
     num_seeds: int | None = dataclasses.field(default=None, metadata=OMIT_NONE)
+    margin: float | None = dataclasses.field(default=None, metadata=OMIT_NONE)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -205,25 +220,30 @@ def _choices(results: TableResults) -> list[str]:
     for row in results.rows.values():
         parts = []
         if row.validation_map is not None:
-            found = ", ".join(
-                f"{'**' * (rate == row.learning_rate)}{rate}{'**' * (rate == row.learning_rate)} "
-                + ("diverged" if value is None else _metric(value))
-                for rate, value in row.validation_map.items()
-            )
+            found = _candidates(row.validation_map, row.learning_rate)
             is_edge = row.learning_rate in _edges(row.validation_map)
             parts.append(
                 f"validation mAP by learning rate {found}"
                 + " (the best is the last on its side: one beyond may be better)" * is_edge
             )
         elif row.learning_rate is not None:
-            parts.append(f"learning rate {row.learning_rate}")
+            of = "" if row.learning_rate_of is None else f" of {row.learning_rate_of}"
+            parts.append(f"learning rate {row.learning_rate}{of}")
         for rate, seeds in (row.diverged_seeds or {}).items():
             parts.append(
                 f"with {rate} training diverged for seed {', '.join(map(str, seeds))}, so all "
                 f"seeds have {row.learning_rate}"
             )
+        if row.option_map is not None:
+            parts.append(f"validation mAP by option {_candidates(row.option_map, row.option)}")
         if row.seeds is not None:
             parts.append(f"mAP by seed {', '.join(_metric(seed.map) for seed in row.seeds)}")
+        if row.map_by_training_videos is not None:
+            found = ", ".join(
+                f"{_metric(value)} of {decade}"
+                for decade, value in row.map_by_training_videos.items()
+            )
+            parts.append(f"mAP of labels by their training videos {found}")
         lines += [f"- {row.label}: {'; '.join(parts)}"] if parts else []
     return [*lines, ""] if lines else []
 
@@ -231,6 +251,14 @@ def _choices(results: TableResults) -> list[str]:
 def _edges(validation_map: Mapping[str, float | None]) -> set[str]:
     """The least and the greatest of the rates that were tried, diverged ones included."""
     return {side(validation_map, key=float) for side in (min, max)}
+
+
+def _candidates(maps: Mapping[str, float | None], chosen: str | None) -> str:
+    return ", ".join(
+        f"{'**' * (name == chosen)}{name}{'**' * (name == chosen)} "
+        + ("diverged" if value is None else _metric(value))
+        for name, value in maps.items()
+    )
 
 
 def _beside(ours: float | None, paper: float | None, layout: Callable[[float], str]) -> str:

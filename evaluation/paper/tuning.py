@@ -10,8 +10,9 @@ import math
 from collections.abc import Mapping
 
 from evaluation.paper import steps
+from evaluation.paper.choice import Choice
 from evaluation.paper.runs import Run, assignments
-from evaluation.paper.scales import Scale
+from evaluation.paper.scales import Scale, Settings
 from evaluation.paper.steps import Step
 from features.contracts import folders
 from features.contracts.documents import Features, Sweep
@@ -35,15 +36,17 @@ class Tuning:
       learning_rates: to choose from; none for that of the recipe at this scale.
       num_seeds: runs of each network that are evaluated.
       cluster: flags of training.train and their values; empty for a single process.
+      num_seeds_by_run: run -> another number.
     """
 
     learning_rates: tuple[str, ...]
     num_seeds: int
     cluster: Mapping[str, str]
+    num_seeds_by_run: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     @classmethod
-    def of(cls, args: argparse.Namespace, scale: Scale, table: str) -> "Tuning":
-        """Read the flags of `add_arguments`, with the defaults of a table at a scale.
+    def of(cls, args: argparse.Namespace, scale: Scale) -> "Tuning":
+        """Read the flags of `add_arguments`, with the defaults of a scale.
 
         Raises:
           InputError: a rate or a number is out of its range, or two flags contradict each other.
@@ -61,9 +64,7 @@ class Tuning:
                 raise InputError(
                     "the learning rate is set by --set and by --learning-rates; leave out one"
                 )
-        num_seeds = args.seeds
-        if num_seeds is None:
-            num_seeds = scale.num_seeds_by_table.get(table, scale.num_seeds)
+        num_seeds = scale.num_seeds if args.seeds is None else args.seeds
         if not 1 <= num_seeds < _SEED_OF_SWEEPS:
             raise InputError(
                 f"--seeds: received {num_seeds}; give 1 or more, and less than {_SEED_OF_SWEEPS}"
@@ -72,11 +73,13 @@ class Tuning:
             learning_rates=() if _RATE in scale.overrides else rates,
             num_seeds=num_seeds,
             cluster=_cluster(args),
+            num_seeds_by_run=scale.num_seeds_by_run if args.seeds is None else {},
         )
 
     def __str__(self) -> str:
         rates = ", ".join(self.learning_rates) or "that of the recipe"
-        return f"learning rates {rates}; {self.num_seeds} seeds"
+        more = sorted(set(self.num_seeds_by_run.values()))
+        return f"learning rates {rates}; {' or '.join(map(str, [self.num_seeds, *more]))} seeds"
 
 
 def _positive(text: str) -> float | None:
@@ -131,6 +134,8 @@ class Network:
       tuned_with: another run, whose learning rate this one has; None for a sweep of its own.
       cluster: processes to train in, if they are what the row is about; None for those of the
         flags.
+      features: of each seed, where they differ; () for those of the run.
+      options: name -> settings, of which some are chosen at that rate.
     """
 
     run: Run
@@ -138,10 +143,19 @@ class Network:
     is_tuned: bool = True
     tuned_with: Run | None = None
     cluster: Mapping[str, str] | None = None
+    features: tuple[str, ...] = ()
+    options: Mapping[str, Settings] = dataclasses.field(default_factory=dict)
 
     @property
     def _swept(self) -> Run:
         return self.tuned_with or self.run
+
+    @property
+    def num_seeds(self) -> int:
+        """Runs that are evaluated."""
+        if self.features:
+            return len(self.features)
+        return self.tuning.num_seeds_by_run.get(self.run.name, self.tuning.num_seeds)
 
     @property
     def measured(self) -> tuple[Run, ...]:
@@ -211,10 +225,10 @@ class Network:
     def validation_map(self) -> dict[str, float | None] | None:
         """Learning rate -> mAP of the validation split, None for a rate that diverged.
 
-        None before the sweep is finished, and without a sweep.
+        None before the sweep is finished, and without a sweep of its own.
         """
         sweep = self._find_sweep()
-        if sweep is None:
+        if sweep is None or self.tuned_with is not None:
             return None
         found = {run.values[_RATE]: run.mean_average_precision for run in sweep.runs}
         return {rate: None if math.isnan(value) else value for rate, value in found.items()}
@@ -238,6 +252,11 @@ class Network:
     def sweep_command(self) -> str:
         """The command of the finished sweep."""
         return steps.command_of(self._sweep_name, self.run.folder)
+
+    @property
+    def learning_rate_of(self) -> str | None:
+        """The run whose learning rate this one has; None for a choice of its own."""
+        return self.tuned_with.name if self.has_choice and self.tuned_with is not None else None
 
     def _find_sweep(self) -> Sweep | None:
         if not (self.has_choice and self.run.is_finished(self._sweep_name)):
@@ -307,26 +326,52 @@ class Network:
 
     @property
     def seeds(self) -> tuple[Run, ...]:
-        """The runs to evaluate; their steps are open before the learning rate is chosen."""
+        """The runs to evaluate; their steps are open before all settings are chosen."""
         return self._seeds_at(self.learning_rate)
 
+    @property
+    def choice(self) -> Choice | None:
+        """The choice of an option; None without options."""
+        return self._choice_at(self.learning_rate)
+
+    def _at(self, rate: str | None) -> Run:
+        """The run with a learning rate; open before that is chosen."""
+        return dataclasses.replace(
+            self.run,
+            settings={**self.run.settings, **({} if rate is None else {_RATE: rate})},
+            cluster=self.tuning.cluster if self.cluster is None else self.cluster,
+            is_open=self.has_choice and rate is None,
+        )
+
+    def _suffix(self, rate: str | None) -> str:
+        """Runs at a lower rate than the chosen one are beside those that diverged."""
+        return "" if rate == self._chosen_rate else f"_rate_{rate}"
+
+    def _choice_at(self, rate: str | None) -> Choice | None:
+        if not self.options:
+            return None
+        run = self._at(rate)
+        settings = {**run.settings, _SEED: str(_SEED_OF_SWEEPS)}
+        name = run.name + self._suffix(rate)
+        run = dataclasses.replace(run, name=name, settings=settings)
+        return Choice(run=run, options=self.options)
+
     def _seeds_at(self, rate: str | None) -> tuple[Run, ...]:
-        first = self._first_seed
-        # Runs at a lower rate than the chosen one are beside those that diverged.
-        suffix = "" if rate == self._chosen_rate else f"_rate_{rate}"
+        run, choice, first = self._at(rate), self._choice_at(rate), self._first_seed
+        option = None if choice is None else choice.best
+        chosen = {} if option is None else self.options[option]
         runs = []
-        for seed in range(first, first + self.tuning.num_seeds):
-            settings = dict(self.run.settings)
-            settings |= {} if rate is None else {_RATE: rate}
+        for index, seed in enumerate(range(first, first + self.num_seeds)):
+            settings = {**run.settings, **chosen}
             settings |= {} if seed == first else {_SEED: str(seed)}
-            name = self.run.name if seed == first else f"{self.run.name}_seed_{seed}"
+            name = run.name if seed == first else f"{run.name}_seed_{seed}"
             runs.append(
                 dataclasses.replace(
-                    self.run,
-                    name=name + suffix,
+                    run,
+                    name=name + self._suffix(rate),
                     settings=settings,
-                    cluster=self.tuning.cluster if self.cluster is None else self.cluster,
-                    is_open=self.has_choice and rate is None,
+                    features=self.features[index] if self.features else run.features,
+                    is_open=run.is_open or (choice is not None and option is None),
                 )
             )
         return tuple(runs)

@@ -37,7 +37,7 @@ from evaluation.paper.runs import MetricIntervals, Run, RunResults, require_reci
 from evaluation.paper.scales import PAPER, SMALL, TINY, Scale
 from evaluation.paper.seed_reports import SeedReports
 from evaluation.paper.steps import Step
-from evaluation.paper.table import Table, network_of, paper_results
+from evaluation.paper.table import Finding, Table, network_of, paper_results
 from evaluation.paper.table import _finding as table_finding
 from evaluation.paper.table import _parser as table_parser
 from evaluation.paper.table import _plan as table_plan
@@ -45,7 +45,7 @@ from evaluation.paper.table_results import FindingResults, RowResults, TableResu
 from evaluation.paper.tuning import Network, Tuning
 from features.code_version import code_version
 from features.contracts import folders
-from features.contracts.documents import VALIDATION_MAP, Metrics, Sweep
+from features.contracts.documents import VALIDATION_MAP, Metrics, Sweep, SweptRun
 from features.contracts.documents import Run as RunDocument
 from features.contracts.sharding import EVALUATION, TRAIN, VALIDATION
 from features.errors import (
@@ -116,6 +116,8 @@ def test_a_table_is_tuned_on_validation_resumes_where_it_was_stopped_and_is_publ
     ]
     assert [seed["map"] for seed in row["seeds"]] == [report["mean_ap"] for report in reports]
     assert row["map"] == pytest.approx(sum(report["mean_ap"] for report in reports) / 2)
+    # There are eight training soundtracks.
+    assert {"1-9"} <= row["map_by_training_videos"].keys() <= {"0", "1-9"}
     fingerprints = [report["fingerprints"]["model"] for report in reports]
     assert [seed["run"] for seed in row["seeds"]] == fingerprints
     assert len({row["run"], *fingerprints}) == 2
@@ -156,9 +158,11 @@ def test_a_table_is_tuned_on_validation_resumes_where_it_was_stopped_and_is_publ
 
 def write_speeds(folder: str, table: Table, scale: Scale) -> None:
     """Measurements of 100 patches a second, and costs, as if the steps had been run."""
-    for row in table.rows:
-        recipe = scale.run_of(row.recipe)
-        settings = {**scale.settings_of(recipe), **row.settings}
+    runs = [(scale.run_of(row.recipe), row.settings) for row in table.rows]
+    # The networks that others have their learning rates of.
+    runs += [(recipe, {}) for recipe in set(scale.tuned_with.values())]
+    for recipe, of_row in runs:
+        settings = {**scale.settings_of(recipe), **of_row}
         step = Run(
             name="", recipe=recipe, settings=settings, features="", folder=folder
         ).measurement()
@@ -197,7 +201,7 @@ def test_experiments_train_asynchronously_and_figure_1_shows_all_labels(tmp_path
     networks = {
         row.key: Network(
             run=setup.run_of(PAPER.run_of(row.recipe), "features"),
-            tuning=Tuning.of(args, setup.scale, table3.TABLE.name),
+            tuning=Tuning.of(args, setup.scale),
         )
         for row in table3.TABLE.rows
     }
@@ -228,7 +232,7 @@ def plan_of(table: Table, flags: Sequence[str], folder: Path) -> dict[str, Step]
     args = table_parser(table).parse_args([*flags, f"--output={folder}"])
     setup = Experiment.of(args)
     write_speeds(str(folder), table, setup.scale)
-    tuned = Tuning.of(args, setup.scale, table.name)
+    tuned = Tuning.of(args, setup.scale)
     source = corpus.corpus_of(args, setup)
     few = corpus.few_recordings("sounds", setup)
     networks = {
@@ -246,7 +250,7 @@ def test_few_recordings_are_composed_to_as_many_soundtracks(tmp_path: Path) -> N
     for command in (all_clips, few):
         parsed = compose_soundtracks._parser().parse_args(command[1:])
         composition = compose_soundtracks._composition(parsed)
-        assert composition.num_soundtracks == {TRAIN: 10000, VALIDATION: 1000, EVALUATION: 1500}
+        assert composition.num_soundtracks == {TRAIN: 10000, VALIDATION: 1000, EVALUATION: 1000}
         assert composition.label_law is not None
     assert few[-2:] == ("--recordings-per-label", "2")
     assert few[: len(all_clips)] == tuple(
@@ -256,7 +260,7 @@ def test_few_recordings_are_composed_to_as_many_soundtracks(tmp_path: Path) -> N
     assert plan["dataset-few"].command[-2:] == ("--vocabulary", f"{tmp_path}/dataset")
     for name, features, subset in (
         ("resnet50_7m_videos", "features", "1778"),
-        ("resnet50_7m_videos_few", "features-few", "1778"),
+        ("resnet50_700k_videos_few", "features-few", "316"),
         ("resnet50_23k_videos_few", "features-few", "10"),
     ):
         command = plan[f"runs/{name}"].command
@@ -264,7 +268,14 @@ def test_few_recordings_are_composed_to_as_many_soundtracks(tmp_path: Path) -> N
         assert f"training_subset={subset}" in command
     [swept] = [step for name, step in plan.items() if name.startswith("sweeps/")]
     assert (swept.name, swept.command[3]) == ("sweeps/resnet50", f"{tmp_path}/features")
-    assert {"runs/resnet50", "runs/resnet50_70m_videos_few_seed_2"} <= plan.keys()
+    # The row of all videos is the longer run of Table 2, with all its seeds.
+    assert {"runs/resnet50_17m_seed_4", "runs/resnet50_70m_videos_few_seed_2"} <= plan.keys()
+    steps_of = {
+        train.parse(step.command[1:])[1].steps
+        for name, step in plan.items()
+        if name.startswith("runs/")
+    }
+    assert steps_of == {1020}
 
 
 def record_diverged(folder: Path, run: Run) -> None:
@@ -279,7 +290,7 @@ def test_a_seed_that_diverges_lowers_the_rate_of_all_seeds(tmp_path: Path) -> No
     flags = ["--scale=tiny", f"--output={tmp_path}", "--learning-rates=3e-3,1e-4,1e-3", "--seeds=2"]
     args = table_parser(table2.TABLE).parse_args(flags)
     setup = Experiment.of(args)
-    tuned = Tuning.of(args, setup.scale, table2.TABLE.name)
+    tuned = Tuning.of(args, setup.scale)
     network = Network(run=setup.run_of("vgg", "features"), tuning=tuned)
     assert network.seeds[0].is_open
     sample = folders.read_document(str(SAMPLES), Sweep)
@@ -329,6 +340,39 @@ def test_a_row_has_the_learning_rate_of_another(tmp_path: Path) -> None:
     assert "sweeps/resnet50_17m" not in plan
     assert plan["runs/resnet50_17m"].is_open  # until the sweep is finished
     assert "runs/resnet50_17m_seed_4" in plan  # five seeds
+    args = table_parser(table2.TABLE).parse_args([*CLIPS, f"--output={tmp_path}"])
+    setup = Experiment.of(args)
+    rows = {row.key: row for row in table2.TABLE.rows}
+    own, like = (
+        network_of(rows[key], setup, Tuning.of(args, setup.scale), "features")
+        for key in ("resnet50", "resnet50_17m")
+    )
+    # The validation of that row is not shown as this one's.
+    write_sweep(tmp_path, "resnet50", {"3e-4": 0.5, "1e-3": 0.6})
+    assert (own.learning_rate, like.learning_rate) == ("1e-3", "1e-3")
+    assert (own.learning_rate_of, like.learning_rate_of) == (None, "resnet50")
+    assert own.validation_map() == {"3e-4": 0.5, "1e-3": 0.6}
+    assert like.validation_map() is None
+
+
+def write_sweep(folder: Path, name: str, maps: Mapping[str, float]) -> None:
+    """A finished sweep of learning rates."""
+    runs = tuple(
+        SweptRun(
+            folder="",
+            values={"learning_rate": rate},
+            steps=1,
+            metrics={VALIDATION_MAP: value},
+            error=None,
+        )
+        for rate, value in maps.items()
+    )
+    sweep = Sweep(
+        made_by=folders.made_by(), features="", features_fingerprint="", recipe=name, runs=runs
+    )
+    folders.write_document(str(folder / "sweeps" / name), sweep)
+    record = steps.StepRecord(command="", seconds=1.0)
+    (folder / "steps" / f"sweeps-{name}.json").write_bytes(record.to_json())
 
 
 def test_workers_of_asynchronous_training_are_what_the_rows_are_about(tmp_path: Path) -> None:
@@ -351,13 +395,46 @@ def test_options_are_compared_in_short_and_in_long_runs(tmp_path: Path) -> None:
     }
     for name, num_steps, cuts in (
         ("modern", 300, ()),
-        ("resnet50_mixup", 300, ()),
-        ("resnet50_17m_mixup", 1020, ((780, 0.1),)),
+        ("resnet50_option_mixup", 300, ()),
+        ("resnet50_17m_option_mixup", 1020, ((780, 0.1),)),
         ("resnet50_17m_modern", 1020, ()),
     ):
         _, recipe = train.parse(plan[f"runs/{name}"].command[1:])
         assert (recipe.steps, recipe.learning_rate_cuts) == (num_steps, cuts)
         assert recipe.options.cosine == name.endswith("modern")
+        assert recipe.options.mixup == (0.3 if name.endswith("mixup") else 0.0)
+    # What is not chosen is trained once and not scored.
+    assert "scores/resnet50_option_seed_2" in plan
+    assert not any("mixup" in name for name in plan if name.startswith("scores/"))
+    order = list(plan)
+    assert order.index("runs/resnet50_option_mixup") < order.index("runs/resnet50_option")
+
+
+def test_the_option_of_the_highest_validation_map_is_evaluated(tmp_path: Path) -> None:
+    run = Run(name="r", recipe="resnet50", settings={}, features="f", folder=str(tmp_path))
+    tuning = Tuning(learning_rates=("1e-3",), num_seeds=2, cluster={})
+    options = {"mixup": {"mixup": "0.3"}, "masks": {"masks": "2"}}
+    network = Network(run=run, tuning=tuning, options=options)
+    assert all(seed.is_open for seed in network.seeds)
+    document = json.loads((SAMPLES / "run.json").read_text())
+    (tmp_path / "steps").mkdir()
+    for name, value in (("mixup", None), ("masks", 0.4)):
+        output = tmp_path / "runs" / f"r_{name}"
+        output.mkdir(parents=True)
+        document["metrics"][VALIDATION_MAP] = value
+        (output / "run.json").write_text(json.dumps(document))
+        record = steps.StepRecord(command="", seconds=1.0)
+        (tmp_path / "steps" / f"runs-r_{name}.json").write_bytes(record.to_json())
+    assert network.choice is not None
+    assert network.choice.validation_map() == {"mixup": None, "masks": 0.4}
+    assert network.choice.best == "masks"
+    assert not any(seed.is_open for seed in network.seeds)
+    assert [seed.settings for seed in network.seeds] == [
+        {"learning_rate": "1e-3", "masks": "2"},
+        {"learning_rate": "1e-3", "masks": "2", "seed": "1"},
+    ]
+    of_choice = network.choice.runs["masks"].settings
+    assert of_choice == {"learning_rate": "1e-3", "masks": "2", "seed": "1000"}
 
 
 def test_a_published_network_has_a_row_in_event_detection(
@@ -366,14 +443,14 @@ def test_a_published_network_has_a_row_in_event_detection(
     for table in (event_detection.TABLE, table2.TABLE):
         write_speeds(str(tmp_path), table, SMALL)
     command = [*CLIPS, "--estimate", f"--output={tmp_path}"]
-    for flags, rows in (([], 2), (["--network=yamnet"], 3)):
+    for flags, rows in (([], 3), (["--network=yamnet"], 4)):
         assert event_detection.main([*command, *flags]) == 0
         printed = capsys.readouterr().out
-        assert len(re.findall(r"patches a run, +100 a second; 4 \+ 3 runs", printed)) == rows
-        assert ("yamnet_embeddings" in printed) == (rows == 3)
-        # Of a row: features, a description, a sweep, and three runs that are trained, scored and
-        # evaluated.
-        assert f"{9 + rows + 11 * rows} commands to run" in printed
+        assert len(re.findall(r"patches a run, +100 a second; 6 \+ 5 runs", printed)) == rows
+        assert ("yamnet_embeddings" in printed) == (rows == 4)
+        # Of a row: a sweep, three options, and five runs that are trained, scored and evaluated.
+        # The ResNet has five seeds, each with its embeddings. Each row has a description.
+        assert f"{19 + bool(flags) + 20 * rows} commands to run" in printed
 
 
 def test_generic_labels_hold_wherever_their_labels_do() -> None:
@@ -592,7 +669,7 @@ def test_a_finding_is_a_difference_of_means_whose_interval_holds_seeds() -> None
     effects -= effects.mean()
     better, worse = make_reports([0.70, 0.74], effects), make_reports([0.60, 0.62], -effects)
     reports, reported = {"a": better, "b": worse}, {"a": Reported(""), "b": Reported("", map=0.1)}
-    found = table_finding("claim", "a", "b", reports, reported)
+    found = table_finding(Finding("claim", ()), "a", "b", reports, reported)
     assert found.map_difference == pytest.approx(0.11)
     # Of the seeds: variances of 0.0008 and 0.0002 over 2; of the videos: that of a mean.
     of_seeds = [0.0008 / 2, 0.0002 / 2]
@@ -604,10 +681,22 @@ def test_a_finding_is_a_difference_of_means_whose_interval_holds_seeds() -> None
     assert (found.verdict, found.num_seeds) == ("holds", 2)
 
     single = {"a": make_reports([0.72], effects), "b": make_reports([0.61], -effects)}
-    found = table_finding("claim", "a", "b", single, reported)
+    found = table_finding(Finding("claim", ()), "a", "b", single, reported)
     half = scipy.stats.t.ppf(0.975, 99) * math.sqrt(of_videos)
     assert found.interval == pytest.approx((0.11 - half, 0.11 + half), rel=1e-6)
     assert (found.verdict, found.num_seeds) == ("open", 1)
+
+    # Within a margin of the better one, if the whole interval is.
+    for margin, verdict in ((0.0, "does not hold"), (0.11, "open"), (0.5, "holds")):
+        within = table_finding(Finding("claim", (), margin), "b", "a", reports, reported)
+        assert (within.verdict, within.margin) == (verdict, margin or None)
+    # The luck of the draw of so few videos is in no interval.
+    few = dataclasses.replace(
+        worse,
+        results=tuple(dataclasses.replace(run, videos_trained=56) for run in worse.results),
+    )
+    drawn = table_finding(Finding("claim", ()), "a", "b", {"a": better, "b": few}, reported)
+    assert drawn.verdict == "open"
 
     mean = better.mean()
     assert mean.map == pytest.approx(0.72)
@@ -697,7 +786,9 @@ def test_findings_that_do_not_hold_are_listed_first() -> None:
     assert results.list_findings(found) == (
         "- **does not hold**: Claim 2 (A over B, mAP +0.020)\n"
         "- **open**: Claim 1 (A over B, mAP +0.010)\n"
-        "- **holds**: Claim 0 (A over B, mAP +0.000)"
+        "- **holds**: Claim 0 (A over B, mAP +0.000)\n\n"
+        "Each of these 3 verdicts has an interval of its own: if no row differed from another, "
+        "about 0.1 would not be open by chance."
     )
     assert results.list_findings({}) == results.NOT_RUN
     page = (DOCS / "results.md").read_text()

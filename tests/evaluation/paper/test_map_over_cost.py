@@ -58,7 +58,12 @@ def test_the_plot_is_made_of_the_files_of_the_pages(
     output = tmp_path / "plot.svg"
     flags = [f"--results={tmp_path}", f"--output={output}"]
     assert map_over_cost.main(flags) == 0
-    assert "2 networks" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "2 networks" in printed
+    # What has no point is named, with what is missing.
+    assert "without alexnet: results.json has no such row of table2" in printed
+    assert "without vgg: benchmarks.json has no speed of vgg in float32" in printed
+    assert printed.count("without ") == 5
     assert "MobileNet" in output.read_text()
     (tmp_path / "results.json").write_text("{}")
     with pytest.raises(InputError, match="has no network with both an mAP and a speed"):
