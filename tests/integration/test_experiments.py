@@ -545,7 +545,7 @@ def test_a_run_that_other_code_finished_has_to_have_the_recipe_of_today(tmp_path
     run = Run(
         name="resnet50_17m_modern",
         recipe="resnet50_17m",
-        settings={**SMALL.settings_of("resnet50_17m"), **modern.TABLE.rows[-3].settings},
+        settings={**SMALL.settings_of("resnet50_17m"), **modern.TABLE.rows[-2].settings},
         features="features",
         folder=str(tmp_path),
     )
