@@ -133,7 +133,7 @@ test-airflow: $(VENV)/.installed $(AIRFLOW)/.installed ## run the example DAG in
 benchmark: $(VENV)/.installed ## run all benchmarks and write docs/benchmarks.md (an hour and more)
 	$(VENV_PYTHON) -m tests.benchmarks
 
-benchmark-quick: $(VENV)/.installed ## the quick ones in 12 minutes; docs/ stays as it is
+benchmark-quick: $(VENV)/.installed ## the quick benchmarks; docs/ stays as it is
 	$(VENV_PYTHON) -m tests.benchmarks --quick
 
 check: $(VENV)/.installed ## lint, formatting, types, the import rule

@@ -28,8 +28,7 @@ from features.storage import files
 
 # Number of score files that are searched for the soundtrack of a report.
 _FILES_SEARCHED = 8
-
-
+# To decode a medium for its spectrogram.
 _TIMEOUT_SECONDS = 900.0
 
 

@@ -1,7 +1,7 @@
 """Run all benchmarks, one after the other, and render docs/benchmarks.md from what they measure.
 
     python -m tests.benchmarks           in full
-    python -m tests.benchmarks --quick   12 minutes on two idle cores; docs/ stays without --write
+    python -m tests.benchmarks --quick   the quick ones; docs/ stays without --write
 
 --quick leaves out plan, scoring, any_network, sampling and nightly, unless --only names them.
 
